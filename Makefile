@@ -1,0 +1,44 @@
+# make demo | test | check | lock | up      (make demo SECONDS=60)
+# Every target makes .venv when it is missing or older than the lock; the command is .venv/bin/iot.
+
+.DEFAULT_GOAL := help
+SECONDS ?= 30
+BIN := .venv/bin
+PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+
+help:  ## show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv/made: requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or 3.12 found; name one with PYTHON=..." >&2; exit 1; }
+	@echo "making .venv (once)"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: .venv/made  ## the whole pipeline, here, for SECONDS (30)
+	@$(BIN)/iot demo --seconds $(SECONDS) --json
+
+test: .venv/made  ## all tests; KAFKA_BOOTSTRAP_SERVERS and DB_HOST name real servers
+	@$(BIN)/python -m pytest -q
+
+check: .venv/made  ## lint, types, import arrows, SQL
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/sqlfluff lint --disable-progress-bar --dialect sqlite sql/sqlite
+	@$(BIN)/sqlfluff lint --disable-progress-bar --dialect tsql sql/mssql
+
+lock:  ## pin the dependencies anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+		--extra mssql pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+		--extra mssql --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+up:  ## the real thing: Kafka, SQL Server, edge and flow in Docker
+	docker compose up --build
+
+.PHONY: help demo test check lock up

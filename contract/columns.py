@@ -1,0 +1,55 @@
+"""Many packets as columns: how readings travel between the steps of a flow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+NEVER = -(2**62)
+"""The time of something that has not happened: before every real time, and safe to add to."""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketColumns:
+    """A piece of one partition's sequence: R records in order, and their N readings.
+
+    A heartbeat, and a record that could not be decoded, is a record without readings. All times
+    are epoch milliseconds UTC; `device_ts` is NEVER where the device sent none.
+    """
+
+    arrival: Ints
+    """(R,) the record's own arrival time."""
+    device_id: Ints
+    """(R,) -1 where the record has no device."""
+    packet_hash: Ints
+    """(R,) 64 bits that stand for the packet id, 0 where there is none."""
+    count: Ints
+    """(R,) how many readings the record has."""
+    sensor_id: Ints
+    """(N,)"""
+    ts: Ints
+    """(N,) event time."""
+    device_ts: Ints
+    """(N,) what the device said."""
+    received_at: Ints
+    """(N,) when the edge had the packet."""
+    value: Floats
+    """(N,) finite."""
+    seq: Ints
+    """(N,)"""
+
+
+def concatenate(pieces: Sequence[PacketColumns]) -> PacketColumns:
+    """One piece made of `pieces`, in their order."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return PacketColumns(
+        **{
+            field.name: np.concatenate([getattr(piece, field.name) for piece in pieces])
+            for field in fields(PacketColumns)
+        }
+    )

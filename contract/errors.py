@@ -1,0 +1,40 @@
+"""Errors by blame: who must act decides the class, and the text tells that person what to do.
+
+Every text is meant to be read by a person as it stands: what happened, to what, and what to do.
+"""
+
+
+class IotError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class SettingError(IotError):
+    """The operator's: a setting is wrong or missing. The text begins with the setting's name."""
+
+
+class SetupError(IotError):
+    """The operator's: something outside is not as it must be (no schema, no right, no topic)."""
+
+
+class UnavailableError(IotError):
+    """A neighbour's (broker, database): it does not answer now. The same call may succeed later."""
+
+
+class RefusedError(IotError):
+    """The row's: the database will never take it as it is. Retrying cannot help."""
+
+
+class PacketError(IotError):
+    """The sender's: an HTTP request that is not a valid packet.
+
+    `status` is the HTTP status to answer with; the text names the field and the index of the
+    reading, and never repeats what was sent.
+    """
+
+    def __init__(self, text: str, status: int = 422) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class RecordError(IotError):
+    """The sender's: bytes on the topic that are not a packet record."""

@@ -1,0 +1,40 @@
+"""What a change of level becomes: one row of `ml_events` and its row of `alert_notifications`."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One transition of one sensor, ready to be stored."""
+
+    event_key: str
+    """32 hexadecimal digits, see `event_key`."""
+    device_id: int
+    sensor_id: int
+    at: int
+    """End of the pane that brought the transition, epoch milliseconds UTC."""
+    event_type: str
+    """`notice`, `warning` or `critical`."""
+    event_code: str
+    title: str
+    """At most 255 characters."""
+    message: str
+    """At most 1000 characters."""
+    value: float
+    """Mean of that pane, in the sensor's unit."""
+    payload: str
+    """A JSON object."""
+    resolves: str | None
+    """The event that ends with this one."""
+    status: str
+    """`active`, or `resolved` for an event that only tells of an end."""
+
+
+def event_key(sensor_id: int, at: int, event_code: str) -> str:
+    """The identity of an event: the same log leads to the same key, so it is written once.
+
+    >>> event_key(7, 1732400000000, "RECOVERED_ANOMALY")
+    '6f8d26d8f07bf8f6ab7ed2a4b7a4ed9c'
+    """
+    return sha256(f"{sensor_id}|{at}|{event_code}".encode()).hexdigest()[:32]

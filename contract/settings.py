@@ -1,0 +1,105 @@
+"""The one reader of the environment: typed, checked at start, secrets masked when printed.
+
+Values come from the environment, else from the file named by `IOT_ENV_FILE` (lines of
+`NAME=value`; names that we do not know are ignored, so another program's file will do).
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contract.errors import SettingError
+
+
+class Settings(BaseSettings):
+    """Every setting of every process. Field `kafka_topic` is the variable `KAFKA_TOPIC`, and so on."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    kafka_bootstrap_servers: str | None = None
+    kafka_topic: str = Field("iot.packets", pattern=r"^[A-Za-z0-9._-]{1,200}$")
+
+    db_engine: Literal["sqlite", "mssql"] | None = None
+    db_host: str | None = None
+    db_port: int = Field(1434, ge=1, le=65535)
+    db_user: str = "sa"
+    db_password: SecretStr | None = None
+    db_name: str = "iot_monitoring_system"
+    odbc_driver: str | None = None
+    db_encrypt: bool = True
+    db_trust_server_certificate: bool = False
+    iot_sqlite_path: Path = Path("iot.db")
+
+    ingest_api_key: SecretStr | None = None
+    sensor_map_ttl_seconds: float = Field(300.0, gt=0)
+
+    grace_ms: int = Field(1000, ge=0)
+    idle_close_ms: int = Field(3000, ge=1)
+    start_from: Literal["earliest", "latest"] = "earliest"
+    iot_lang: Literal["es", "en"] = "es"
+
+    @property
+    def engine(self) -> Literal["sqlite", "mssql"]:
+        """The database engine: `DB_ENGINE`, else SQL Server when `DB_HOST` is set, else SQLite."""
+        return self.db_engine or ("mssql" if self.db_host else "sqlite")
+
+    @property
+    def database(self) -> str:
+        """The database as an error message names it."""
+        if self.engine == "sqlite":
+            return f"the SQLite file {self.iot_sqlite_path} (IOT_SQLITE_PATH)"
+        return f"the database {self.db_name} on {self.db_host}:{self.db_port} (DB_HOST, DB_PORT)"
+
+    @property
+    def brokers(self) -> str:
+        """The broker's address.
+
+        Raises:
+            SettingError: `KAFKA_BOOTSTRAP_SERVERS` is not set.
+        """
+        if not self.kafka_bootstrap_servers:
+            raise SettingError(
+                "KAFKA_BOOTSTRAP_SERVERS is not set: give the broker's address, "
+                "for example KAFKA_BOOTSTRAP_SERVERS=localhost:9092"
+            )
+        return self.kafka_bootstrap_servers
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """Where records go that cannot be decoded."""
+        return f"{self.kafka_topic}.dlq"
+
+
+def load_settings() -> Settings:
+    """Read the settings of this process.
+
+    Raises:
+        SettingError: a value is wrong, one is missing that the others call for, or the file
+            named by `IOT_ENV_FILE` cannot be read. Secrets are not repeated in the text.
+    """
+    file = os.environ.get("IOT_ENV_FILE")
+    if file and not os.access(file, os.R_OK):
+        raise SettingError(f"IOT_ENV_FILE: the file {file} cannot be read")
+    try:
+        settings = Settings(_env_file=file or None, _env_file_encoding="utf-8")  # type: ignore[call-arg]
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        raise SettingError(f"{'.'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}") from error
+    except UnicodeDecodeError as error:
+        raise SettingError(f"IOT_ENV_FILE: the file {file} is not UTF-8 text") from error
+    if settings.engine == "mssql":
+        for name in ("db_host", "db_password"):
+            if getattr(settings, name) is None:
+                raise SettingError(f"{name.upper()} is not set, and SQL Server needs it")
+    return settings
+
+
+def child_environment(values: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that we start: ours, with no setting in it but `values`."""
+    ours = {name.upper() for name in Settings.model_fields} | {"IOT_ENV_FILE"}
+    rest = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    return rest | dict(values)

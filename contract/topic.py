@@ -1,0 +1,51 @@
+"""The topic at which the edge and the dataflow meet: reaching it, and creating it when missing."""
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from contract.errors import SetupError, UnavailableError
+
+PARTITIONS = 12
+_ANSWER_S = 6.0
+"""How long a broker may take to answer at start."""
+
+
+def client_config(brokers: str) -> dict[str, str | int | float | bool]:
+    """What every Kafka client of ours has in common. Its own log lines go away: we report."""
+    return {"bootstrap.servers": brokers, "log_level": 0, "socket.keepalive.enable": True}
+
+
+def ensure_topic(brokers: str, topic: str) -> int:
+    """The number of partitions of `topic`, which is created first when it is missing.
+
+    A new topic gets 12 partitions and log-append time where the broker takes orders; one that
+    creates topics on first use only (the in-memory broker does) decides by itself.
+
+    Raises:
+        UnavailableError: no broker answered within 6 s.
+        SetupError: the broker answered and will not give us the topic.
+    """
+    admin = AdminClient(client_config(brokers))
+    try:
+        cluster = admin.list_topics(timeout=_ANSWER_S)
+        takes_orders = cluster.controller_id in cluster.brokers
+        if topic not in cluster.topics and takes_orders:
+            new = NewTopic(topic, PARTITIONS, config={"message.timestamp.type": "LogAppendTime"})
+            try:
+                admin.create_topics([new], request_timeout=_ANSWER_S)[topic].result()
+            except KafkaException as error:
+                if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
+                    raise
+        found = admin.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+    except KafkaException as error:
+        if error.args[0].retriable() or error.args[0].name() in ("_TRANSPORT", "_TIMED_OUT"):
+            raise UnavailableError(
+                f"KAFKA_BOOTSTRAP_SERVERS: no Kafka broker answers at {brokers}; "
+                "start it, or correct the address"
+            ) from error
+        raise SetupError(f"KAFKA_TOPIC: the broker at {brokers} refuses the topic {topic}: "
+                         f"{error.args[0].str()}") from error
+    if found.error is not None or not found.partitions:
+        raise SetupError(f"KAFKA_TOPIC: the broker at {brokers} has no topic {topic}, and does "
+                         f"not let us create it: {found.error.str() if found.error else 'no partitions'}")
+    return len(found.partitions)

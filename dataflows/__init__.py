@@ -1,0 +1,1 @@
+"""From the topic to panes, levels and events. Everything behind the source is a pure function."""

@@ -1,0 +1,180 @@
+"""The source: each partition of the topic as one sequence of records and heartbeats.
+
+A heartbeat says "up to this arrival time there is nothing more", so that the panes of a sensor
+that fell silent close without waiting for another record. It is sent when the broker's own
+answer, asked for a moment before, says that we stand at the end of the partition; its arrival
+time is the wall clock of that question minus a margin, so that no record that comes later can
+have an earlier one. What a heartbeat closes, the next record would have closed the same way:
+results do not depend on heartbeats, they only come sooner.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from time import time
+from typing import Any
+
+import structlog
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from contract.errors import SetupError, UnavailableError
+from contract.topic import client_config
+
+_RECORDS_A_BATCH = 1_000
+_QUEUE_KB = 16_384
+"""What a partition may fetch ahead, in KiB."""
+_PAUSE = timedelta(milliseconds=10)
+"""How long to wait before asking again when nothing came."""
+_HEARTBEAT_S = 1.0
+_MARGIN_MS = 2_000
+"""How far the broker's clock may be ahead of ours."""
+
+_log = structlog.get_logger("source")
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Consecutive records of one partition, or one heartbeat (no values, one arrival)."""
+
+    topic: str
+    partition: int
+    offsets: list[int]
+    arrivals: list[int]
+    """The records' own timestamps, epoch milliseconds UTC."""
+    values: list[bytes | None]
+
+
+@dataclass(frozen=True)
+class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
+    """Reads all partitions of a topic; a partition's recovery state is its next offset.
+
+    Ends when `stop` returns true, which leaves a snapshot behind. `start` is where a partition
+    without recovery state begins: "earliest" or "latest".
+    """
+
+    brokers: str
+    topic: str
+    start: str
+    stop: Callable[[], bool]
+
+    def list_parts(self) -> list[str]:
+        """The partitions of the topic, by number.
+
+        Raises:
+            UnavailableError: the broker does not answer within 10 s.
+        """
+        try:
+            found = AdminClient(client_config(self.brokers)).list_topics(self.topic, timeout=10)
+        except KafkaException as error:
+            raise UnavailableError(f"no Kafka broker answers at {self.brokers}") from error
+        return [str(partition) for partition in sorted(found.topics[self.topic].partitions)]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> "_PacketPartition":
+        """Begin at the snapshot's offset, else where `start` says."""
+        return _PacketPartition(self, int(for_part), resume_state)
+
+
+@cache
+def _admin(brokers: str) -> AdminClient:
+    """One client a process asks for the ends of partitions: a consumer's own connection would
+    answer only after its fetch, up to half a second later."""
+    return AdminClient(client_config(brokers))
+
+
+class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
+    def __init__(self, source: PacketSource, partition: int, resume: int | None) -> None:
+        self._source = source
+        self._partition = TopicPartition(source.topic, partition)
+        self._empty = True
+        self._asked_at = 0.0
+        self._answer: Future[Any] | None = None
+        self._consumer = Consumer(
+            client_config(source.brokers)
+            | {
+                "group.id": f"{source.topic}.flow",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "queued.max.messages.kbytes": _QUEUE_KB,
+                "fetch.queue.backoff.ms": 20,
+            }
+        )
+        if resume is None:
+            first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
+            resume = end if source.start == "latest" else first
+        self._next = resume
+        self._consumer.assign([TopicPartition(source.topic, partition, resume)])
+
+    def next_batch(self) -> list[tuple[str, Records]]:
+        if self._source.stop():
+            raise StopIteration
+        messages = [m for m in self._consumer.consume(_RECORDS_A_BATCH, 0) if self._is_record(m)]
+        self._empty = not messages
+        if messages:
+            self._answer = None
+            batch = self._batch(
+                [m.offset() for m in messages],
+                [m.timestamp()[1] for m in messages],
+                [m.value() for m in messages],
+            )
+            self._next = batch.offsets[-1] + 1
+        else:
+            arrival = self._heartbeat(time())
+            if arrival is None:
+                return []
+            batch = self._batch([], [arrival], [])
+        return [(str(self._partition.partition), batch)]
+
+    def next_awake(self) -> datetime | None:
+        return datetime.now(UTC) + _PAUSE if self._empty else None
+
+    def snapshot(self) -> int:
+        return self._next
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _batch(
+        self, offsets: list[int], arrivals: list[int], values: list[bytes | None]
+    ) -> Records:
+        here = self._partition
+        return Records(here.topic, here.partition, offsets, arrivals, values)
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise SetupError(
+                f"the broker has no offset {self._next} of {self._source.topic} partition "
+                f"{self._partition.partition} any more: what lay there is gone by retention. To go on with "
+                "what is left, start without the recovery directory"
+            )
+        if error.fatal() or not (error.retriable() or error.name().startswith("_")):
+            raise SetupError(f"the broker refuses {self._source.topic}: {error.str()}")
+        _log.warning("broker away", partition=self._partition.partition, error=error.str())
+        return False
+
+    def _heartbeat(self, now: float) -> int | None:
+        """The arrival time up to which there is nothing more, at most once a second."""
+        if self._answer is None:
+            if now - self._asked_at >= _HEARTBEAT_S:
+                question = {self._partition: OffsetSpec.latest()}
+                asked = _admin(self._source.brokers).list_offsets(question, request_timeout=2)
+                self._answer, self._asked_at = asked[self._partition], now
+            return None
+        if not self._answer.done():
+            return None
+        answer, self._answer = self._answer, None
+        if answer.exception() is not None or self._next < answer.result().offset:
+            return None
+        return int(self._asked_at * 1000) - _MARGIN_MS

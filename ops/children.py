@@ -1,0 +1,94 @@
+"""The processes that a command starts: none outlives it, and one that dies is told about."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from contract.errors import SetupError
+
+_STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process of ours and the file that has its standard error."""
+
+    name: str
+    process: subprocess.Popen[str]
+    log: Path
+
+
+class Children:
+    """Starts processes, and ends them in reverse order when the block is left, however it is left.
+
+    On Linux the kernel ends them too when the parent is killed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._children: list[Child] = []
+
+    def __enter__(self) -> "Children":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for child in reversed(self._children):
+            self.stop(child)
+
+    def start(self, name: str, module: str, *arguments: str, env: Mapping[str, str]) -> Child:
+        """Start `python -m module arguments`; its output goes to `NAME.log`, standard output of
+        it can be read from the process."""
+        log = self._folder / f"{name}.log"
+        with log.open("a", encoding="utf-8") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=dict(env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,  # Ctrl-C is ours: we end them in order
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+        child = Child(name, process, log)
+        self._children.append(child)
+        return child
+
+    def check(self) -> None:
+        """Raise `SetupError` with the last line of its log when a process has ended by itself."""
+        for child in self._children:
+            code = child.process.poll()
+            if code is not None:
+                lines = child.log.read_text(encoding="utf-8", errors="replace").splitlines()
+                last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+                raise SetupError(f"the process {child.name} ended with code {code}: {last}")
+
+    def stop(self, child: Child) -> None:
+        """Ask the process to end, and make it after 10 s."""
+        if child in self._children:
+            self._children.remove(child)
+        process = child.process
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def _end_with_parent() -> None:
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() == 1:
+        os._exit(1)

@@ -1,0 +1,206 @@
+"""`iot`: what an operator, a data engineer or a newcomer types."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import wraps
+from json import dumps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from contract.errors import IotError, SetupError
+from contract.log import configure_log
+from contract.settings import load_settings
+from ops.demo import run_demo
+from ops.devices import SensorSpec, list_devices, register, sensor_spec
+from ops.feed import feed, read_csv
+from ops.post import EdgeClient
+from ops.simulate import DEVICES, register_demo, simulate
+from sql.database import open_database
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="IoT readings from HTTP through Kafka and Bytewax to the database.")
+devices_app = typer.Typer(no_args_is_help=True, help="Devices and their sensors.")
+app.add_typer(devices_app, name="devices")
+
+_out = Console()
+_err = Console(stderr=True)
+_Url = Annotated[str, typer.Option(help="Address of the edge.")]
+_URL = "http://127.0.0.1:8001"
+
+
+def _told(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors of ours end in one line and exit code 1, Ctrl-C in 130: never a traceback."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        configure_log()
+        try:
+            command(*arguments, **options)
+        except IotError as error:
+            _err.print(f"iot: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            _err.print("iot: stopped")
+            raise typer.Exit(130) from error
+
+    return run
+
+
+@app.command()
+@_told
+def demo(
+    seconds: Annotated[float, typer.Option(min=0, help="How long devices post; 0: until Ctrl-C.")] = 30,
+    json: Annotated[bool, typer.Option("--json", help="End with the summary as JSON.")] = False,
+    dir: Annotated[  # noqa: A002 - the option's name
+        Path | None, typer.Option(help="Keep database, logs and recovery store in this folder.")
+    ] = None,
+) -> None:
+    """Run the whole pipeline here: in-memory broker, edge, flow, SQLite and 20 devices."""
+    summary = run_demo(seconds, dir, _err)
+    if json:
+        print(dumps(asdict(summary)))
+        return
+    table = Table(title="summary", show_header=False)
+    for name, value in asdict(summary).items():
+        table.add_row(name.replace("_", " "), str(value))
+    _out.print(table)
+
+
+@app.command("simulate")
+@_told
+def simulate_command(
+    url: _Url = _URL,
+    seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 0,
+    devices: Annotated[int, typer.Option(min=1, max=1000, help="How many devices.")] = DEVICES,
+) -> None:
+    """Register demo devices with thresholds, and let them post to a running edge."""
+    settings = load_settings()
+    database = open_database(settings)
+    registered = register_demo(database, devices)
+    database.close()
+    sent = 0
+
+    async def run() -> None:
+        def accepted(readings: int) -> None:
+            nonlocal sent
+            sent += readings
+            status.update(f"{sent} readings accepted")
+
+        async with EdgeClient(url, settings) as client:
+            await simulate(client, registered, seconds, accepted)
+
+    with _err.status("waiting for the edge") as status:
+        asyncio.run(run())
+    _out.print(f"{sent} readings accepted")
+
+
+@app.command("feed")
+@_told
+def feed_command(
+    file: Annotated[Path, typer.Argument(help="CSV: a time, then a column for each sensor.")],
+    device: Annotated[str, typer.Option(help="Name of the device; it is made when missing.")],
+    speed: Annotated[
+        float, typer.Option(min=0, help="Times real time; 0: as fast as the edge takes it.")
+    ] = 1,
+    url: _Url = _URL,
+) -> None:
+    """Post a CSV file through the edge, with the file's own times."""
+    settings = load_settings()
+    series = read_csv(file)
+    database = open_database(settings)
+    registered = register(database, device, [sensor_spec(name) for name in series.sensors])
+    database.close()
+    columns = (TextColumn(device), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_err) as progress:
+        task = progress.add_task("", total=series.readings)
+
+        async def run() -> None:
+            async with EdgeClient(url, settings) as client:
+                await feed(client, series, registered, speed, lambda n: progress.advance(task, n))
+
+        asyncio.run(run())
+    _out.print(
+        f"{len(series.ts)} rows of {len(series.sensors)} sensors: "
+        f"{series.readings} readings accepted for {device} ({registered.uuid})"
+    )
+
+
+@devices_app.command("add")
+@_told
+def devices_add(
+    name: Annotated[str, typer.Argument(help="Name of the device.")],
+    sensor: Annotated[
+        list[str], typer.Option(help="NAME, NAME:TYPE or NAME:TYPE:UNIT; once for each sensor.")
+    ],
+    warning: Annotated[
+        list[str], typer.Option(help="NAME:MIN:MAX: outside of it the sensor is at WARN.")
+    ] = [],  # noqa: B006 - typer copies it
+    critical: Annotated[
+        list[str], typer.Option(help="NAME:MIN:MAX: outside of it the sensor is at CRITICAL.")
+    ] = [],  # noqa: B006 - typer copies it
+    url: _Url = _URL,
+) -> None:
+    """Register a device with its sensors; what is there already stays."""
+    if not 0 < len(name) <= 255:
+        raise SetupError("the name must have 1 to 255 characters")
+    specs = {}
+    for text in sensor:
+        parts = text.split(":")
+        if not parts[0] or len(parts) > 3:
+            raise SetupError(f"--sensor {text}: give NAME, NAME:TYPE or NAME:TYPE:UNIT")
+        specs[parts[0]] = sensor_spec(*parts)
+    for severity, ranges in (("warning", warning), ("critical", critical)):
+        for text in ranges:
+            _add_range(specs, severity, text)
+    database = open_database(load_settings())
+    device = register(database, name, list(specs.values()))
+    database.close()
+    readings = [{"sensor_uuid": uuid, "value": 20.5} for uuid in device.sensors.values()]
+    body = dumps({"device_uuid": device.uuid, "readings": readings})
+    _out.print(f"device {name} is {device.uuid}. Post a reading:", soft_wrap=True)
+    print(f"curl -X POST {url}/ingest/packets -H 'Content-Type: application/json' -d '{body}'")
+
+
+def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
+    name, _, bounds = text.partition(":")
+    low, _, high = bounds.partition(":")
+    if name not in specs:
+        raise SetupError(f"--{severity} {text}: there is no --sensor {name}")
+    try:
+        span = float(low), float(high)
+    except ValueError as error:
+        raise SetupError(f"--{severity} {text}: give NAME:MIN:MAX, with numbers") from error
+    if not span[0] < span[1]:
+        raise SetupError(f"--{severity} {text}: MIN must be below MAX")
+    specs[name] = replace(specs[name], ranges={**specs[name].ranges, severity: span})
+
+
+@devices_app.command("list")
+@_told
+def devices_list() -> None:
+    """Show all devices and their active sensors."""
+    database = open_database(load_settings())
+    table = Table("device", "device_uuid", "sensor", "sensor_uuid")
+    for device in list_devices(database):
+        sensors = list(device.sensors.items()) or [("-", "-")]
+        for index, (name, uuid) in enumerate(sensors):
+            first = (device.name, device.uuid) if index == 0 else ("", "")
+            table.add_row(*first, name, uuid)
+    database.close()
+    _out.print(table)
+
+
+def main() -> None:
+    """Entry of the command `iot`."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

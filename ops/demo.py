@@ -1,0 +1,221 @@
+"""The whole pipeline on this machine, with nothing installed but Python."""
+
+import asyncio
+import shutil
+import socket
+import tempfile
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import run as run_process
+from sys import executable
+from time import monotonic
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from contract.errors import SetupError, UnavailableError
+from contract.settings import Settings, child_environment
+from ops.children import Children
+from ops.post import EdgeClient
+from ops.simulate import register_demo, simulate
+from sql.__main__ import apply_schema
+from sql.database import Database, open_database
+
+_PORT = 8001
+_READY_S = 20.0
+_DRAIN_S = 30.0
+_COLOURS = {"critical": "red", "warning": "yellow", "notice": "green"}
+
+
+@dataclass
+class Figures:
+    """What the demo has seen so far."""
+
+    accepted: int = 0
+    stored: int = 0
+    events: int = 0
+    notifications: int = 0
+    dead_letters: int = 0
+    latest: list[tuple[str, str, str]] = field(default_factory=list)
+    """(time, type, message) of the last events, newest first."""
+
+    def read(self, database: Database) -> None:
+        """Bring the figures of the database up to date."""
+        (counts,) = database.query("count_rows")
+        self.stored, self.events, self.notifications, self.dead_letters = counts
+        self.latest = [(str(row[0]), row[1], row[2]) for row in database.query("latest_events")]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How the demo ended, in readings and rows."""
+
+    accepted: int
+    stored: int
+    events: int
+    notifications: int
+    dead_letters: int
+    elapsed_s: float
+
+
+def run_demo(seconds: float, folder: Path | None, console: Console) -> Summary:
+    """Run broker, edge and flow as processes, let 20 devices post for `seconds` (0: until
+    Ctrl-C), wait until everything is stored, and end the processes.
+
+    Database, logs and recovery store lie in `folder`, which stays, or in a temporary one.
+
+    Raises:
+        SetupError: a process ended by itself, or not everything was stored in time.
+        KeyboardInterrupt: after the processes have ended.
+    """
+    with _folder(folder) as place, Children(place) as children:
+        return asyncio.run(_run(seconds, place, children, console))
+
+
+async def _run(seconds: float, place: Path, children: Children, console: Console) -> Summary:
+    start = monotonic()
+    broker = children.start("broker", "ops.broker", env=child_environment({}))
+    assert broker.process.stdout is not None
+    address = broker.process.stdout.readline().strip()
+    children.check()
+    values = {
+        "KAFKA_BOOTSTRAP_SERVERS": address,
+        "DB_ENGINE": "sqlite",
+        "IOT_SQLITE_PATH": str(place / "demo.db"),
+    }
+    settings = Settings(_env_file=None, **{k.lower(): v for k, v in values.items()})  # type: ignore[arg-type]
+    apply_schema(settings)
+    database = open_database(settings)
+    devices = register_demo(database)
+    port = _free_port(_PORT)
+    environment = child_environment(values | {"IOT_LANG": settings.iot_lang})
+    children.start("edge", "ingest_edge", "--port", str(port), env=environment)
+    recovery = place / "recovery"
+    recovery.mkdir(exist_ok=True)
+    run_process([executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True)
+    flow = children.start(
+        "flow", "bytewax.run", "dataflows.readings:flow()", "-r", str(recovery), "-s", "2", "-b", "0",
+        env=environment,
+    )  # fmt: skip
+    figures = Figures()
+
+    def accepted(readings: int) -> None:
+        figures.accepted += readings
+
+    url = f"http://127.0.0.1:{port}"
+    async with EdgeClient(url, settings) as client:
+        await _until_ready(client, children)
+        console.print(f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}")
+        work = asyncio.create_task(simulate(client, devices, seconds, accepted))
+        with _display(console) as show:
+            while not work.done():
+                await asyncio.wait([work], timeout=0.5)
+                children.check()
+                figures.read(database)
+                show(figures, monotonic() - start)
+            await work
+            await _until_stored(figures, database, children)
+            show(figures, monotonic() - start)
+    children.stop(flow)
+    figures.read(database)
+    database.close()
+    return Summary(
+        accepted=figures.accepted,
+        stored=figures.stored,
+        events=figures.events,
+        notifications=figures.notifications,
+        dead_letters=figures.dead_letters,
+        elapsed_s=round(monotonic() - start, 1),
+    )
+
+
+async def _until_ready(client: EdgeClient, children: Children) -> None:
+    end = monotonic() + _READY_S
+    while not await client.ready():
+        children.check()
+        if monotonic() > end:
+            raise UnavailableError(f"the edge was not ready within {_READY_S:.0f} s")
+        await asyncio.sleep(0.1)
+
+
+async def _until_stored(figures: Figures, database: Database, children: Children) -> None:
+    end = monotonic() + _DRAIN_S
+    while figures.stored < figures.accepted:
+        children.check()
+        if monotonic() > end:
+            missing = figures.accepted - figures.stored
+            raise SetupError(f"{missing} accepted readings were not stored within {_DRAIN_S:.0f} s")
+        await asyncio.sleep(0.1)
+        figures.read(database)
+
+
+@contextmanager
+def _folder(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupError(f"--dir: {folder} cannot be made: {error.strerror}") from error
+        yield folder
+        return
+    made = Path(tempfile.mkdtemp(prefix="iot-demo-"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _free_port(usual: int) -> int:
+    """The usual port, or a free one where that is in use."""
+    for port in (usual, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise SetupError("no free port on 127.0.0.1")
+
+
+class _display:  # noqa: N801 - reads as a function at its only use
+    """A live table on a terminal; elsewhere a line every five seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._said = 0.0
+
+    def __enter__(self) -> "_display":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, figures: Figures, elapsed_s: float) -> None:
+        if self._live:
+            self._live.update(_table(figures, elapsed_s))
+        elif elapsed_s - self._said >= 5:
+            self._said = elapsed_s
+            self._console.print(
+                f"{elapsed_s:5.0f} s  accepted {figures.accepted}  stored {figures.stored}  "
+                f"lag {figures.accepted - figures.stored}  events {figures.events}"
+            )
+
+
+def _table(figures: Figures, elapsed_s: float) -> Group:
+    table = Table(box=None, padding=(0, 3, 0, 0))
+    for name in ("seconds", "accepted", "stored", "lag", "events", "notifications"):
+        table.add_column(name, justify="right")
+    lag = max(0, figures.accepted - figures.stored)
+    row = (f"{elapsed_s:.0f}", figures.accepted, figures.stored, lag, figures.events, figures.notifications)
+    table.add_row(*map(str, row))
+    lines = [Text(f"{at[11:19]}  {message}", _COLOURS[kind]) for at, kind, message in figures.latest]
+    return Group(table, Text(), *(lines or [Text("no events yet", "dim")]))

@@ -1,0 +1,141 @@
+"""A CSV file through the edge, with the file's own times."""
+
+import asyncio
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from contract.errors import SetupError
+from contract.packet import MAX_READINGS
+from ops.devices import RegisteredDevice
+from ops.post import EdgeClient, iso
+
+_LABELS = {"anomaly", "changepoint"}
+"""Columns that say what is known about a row; they are no sensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A file's content: T rows of S sensors, in the file's order."""
+
+    sensors: list[str]
+    """(S,) the names in the header."""
+    ts: list[int]
+    """(T,) epoch milliseconds UTC."""
+    values: list[list[float | None]]
+    """(T, S), None where a cell is empty."""
+
+    @property
+    def readings(self) -> int:
+        """How many values there are."""
+        return sum(value is not None for row in self.values for value in row)
+
+
+def read_csv(file: Path) -> Series:
+    """A file with a header line, separated by `;` or `,`, the time in the first column.
+
+    Times are ISO-8601, UTC where they have no zone. Columns `anomaly` and `changepoint` are left out.
+
+    Raises:
+        SetupError: the file cannot be read, or a cell is not what it should be; the text names
+            the line and the column.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{file} cannot be read: {error}") from error
+    lines = text.splitlines()
+    head = lines[0] if lines else ""
+    rows = csv.reader(lines, delimiter=";" if ";" in head else ",")
+    header = next(rows, [])
+    chosen = [i for i, name in enumerate(header) if i and name.strip().lower() not in _LABELS]
+    if not chosen:
+        raise SetupError(f"{file} has no header line with a time and at least one sensor")
+    series = Series([header[i].strip() for i in chosen], [], [])
+    for row in rows:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise SetupError(f"{file} line {rows.line_num}: {len(row)} cells under {len(header)} names")
+        series.ts.append(_time(row[0], file, rows.line_num))
+        series.values.append([_value(row[i], header[i], file, rows.line_num) for i in chosen])
+    return series
+
+
+def _time(cell: str, file: Path, line: int) -> int:
+    try:
+        moment = datetime.fromisoformat(cell)
+    except ValueError as error:
+        raise SetupError(f"{file} line {line}: {cell!r} is not a time") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def _value(cell: str, column: str, file: Path, line: int) -> float | None:
+    if not cell.strip():
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise SetupError(f"{file} line {line}, column {column}: {cell!r} is not a number")
+    return value
+
+
+def moments(ts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The runs of rows with equal times, (first, one past the last): what a device would send at
+    once, so that equal times always number their readings alike.
+
+    >>> list(moments([5, 5, 6]))
+    [(0, 2), (2, 3)]
+    """
+    first = 0
+    for index in range(1, len(ts) + 1):
+        if index == len(ts) or ts[index] != ts[first]:
+            yield first, index
+            first = index
+
+
+def packets(series: Series, device: RegisteredDevice, together: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(time of its last row, packet) for each packet: one a moment, or as many rows `together`
+    as a packet holds."""
+    uuids = [device.sensors[name] for name in series.sensors]
+    waiting: list[dict[str, Any]] = []
+    at = 0
+    for first, last in moments(series.ts):
+        readings = [
+            {"sensor_uuid": uuid, "value": value, "ts": iso(series.ts[row])}
+            for row in range(first, last)
+            for uuid, value in zip(uuids, series.values[row], strict=True)
+            if value is not None
+        ]
+        if waiting and (not together or len(waiting) + len(readings) > MAX_READINGS):
+            yield at, {"device_uuid": device.uuid, "readings": waiting}
+            waiting = []
+        waiting += readings
+        at = series.ts[first]
+    if waiting:
+        yield at, {"device_uuid": device.uuid, "readings": waiting}
+
+
+async def feed(
+    client: EdgeClient,
+    series: Series,
+    device: RegisteredDevice,
+    speed: float,
+    accepted: Callable[[int], None],
+) -> None:
+    """Post the series in its order, `speed` times as fast as it was measured; 0: as fast as the
+    edge takes it. `accepted` is told the number of readings of each accepted packet."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    for at, packet in packets(series, device, together=not speed):
+        if speed:
+            due = start + (at - series.ts[0]) / 1000 / speed
+            await asyncio.sleep(max(0.0, due - loop.time()))
+        accepted(await client.post(packet))

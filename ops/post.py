@@ -1,0 +1,81 @@
+"""Packets to an edge over HTTP, sent again until they are answered."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import stamina
+
+from contract.errors import SetupError, UnavailableError
+from contract.settings import Settings
+
+_PATIENCE_S = 60.0
+
+
+class EdgeClient:
+    """Posts packets; a packet that got no answer, or 503, is sent again for up to a minute.
+
+    Give each packet times or an id, so that a second arrival is known as the same.
+    """
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        key = settings.ingest_api_key
+        headers = {"X-API-Key": key.get_secret_value()} if key else {}
+        self._url = url
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=15)
+
+    async def __aenter__(self) -> "EdgeClient":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def ready(self) -> bool:
+        """Whether an edge answers."""
+        try:
+            return (await self._http.get("/health", timeout=1)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def post(self, packet: dict[str, Any]) -> int:
+        """The number of readings accepted, all those of the packet.
+
+        A device or sensor that the edge does not know yet is waited for too: it asks the database
+        again after 2 s.
+
+        Raises:
+            UnavailableError: no edge answers.
+            SetupError: the edge refuses the packet.
+        """
+        async for attempt in stamina.retry_context(
+            on=UnavailableError, attempts=None, timeout=_PATIENCE_S, wait_initial=0.2, wait_max=2.0
+        ):
+            with attempt:
+                return await self._post(packet)
+        raise AssertionError("unreachable")
+
+    async def _post(self, packet: dict[str, Any]) -> int:
+        try:
+            answer = await self._http.post("/ingest/packets", json=packet)
+        except httpx.TransportError as error:
+            raise UnavailableError(
+                f"no edge answers at {self._url}: start it, or give its address with --url"
+            ) from error
+        if answer.status_code == 202:
+            body = answer.json()
+            if not body["unknown_sensors"]:
+                return int(body["accepted"])
+            raise UnavailableError(f"the edge does not know the sensors {body['unknown_sensors']}")
+        said = f"the edge answered {answer.status_code}: {answer.json()['detail']}"
+        if answer.status_code in (404, 503) or "none of these sensors" in said:
+            raise UnavailableError(said)
+        raise SetupError(said)
+
+
+def iso(ms: int) -> str:
+    """Epoch milliseconds as ISO-8601 in UTC.
+
+    >>> iso(1732442400500)
+    '2024-11-24T10:00:00.500+00:00'
+    """
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,1 @@
+"""Batches of rows to the configured database, each written once however often it is sent."""

@@ -1,0 +1,34 @@
+"""Events, each one row of `ml_events` and one of `alert_notifications`, in one transaction."""
+
+from contract.event import Event
+from contract.settings import Settings
+from sinks.table import TableSink
+from sinks.writer import Row
+
+
+def event_row(event: Event) -> Row:
+    """The columns of `write_events.sql`, in its order."""
+    return (
+        event.event_key,
+        event.device_id,
+        event.sensor_id,
+        event.at,
+        event.event_type,
+        event.event_code,
+        event.title,
+        event.message,
+        round(event.value, 5),
+        event.payload,
+        event.resolves,
+        event.status,
+    )
+
+
+def event_order(row: Row) -> tuple[int, str]:
+    """By time, then by `event_key`, which alone makes two events the same one."""
+    return row[3], row[0]
+
+
+def events_sink(settings: Settings) -> TableSink[Event]:
+    """Stores every event once, with its notification."""
+    return TableSink(settings, "write_events", lambda event: [event_row(event)], event_order)

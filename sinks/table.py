@@ -1,0 +1,51 @@
+"""The sink that every table of ours is written with."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from contract.settings import Settings
+from sinks.writer import Row, Writer
+
+X = TypeVar("X")
+
+
+@dataclass(frozen=True)
+class TableSink(FixedPartitionedSink[X, None], Generic[X]):
+    """Stores the rows of each item once; a snapshot waits until all of them are committed."""
+
+    settings: Settings
+    statement: str
+    """The .sql file that takes a batch of rows as its one JSON parameter."""
+    rows: Callable[[X], Iterable[Row]]
+    """The rows of an item."""
+    key: Callable[[Row], Any]
+    """What makes a row the same row; batches are sorted by it."""
+    connections: int = 1
+    """How many writers, where the database takes more than one. A partition keeps to one."""
+
+    def list_parts(self) -> list[str]:
+        """One name a connection; SQLite takes a single writer."""
+        return [str(part) for part in range(1 if self.settings.engine == "sqlite" else self.connections)]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_TablePartition[X]":
+        """Start a writer; it connects when there is something to write."""
+        return _TablePartition(Writer(self.settings, self.statement, self.key), self.rows)
+
+
+class _TablePartition(StatefulSinkPartition[X, None]):
+    def __init__(self, writer: Writer, rows: Callable[[X], Iterable[Row]]) -> None:
+        self._writer = writer
+        self._rows = rows
+
+    def write_batch(self, values: list[X]) -> None:
+        if rows := [row for value in values for row in self._rows(value)]:
+            self._writer.put(rows)
+
+    def snapshot(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()

@@ -1,0 +1,47 @@
+"""`python -m sql`: bring the schema of the configured database up to date."""
+
+import sys
+from hashlib import sha256
+
+from contract.errors import IotError
+from contract.settings import Settings, load_settings
+from sql.database import Database, applied
+
+
+def apply_schema(settings: Settings) -> list[str]:
+    """Apply the scripts that are missing, and return their names. Can be run again.
+
+    A missing SQLite file or SQL Server database is created.
+
+    Raises:
+        IotError: by blame, see `Database`.
+    """
+    database = Database(settings, create=True)
+    try:
+        done = applied(database)
+        new = []
+        for name, batches in database.schema():
+            if name not in done:
+                database.run(batches)
+                checksum = sha256("\0".join(batches).encode()).hexdigest()
+                database.execute("add_migration", name, checksum)
+                new.append(name)
+        return new
+    finally:
+        database.close()
+
+
+def main() -> int:
+    """Apply and say what was done; 1 with one line on standard error when it cannot be."""
+    try:
+        settings = load_settings()
+        new = apply_schema(settings)
+    except IotError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{settings.database}: " + (f"applied {', '.join(new)}" if new else "up to date"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

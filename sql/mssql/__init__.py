@@ -1,0 +1,119 @@
+"""SQL Server: how to connect, cut scripts, and read its errors.
+
+`pyodbc` is imported here and nowhere else, so only when SQL Server is chosen.
+"""
+
+import platform
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from contract.errors import IotError, RefusedError, SettingError, SetupError, UnavailableError
+from contract.settings import Settings
+
+begin = None
+"""Our files for SQL Server are single procedure calls; the procedures hold the transactions."""
+
+_LOGIN_S = 6
+_NO_SUCH_DATABASE = 4060
+_RETRY = {
+    -2, 20, 64, 121, 233, 1205, 1222, 10053, 10054, 10060, 10928, 10929, 40197, 40501, 40613,
+    41301, 41302, 41305, 41325, 41839, 49918, 49919, 49920,
+}  # fmt: skip
+_RETRY_STATES = {"40001", "08S01", "08001", "HYT00", "HYT01"}
+_REFUSED = {220, 245, 515, 547, 2601, 2627, 2628, 8114, 8115, 8152}
+
+
+def connect(settings: Settings, *, create: bool) -> Any:
+    """Log in; with `create`, make the database `DB_NAME` when the server has none."""
+    pyodbc = _pyodbc()
+    try:
+        return pyodbc.connect(_string(settings, settings.db_name), autocommit=True, timeout=_LOGIN_S)
+    except pyodbc.Error as error:
+        if not (create and _number(error) == _NO_SUCH_DATABASE):
+            raise
+    with pyodbc.connect(_string(settings, "master"), autocommit=True, timeout=_LOGIN_S) as master:
+        script = (Path(__file__).parent / "create_database.sql").read_text(encoding="utf-8")
+        master.execute(script, settings.db_name)
+    return pyodbc.connect(_string(settings, settings.db_name), autocommit=True, timeout=_LOGIN_S)
+
+
+def batches(script: str) -> list[str]:
+    """What stands between lines that say GO, as `sqlcmd` cuts it."""
+    pieces = re.split(r"^\s*GO\s*$", script, flags=re.MULTILINE | re.IGNORECASE)
+    return [piece for piece in pieces if piece.strip()]
+
+
+def blame(error: Exception) -> type[IotError]:
+    """By the server's error number, else by SQLSTATE."""
+    number, state = _number(error), str(error.args[0]) if error.args else ""
+    if number in _REFUSED:
+        return RefusedError
+    if number in _RETRY or state in _RETRY_STATES:
+        return UnavailableError
+    return SetupError
+
+
+def _number(error: Exception) -> int | None:
+    """The native error number, which ODBC puts in parentheses before the function's name."""
+    found = re.search(r"\((-?\d+)\) \(SQL", str(error.args[-1]) if error.args else "")
+    return int(found.group(1)) if found else None
+
+
+def _pyodbc() -> Any:
+    try:
+        import pyodbc  # noqa: PLC0415 - needs the system's libodbc, which SQLite users lack
+    except ImportError as error:
+        raise SetupError(
+            f"DB_ENGINE: SQL Server needs pyodbc and the system library unixodbc ({error}): "
+            "pip install 'iot-pipeline[mssql]' and apt-get install unixodbc"
+        ) from error
+    return pyodbc
+
+
+def _string(settings: Settings, database: str) -> str:
+    assert settings.db_password is not None  # load_settings refuses that
+    parts = {
+        "DRIVER": _driver(settings),
+        "SERVER": f"{settings.db_host},{settings.db_port}",
+        "DATABASE": database,
+        "UID": settings.db_user,
+        "PWD": settings.db_password.get_secret_value(),
+        "Encrypt": "yes" if settings.db_encrypt else "no",
+        "TrustServerCertificate": "yes" if settings.db_trust_server_certificate else "no",
+        "APP": "iot-pipeline",
+    }
+    return "".join(f"{name}={{{value.replace('}', '}}')}}};" for name, value in parts.items())
+
+
+def _distribution() -> str:
+    """The folder of the wheel that fits this Linux; any other system has to name its driver."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return "none"
+    names = f"{release.get('ID', '')} {release.get('ID_LIKE', '')}"
+    for mark, folder in (("debian", "debian_ubuntu"), ("alpine", "alpine"), ("suse", "suse")):
+        if mark in names:
+            return folder
+    return "rhel"
+
+
+def _driver(settings: Settings) -> str:
+    """`ODBC_DRIVER`, else a registered Microsoft driver, else the one in `mssql-python-odbc`."""
+    if settings.odbc_driver:
+        return settings.odbc_driver
+    registered = set(_pyodbc().drivers())
+    for name in ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server"):
+        if name in registered:
+            return name
+    wheel = find_spec("mssql_python_odbc")
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        place = Path(folder) / "libs" / "linux" / _distribution() / platform.machine() / "lib"
+        for file in sorted(place.glob("libmsodbcsql-*.so*")):
+            return str(file)
+    raise SettingError(
+        "ODBC_DRIVER: no Microsoft ODBC driver is registered: install one, "
+        "or pip install 'iot-pipeline[mssql]', or name a driver"
+    )

@@ -1,0 +1,1 @@
+INSERT INTO dbo.schema_migrations (name, checksum) VALUES (?, ?);

@@ -1,0 +1,13 @@
+-- ?1: a device's name, or null for all of them
+SELECT
+    d.device_uuid,
+    d.name,
+    s.sensor_uuid,
+    s.name,
+    s.sensor_type,
+    s.unit,
+    s.id
+FROM devices AS d
+LEFT JOIN sensors AS s ON s.device_id = d.id AND s.is_active = 1
+WHERE ?1 IS NULL OR d.name = ?1
+ORDER BY d.name, d.id, s.id;

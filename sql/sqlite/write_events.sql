@@ -1,0 +1,58 @@
+-- ?1: JSON, rows [event_key, device_id, sensor_id, at, event_type, event_code, title, message,
+-- value, payload, resolves or null, status], `at` in epoch milliseconds.
+-- An event, its notification, and the end of the event that it resolves: all or nothing.
+INSERT INTO ml_events (
+    event_key, device_id, sensor_id, created_at, event_type, event_code, title, message, payload,
+    status, resolved_at
+)
+SELECT
+    json_extract(r.value, '$[0]'),
+    json_extract(r.value, '$[1]'),
+    json_extract(r.value, '$[2]'),
+    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch'),
+    json_extract(r.value, '$[4]'),
+    json_extract(r.value, '$[5]'),
+    json_extract(r.value, '$[6]'),
+    json_extract(r.value, '$[7]'),
+    json_extract(r.value, '$[9]'),
+    json_extract(r.value, '$[11]'),
+    CASE
+        WHEN json_extract(r.value, '$[11]') = 'resolved'
+            THEN strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch')
+    END
+FROM json_each(?1) AS r
+WHERE true
+ON CONFLICT (event_key) WHERE event_key IS NOT NULL DO NOTHING;
+
+INSERT INTO alert_notifications (
+    event_key, source, source_event_id, severity, title, message, created_at, sensor_id, device_id,
+    triggered_value, event_type
+)
+SELECT
+    e.event_key,
+    'ml_event',
+    e.id,
+    e.event_type,
+    e.title,
+    e.message,
+    e.created_at,
+    e.sensor_id,
+    e.device_id,
+    json_extract(r.value, '$[8]'),
+    e.event_type
+FROM json_each(?1) AS r
+INNER JOIN ml_events AS e ON e.event_key = json_extract(r.value, '$[0]')
+WHERE true
+ON CONFLICT (event_key) WHERE event_key IS NOT NULL DO NOTHING;
+
+UPDATE ml_events
+SET
+    status = 'resolved',
+    resolved_at = (
+        SELECT strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch')
+        FROM json_each(?1) AS r
+        WHERE json_extract(r.value, '$[10]') = ml_events.event_key
+    )
+WHERE
+    status <> 'resolved'
+    AND event_key IN (SELECT json_extract(r.value, '$[10]') FROM json_each(?1) AS r);
