@@ -30,6 +30,8 @@ PANE_MS = 1_000
 _RECENT = 64
 """How many packet ids of a device are remembered, to know a repeated packet."""
 _VERSION = 1
+_SMALL = 2.0**-40
+"""A power of two, so that scaling by it rounds nothing that matters where a sum overflows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +178,14 @@ class PaneState:
         if not len(starts):
             return Panes(_ints(), _ints(), _ints(), *(np.empty(0) for _ in range(4)))
         count = np.diff(np.r_[starts, len(row)])
+        low, high = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts)
         return Panes(
             row=row[starts],
             end=end[starts],
             count=count,
-            mean=_mean(value, starts, count),
-            minimum=np.minimum.reduceat(value, starts),
-            maximum=np.maximum.reduceat(value, starts),
+            mean=_mean(value, starts, count, low, high),
+            minimum=low,
+            maximum=high,
             last=value[starts + count - 1],
         )
 
@@ -242,13 +245,15 @@ def _floor(ts: Ints) -> Ints:
     return ts // PANE_MS * PANE_MS
 
 
-def _mean(value: Floats, starts: Ints, count: Ints) -> Floats:
-    """Means of the runs that begin at `starts`; exact to rounding even where a sum overflows."""
-    with np.errstate(over="ignore"):
+def _mean(value: Floats, starts: Ints, count: Ints, low: Floats, high: Floats) -> Floats:
+    """Means of the runs that begin at `starts`, within their minima `low` and maxima `high`."""
+    with np.errstate(over="ignore", invalid="ignore"):
         mean = np.add.reduceat(value, starts) / count
-    if not np.isfinite(mean).all():
-        mean = np.add.reduceat(value / np.repeat(count, count), starts)
-    return mean
+    too_large = ~np.isfinite(mean)
+    if too_large.any():
+        scaled = np.add.reduceat(value * _SMALL, starts) / count
+        mean[too_large] = np.clip(scaled, low * _SMALL, high * _SMALL)[too_large] / _SMALL
+    return np.clip(mean, low, high)
 
 
 def _running_maximum(value: Ints, segment: Ints) -> Ints:

@@ -120,12 +120,19 @@ CREATE TABLE dbo.alert_notifications (
 );
 GO
 IF COL_LENGTH(N'dbo.alert_notifications', N'sensor_id') IS NULL
-ALTER TABLE dbo.alert_notifications ADD
-    sensor_id bigint NULL,
-    device_id bigint NULL,
-    triggered_value decimal(15, 5) NULL,
-    event_type varchar(50) NULL,
-    snapshot_data nvarchar(max) NULL;
+ALTER TABLE dbo.alert_notifications ADD sensor_id bigint NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_notifications', N'device_id') IS NULL
+ALTER TABLE dbo.alert_notifications ADD device_id bigint NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_notifications', N'triggered_value') IS NULL
+ALTER TABLE dbo.alert_notifications ADD triggered_value decimal(15, 5) NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_notifications', N'event_type') IS NULL
+ALTER TABLE dbo.alert_notifications ADD event_type varchar(50) NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_notifications', N'snapshot_data') IS NULL
+ALTER TABLE dbo.alert_notifications ADD snapshot_data nvarchar(max) NULL;
 GO
 IF COL_LENGTH(N'dbo.alert_notifications', N'event_key') IS NULL
 ALTER TABLE dbo.alert_notifications ADD event_key varchar(64) NULL;
