@@ -11,8 +11,8 @@ import msgspec
 from contract.errors import RecordError
 
 MAX_READINGS = 1000
-MAX_TIME_MS = 253_402_300_799_999
-"""9999-12-31T23:59:59.999Z, the last millisecond that `datetime2` can hold."""
+MAX_TIME_MS = 253_370_764_799_999
+"""9998-12-31T23:59:59.999Z: a year short of what `datetime2` holds, so that sums fit too."""
 FUTURE_MS = 300_000
 """How far ahead of its arrival an event time may be and still be believed."""
 

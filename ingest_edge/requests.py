@@ -84,7 +84,7 @@ def time_ms(when: When, place: str) -> int | None:
     """`when` in epoch milliseconds UTC, cut to whole ones; None stays None.
 
     Raises:
-        PacketError: 422, no such time, or none between 1970 and 9999; `place` names it.
+        PacketError: 422, no such time, or none between 1970 and 9998; `place` names it.
 
     >>> time_ms("2024-11-24T10:00:00.5Z", "ts"), time_ms(1732442400, "ts")
     (1732442400500, 1732442400000)
@@ -100,10 +100,10 @@ def time_ms(when: When, place: str) -> int | None:
         try:
             elapsed = moment - datetime(1970, 1, 1, tzinfo=UTC)
         except OverflowError as error:
-            raise PacketError(f"{place}: not between the years 1970 and 9999") from error
+            raise PacketError(f"{place}: not between the years 1970 and 9998") from error
         ms = (elapsed.days * 86_400 + elapsed.seconds) * 1000 + elapsed.microseconds // 1000
     else:
         ms = round(min(max(when, -1.0), 1e12) * 1000)
     if not 0 <= ms <= MAX_TIME_MS:
-        raise PacketError(f"{place}: not between the years 1970 and 9999")
+        raise PacketError(f"{place}: not between the years 1970 and 9998")
     return ms

@@ -187,7 +187,9 @@ def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
 def devices_list() -> None:
     """Show all devices and their active sensors."""
     database = open_database(load_settings())
-    table = Table("device", "device_uuid", "sensor", "sensor_uuid")
+    table = Table(box=None)
+    for name in ("device", "device_uuid", "sensor", "sensor_uuid"):
+        table.add_column(name, no_wrap=name.endswith("uuid"), overflow="fold")
     for device in list_devices(database):
         sensors = list(device.sensors.items()) or [("-", "-")]
         for index, (name, uuid) in enumerate(sensors):

@@ -1,5 +1,7 @@
 """Events, each one row of `ml_events` and one of `alert_notifications`, in one transaction."""
 
+import msgspec
+
 from contract.event import Event
 from contract.settings import Settings
 from sinks.table import TableSink
@@ -18,7 +20,7 @@ def event_row(event: Event) -> Row:
         event.title,
         event.message,
         round(event.value, 5),
-        event.payload,
+        msgspec.Raw(event.payload.encode()),
         event.resolves,
         event.status,
     )

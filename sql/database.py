@@ -108,7 +108,7 @@ class _Blamed:
 
 
 def _text_of(error: Exception) -> str:
-    return " ".join(str(argument) for argument in error.args) or type(error).__name__
+    return str(error.args[-1]) if error.args else type(error).__name__
 
 
 @cache

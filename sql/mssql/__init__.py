@@ -16,13 +16,13 @@ begin = None
 """Our files for SQL Server are single procedure calls; the procedures hold the transactions."""
 
 _LOGIN_S = 6
-_NO_SUCH_DATABASE = 4060
+_NO_SUCH_DATABASE = (911, 4060)
 _RETRY = {
     -2, 20, 64, 121, 233, 1205, 1222, 10053, 10054, 10060, 10928, 10929, 40197, 40501, 40613,
     41301, 41302, 41305, 41325, 41839, 49918, 49919, 49920,
 }  # fmt: skip
 _RETRY_STATES = {"40001", "08S01", "08001", "HYT00", "HYT01"}
-_REFUSED = {220, 245, 515, 547, 2601, 2627, 2628, 8114, 8115, 8152}
+_REFUSED = {220, 245, 515, 517, 547, 2601, 2627, 2628, 8114, 8115, 8152}
 
 
 def connect(settings: Settings, *, create: bool) -> Any:
@@ -31,7 +31,7 @@ def connect(settings: Settings, *, create: bool) -> Any:
     try:
         return pyodbc.connect(_string(settings, settings.db_name), autocommit=True, timeout=_LOGIN_S)
     except pyodbc.Error as error:
-        if not (create and _number(error) == _NO_SUCH_DATABASE):
+        if not (create and _number(error) in _NO_SUCH_DATABASE):
             raise
     with pyodbc.connect(_string(settings, "master"), autocommit=True, timeout=_LOGIN_S) as master:
         script = (Path(__file__).parent / "create_database.sql").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def batches(script: str) -> list[str]:
 def blame(error: Exception) -> type[IotError]:
     """By the server's error number, else by SQLSTATE."""
     number, state = _number(error), str(error.args[0]) if error.args else ""
-    if number in _REFUSED:
+    if number in _REFUSED or state[:2] in ("22", "23"):  # the standard's data and integrity errors
         return RefusedError
     if number in _RETRY or state in _RETRY_STATES:
         return UnavailableError

@@ -1,5 +1,5 @@
 -- ?1: JSON, rows [event_key, device_id, sensor_id, at, event_type, event_code, title, message,
--- value, payload, resolves or null, status], `at` in epoch milliseconds.
+-- value, payload (JSON), resolves or null, status], `at` in epoch milliseconds.
 -- An event, its notification, and the end of the event that it resolves: all or nothing.
 INSERT INTO ml_events (
     event_key, device_id, sensor_id, created_at, event_type, event_code, title, message, payload,

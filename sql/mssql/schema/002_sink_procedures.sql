@@ -1,5 +1,6 @@
 -- What the sinks call: one JSON parameter a batch, rows that are there already stay as they are.
--- A time in epoch milliseconds becomes datetime2 by whole days and the rest, which no int overflows.
+-- A time in epoch milliseconds becomes datetime2 by days, seconds and milliseconds, which no int
+-- overflows.
 SET ANSI_NULLS ON;
 SET QUOTED_IDENTIFIER ON;
 GO
@@ -21,12 +22,15 @@ BEGIN
         SELECT
             r.sensor_id,
             CAST(r.value AS decimal(15, 5)) AS value,
-            DATEADD(millisecond, CAST(r.received_at % 86400000 AS int),
-                DATEADD(day, CAST(r.received_at / 86400000 AS int), @epoch)) AS received_at,
-            DATEADD(millisecond, CAST(r.device_ts % 86400000 AS int),
-                DATEADD(day, CAST(r.device_ts / 86400000 AS int), @epoch)) AS device_timestamp,
-            DATEADD(millisecond, CAST(r.event_ts % 86400000 AS int),
-                DATEADD(day, CAST(r.event_ts / 86400000 AS int), @epoch)) AS event_timestamp,
+            DATEADD(millisecond, CAST(r.received_at % 1000 AS int),
+                DATEADD(second, CAST(r.received_at / 1000 % 86400 AS int),
+                    DATEADD(day, CAST(r.received_at / 86400000 AS int), @epoch))) AS received_at,
+            DATEADD(millisecond, CAST(r.device_ts % 1000 AS int),
+                DATEADD(second, CAST(r.device_ts / 1000 % 86400 AS int),
+                    DATEADD(day, CAST(r.device_ts / 86400000 AS int), @epoch))) AS device_timestamp,
+            DATEADD(millisecond, CAST(r.event_ts % 1000 AS int),
+                DATEADD(second, CAST(r.event_ts / 1000 % 86400 AS int),
+                    DATEADD(day, CAST(r.event_ts / 86400000 AS int), @epoch))) AS event_timestamp,
             r.seq
         FROM OPENJSON(@p_rows) WITH (
             sensor_id bigint '$[0]',
@@ -74,8 +78,9 @@ BEGIN
         r.event_key,
         r.device_id,
         r.sensor_id,
-        DATEADD(millisecond, CAST(r.at % 86400000 AS int),
-            DATEADD(day, CAST(r.at / 86400000 AS int), @epoch)),
+        DATEADD(millisecond, CAST(r.at % 1000 AS int),
+            DATEADD(second, CAST(r.at / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.at / 86400000 AS int), @epoch))),
         r.event_type,
         r.event_code,
         r.title,
@@ -94,7 +99,7 @@ BEGIN
         title nvarchar(255) '$[6]',
         message nvarchar(1000) '$[7]',
         value float '$[8]',
-        payload nvarchar(max) '$[9]',
+        payload nvarchar(max) '$[9]' AS JSON,
         resolves varchar(64) '$[10]',
         status varchar(50) '$[11]'
     ) AS r;

@@ -1,0 +1,100 @@
+"""What tests run against: settings, databases on each engine, and one broker for the session.
+
+Real servers are named by `KAFKA_BOOTSTRAP_SERVERS` and `DB_HOST`, `DB_PASSWORD`, ...; where they
+are not, the embedded broker and SQLite serve, and SQL Server comes from a Docker engine if one
+answers.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from shutil import which
+from subprocess import run
+from uuid import uuid4
+
+import pytest
+
+from contract.settings import Settings, child_environment, load_settings
+from ops.children import Children
+from sql.__main__ import apply_schema
+from sql.database import Database, open_database
+from sql.mssql import connect
+
+_GIVEN = load_settings()
+"""The settings from outside, read before tests forget them."""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in set(os.environ) - set(child_environment({})):
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def mssql_server() -> Iterator[Settings]:
+    """Settings that reach a server which speaks T-SQL."""
+    if _GIVEN.db_host:
+        yield _GIVEN
+        return
+    docker = ["docker", "version", "--format", "{{.Server.Version}}"]
+    if not which("docker") or run(docker, capture_output=True, check=False).returncode:  # noqa: S603
+        pytest.skip("no SQL Server: set DB_HOST and DB_PASSWORD, or start a Docker engine")
+    from testcontainers.mssql import SqlServerContainer  # noqa: PLC0415 - likewise
+
+    image = "mcr.microsoft.com/mssql/server:2022-latest"
+    with SqlServerContainer(image, password="Only-4-tests") as server:  # noqa: S106
+        yield Settings(
+            db_engine="mssql",
+            db_host=server.get_container_host_ip(),
+            db_port=int(server.get_exposed_port(1433)),
+            db_user="sa",
+            db_password="Only-4-tests",  # noqa: S106
+            db_trust_server_certificate=True,
+        )
+
+
+@pytest.fixture(params=["sqlite", "mssql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a database of each engine that has no schema yet."""
+    if request.param == "sqlite":
+        yield Settings(iot_sqlite_path=tmp_path / "iot.db")
+        return
+    server: Settings = request.getfixturevalue("mssql_server")
+    name = f"iot_test_{uuid4().hex[:8]}"
+    yield server.model_copy(update={"db_name": name})
+    with connect(server.model_copy(update={"db_name": "master"}), create=False) as master:
+        with suppress(Exception):
+            master.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def settings(empty: Settings) -> Settings:
+    """Settings of a database of each engine with our schema."""
+    apply_schema(empty)
+    return empty
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """A connection to that database."""
+    opened = open_database(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the broker that the session's tests use."""
+    if _GIVEN.kafka_bootstrap_servers:
+        yield _GIVEN.kafka_bootstrap_servers
+        return
+    with Children(tmp_path_factory.mktemp("broker")) as children:
+        broker = children.start("broker", "ops.broker", env=child_environment({}))
+        assert broker.process.stdout is not None
+        yield broker.process.stdout.readline().strip()
+
+
+def pytest_report_header() -> list[str]:
+    kafka = _GIVEN.kafka_bootstrap_servers or "embedded, in memory"
+    return [f"broker: {kafka}", f"SQL Server: {_GIVEN.db_host or 'none given'}"]

@@ -1,0 +1,144 @@
+"""The pipeline as its users run it: edge and flow as processes, around a broker and a file."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from contract.settings import Settings, child_environment
+from ops.children import Child, Children
+from ops.devices import RegisteredDevice, SensorSpec, register
+from sql.__main__ import apply_schema
+from sql.database import open_database
+
+ABOVE_80 = SensorSpec("boiler", "temperature", "°C", {"warning": (0, 80), "critical": (-10, 90)})
+PLAIN = SensorSpec("pump", "power", "W")
+
+
+def wait_until(condition, seconds=30.0, message="it did not happen in time"):
+    end = monotonic() + seconds
+    while not condition():
+        assert monotonic() < end, message
+        sleep(0.05)
+
+
+class Pipeline:
+    """A database of its own, a topic of its own, and the processes between them."""
+
+    def __init__(self, folder: Path, brokers: str, children: Children, topic: str) -> None:
+        self.folder, self.children, self.topic = folder, children, topic
+        self.values = {
+            "KAFKA_BOOTSTRAP_SERVERS": brokers,
+            "KAFKA_TOPIC": self.topic,
+            "DB_ENGINE": "sqlite",
+            "IOT_SQLITE_PATH": str(folder / "iot.db"),
+            "IOT_LANG": "en",
+        }
+        self.settings = Settings(**{name.lower(): value for name, value in self.values.items()})
+        apply_schema(self.settings)
+        self.database = open_database(self.settings)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.recovery = folder / "recovery"
+
+    def register(self, name: str = "rig", *sensors: SensorSpec) -> RegisteredDevice:
+        return register(self.database, name, sensors or (ABOVE_80, PLAIN))
+
+    def start_edge(self, **values: str) -> Child:
+        env = child_environment(self.values | values)
+        edge = self.children.start("edge", "ingest_edge", "--port", str(self.port), env=env)
+        wait_until(lambda: self._answers() or self.children.check(), 20, "the edge did not start")
+        return edge
+
+    def start_flow(self, epoch_s: int = 1) -> Child:
+        if not self.recovery.exists():
+            self.recovery.mkdir()
+            command = [sys.executable, "-m", "bytewax.recovery", str(self.recovery), "1"]
+            subprocess.run(command, check=True)
+        return self.children.start(
+            "flow", "bytewax.run", "dataflows.readings:flow()",
+            "-r", str(self.recovery), "-s", str(epoch_s), "-b", "0",
+            env=child_environment(self.values),
+        )  # fmt: skip
+
+    def again(self) -> "Pipeline":
+        """Another one on the same topic, with a new database that has the same devices."""
+        folder = self.folder / "again"
+        folder.mkdir()
+        brokers = self.values["KAFKA_BOOTSTRAP_SERVERS"]
+        made = Pipeline(folder, brokers, self.children, self.topic)
+        made.rows(f"ATTACH '{self.folder / 'iot.db'}' AS old")
+        for table in ("devices", "sensors", "alert_thresholds"):
+            made.rows(f"INSERT INTO main.{table} SELECT * FROM old.{table}")
+        made.rows("DETACH old")
+        return made
+
+    def kill(self, child: Child) -> None:
+        child.process.send_signal(signal.SIGKILL)
+        child.process.wait()
+        self.children.stop(child)
+
+    def post(self, body: dict, path: str = "/ingest/packets", **headers: str) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, headers=headers, timeout=20)
+
+    def iot(self, *arguments: str, **values: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ops.cli", *arguments],
+            env=child_environment(self.values | values),
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    def rows(self, statement: str) -> list[tuple]:
+        return self.database._connection.execute(statement).fetchall()
+
+    def readings(self) -> list[tuple]:
+        return self.rows(
+            "SELECT s.name, r.value, r.event_timestamp, r.device_timestamp, r.seq"
+            " FROM sensor_readings r JOIN sensors s ON s.id = r.sensor_id"
+            " ORDER BY s.id, r.event_timestamp, r.seq"
+        )
+
+    def events(self) -> list[tuple]:
+        """Everything of events and notifications but their ids."""
+        return self.rows(
+            "SELECT e.event_key, e.device_id, e.sensor_id, e.event_type, e.event_code, e.title,"
+            " e.message, e.status, e.created_at, e.resolved_at, e.payload, n.severity, n.title,"
+            " n.message, n.created_at, n.triggered_value"
+            " FROM ml_events e JOIN alert_notifications n"
+            " ON n.source_event_id = e.id AND n.source = 'ml_event' ORDER BY e.created_at, e.event_key"
+        )
+
+    def wait_stored(self, count: int, seconds: float = 30.0) -> None:
+        def stored() -> bool:
+            self.children.check()
+            return self.rows("SELECT count(*) FROM sensor_readings")[0][0] >= count
+
+        wait_until(stored, seconds, f"{count} readings were not stored in time")
+
+    def log(self, name: str) -> list[dict]:
+        lines = (self.folder / f"{name}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, brokers: str) -> Iterator[Pipeline]:
+    with Children(tmp_path) as children:
+        made = Pipeline(tmp_path, brokers, children, f"test.{uuid4().hex[:12]}")
+        yield made
+        made.database.close()

@@ -1,0 +1,208 @@
+import csv
+import json
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from contract.packet import decode
+from contract.settings import child_environment
+from ops.devices import SensorSpec
+
+from .conftest import wait_until
+
+SKAB = Path(__file__).parents[3] / "shared" / "data" / "skab" / "valve1" / "0.csv"
+
+
+def records(brokers, topic):
+    """All records of a topic, by partition and offset."""
+    consumer = Consumer(
+        {"bootstrap.servers": brokers, "group.id": uuid4().hex, "enable.partition.eof": True}
+    )
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    found, ended = [], 0
+    while ended < len(partitions):
+        message = consumer.poll(10)
+        assert message is not None, "the broker did not answer"
+        if message.error():
+            ended += 1
+        else:
+            found.append(message)
+    consumer.close()
+    return sorted(found, key=lambda message: (message.partition(), message.offset()))
+
+
+def ms(text):
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000 + 0.5)
+
+
+def test_packets_posted_are_rows_read_and_what_crosses_a_threshold_is_an_event(pipeline, brokers):
+    rig = pipeline.register()
+    pipeline.start_edge()
+    pipeline.start_flow()
+    for second, value in enumerate([70.5, 85.25, 95.0, *[70.0] * 9]):
+        at = f"2024-11-24T10:00:{second:02}.250Z"
+        readings = [
+            {"sensor_uuid": rig.sensors["boiler"], "value": value},
+            {"sensor_uuid": rig.sensors["pump"], "value": second, "ts": 1732442400.125 + second},
+        ]
+        answer = pipeline.post({"device_uuid": rig.uuid, "ts": at, "readings": readings})
+        assert answer.status_code == 202
+        assert answer.json()["accepted"] == answer.json()["inserted"] == 2
+    pipeline.wait_stored(24)
+    assert pipeline.readings()[:2] == [
+        ("boiler", 70.5, "2024-11-24 10:00:00.250", "2024-11-24 10:00:00.250", 0),
+        ("boiler", 85.25, "2024-11-24 10:00:01.250", "2024-11-24 10:00:01.250", 0),
+    ]
+    assert pipeline.readings()[13][1:4] == (1.0, *["2024-11-24 10:00:01.125"] * 2)
+    wait_until(lambda: len(pipeline.events()) == 3)
+    assert [(row[3], row[7], row[8], row[9]) for row in pipeline.events()] == [
+        ("warning", "resolved", "2024-11-24 10:00:02.000", "2024-11-24 10:00:03.000"),
+        ("critical", "resolved", "2024-11-24 10:00:03.000", "2024-11-24 10:00:08.000"),
+        ("notice", "resolved", "2024-11-24 10:00:08.000", "2024-11-24 10:00:08.000"),
+    ]
+    assert "boiler of rig is at 85.25 °C, above 80 °C" in pipeline.events()[0][6]
+
+    keys = {message.key() for message in records(brokers, pipeline.topic)}
+    assert keys == {rig.uuid.encode()}
+    assert len({message.partition() for message in records(brokers, pipeline.topic)}) == 1
+
+
+def test_the_last_pane_of_a_sensor_that_falls_silent_closes_without_another_reading(pipeline):
+    rig = pipeline.register()
+    pipeline.start_edge()
+    pipeline.start_flow()
+    pipeline.post({"device_uuid": rig.uuid, "readings": [{"sensor_uuid": rig.sensors["boiler"], "value": 85}]})
+    wait_until(lambda: len(pipeline.events()) == 1, 20)
+
+
+def test_garbage_on_the_topic_is_in_the_dead_letters_and_what_follows_is_stored(pipeline, brokers):
+    rig = pipeline.register()
+    pipeline.start_edge()
+    garbage = b"\x00\xff not a packet"
+    producer = Producer({"bootstrap.servers": brokers})
+    producer.produce(pipeline.topic, garbage, key=rig.uuid, partition=0)
+    producer.flush(10)
+    pipeline.start_flow()
+    for value in (1, 2, 3):
+        answer = pipeline.post(
+            {"device_uuid": rig.uuid, "readings": [{"sensor_uuid": rig.sensors["pump"], "value": value}]}
+        )
+        assert answer.status_code == 202
+    pipeline.wait_stored(3)
+    wait_until(lambda: records(brokers, f"{pipeline.topic}.dlq"))
+    (dead,) = records(brokers, f"{pipeline.topic}.dlq")
+    headers = dict(dead.headers())
+    assert dead.value() == garbage
+    assert headers.keys() == {"error", "topic", "partition", "offset"}
+    assert (headers["topic"], headers["partition"], headers["offset"]) == (pipeline.topic.encode(), b"0", b"0")
+    assert b"JSON" in headers["error"]
+
+
+def skab_like(path: Path, rows: int = 400) -> Path:
+    """A file laid out as SKAB's are, with a gap, two rows of one second, and an empty cell."""
+    noise = random.Random(7)
+    lines = ["datetime;Pressure;Temperature;Volume Flow RateRMS;anomaly;changepoint"]
+    second = int(datetime(2020, 3, 9, 10, 14, 33, tzinfo=UTC).timestamp())
+    for row in range(rows):
+        second += 0 if row == 50 else 30 if row == 99 else 1
+        at = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        pressure = "" if row == 33 else f"{noise.gauss(0, 1):.6f}"
+        lines.append(f"{at};{pressure};{noise.gauss(79, 3):.4f};{noise.gauss(32, 0.1):.7g};0.0;0.0")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def expected_rows(path: Path) -> list[tuple]:
+    """(sensor, value, ms, ms, seq) of a file's cells, as a plain reading of it gives them."""
+    with path.open() as file:
+        rows = list(csv.DictReader(file, delimiter=";"))
+    names = [name for name in rows[0] if name not in ("datetime", "anomaly", "changepoint")]
+    found = []
+    for name in names:
+        seen: dict[int, int] = {}
+        for row in rows:
+            if row[name]:
+                at = ms(row["datetime"])
+                found.append((name, round(float(row[name]), 5), at, at, seen.get(at, 0)))
+                seen[at] = seen.get(at, 0) + 1
+    return found
+
+
+def stored_rows(pipeline) -> list[tuple]:
+    return [(name, value, ms(at), ms(said), seq) for name, value, at, said, seq in pipeline.readings()]
+
+
+@pytest.mark.parametrize("source", ["made", "skab"])
+def test_a_file_fed_is_stored_cell_by_cell_and_fed_again_adds_nothing(pipeline, tmp_path, source):
+    if source == "skab" and not SKAB.exists():
+        pytest.skip(f"no SKAB data at {SKAB}")
+    path = SKAB if source == "skab" else skab_like(tmp_path / "rig.csv")
+    expected = expected_rows(path)
+    pipeline.start_edge()
+    pipeline.start_flow()
+    feed = ("feed", str(path), "--device", "rig0", "--speed", "0", "--url", pipeline.url)
+    first = pipeline.iot(*feed)
+    assert first.returncode == 0, first.stderr
+    assert f"{len(expected)} readings accepted" in first.stdout
+    pipeline.wait_stored(len(expected))
+    assert sorted(stored_rows(pipeline)) == sorted(expected)
+
+    assert pipeline.iot(*feed).returncode == 0
+    assert pipeline.iot(*feed[:-3], "10000", "--url", pipeline.url).returncode == 0
+    (marker,) = pipeline.register("marker", SensorSpec("m", "other", "")).sensors.values()
+    posted = pipeline.post(
+        {"device_uuid": pipeline.register("marker").uuid, "readings": [{"sensor_uuid": marker, "value": 1}]}
+    )
+    assert posted.status_code == 202
+    pipeline.wait_stored(len(expected) + 1)
+    wait_until(lambda: flow_has_read_all(pipeline))
+    assert len(pipeline.readings()) == len(expected) + 1
+
+
+def flow_has_read_all(pipeline) -> bool:
+    """Two epochs after the last record, everything that was on the topic has been written."""
+    from time import sleep  # noqa: PLC0415
+
+    sleep(2.5)
+    return True
+
+
+def test_killing_the_flow_again_and_again_ends_with_the_rows_of_an_undisturbed_run(
+    pipeline, tmp_path, brokers
+):
+    path = skab_like(tmp_path / "rig.csv", 3000)
+    hot = SensorSpec("Temperature", "temperature", "°C", {"warning": (72, 84), "critical": (70, 86)})
+    pipeline.register("rig0", hot)
+    expected = expected_rows(path)
+    pipeline.start_edge()
+    flow = pipeline.start_flow()
+    feed = pipeline.children.start(
+        "feed", "ops.cli", "feed", str(path), "--device", "rig0", "--speed", "500", "--url", pipeline.url,
+        env=child_environment(pipeline.values),
+    )  # fmt: skip
+    for share in (0.2, 0.5, 0.8):
+        pipeline.wait_stored(int(len(expected) * share))
+        pipeline.kill(flow)
+        flow = pipeline.start_flow()
+    assert feed.process.wait(60) == 0
+    pipeline.children.stop(feed)
+    pipeline.wait_stored(len(expected))
+    wait_until(lambda: len(pipeline.readings()) == len(expected))
+    assert sorted(stored_rows(pipeline)) == sorted(expected)
+
+    pipeline.children.stop(flow)  # leaves a snapshot; what follows reads the log once more
+    disturbed, readings = pipeline.events(), pipeline.readings()
+    assert len(disturbed) > 10
+    calm = pipeline.again()
+    calm.start_flow()
+    calm.wait_stored(len(expected))
+    wait_until(lambda: len(calm.events()) >= len(disturbed))
+    assert calm.readings() == readings
+    assert calm.events() == disturbed
+    assert json.loads(calm.events()[0][10])["recommended_action"]
+    assert all(decode(message.value()).device_uuid for message in records(brokers, pipeline.topic))

@@ -1,0 +1,77 @@
+import msgspec
+import pytest
+
+from contract.errors import SetupError
+from contract.settings import Settings
+from ops.devices import SensorSpec, register
+from sql.__main__ import apply_schema
+from sql.database import Database, open_database
+
+
+def test_a_schema_is_applied_once_and_can_be_asked_for_again(empty):
+    assert apply_schema(empty)
+    assert apply_schema(empty) == []
+    open_database(empty).close()
+
+
+def test_a_database_without_schema_is_refused_with_what_to_do(empty):
+    Database(empty, create=True).close()
+    with pytest.raises(SetupError, match="run `python -m sql`"):
+        open_database(empty)
+
+
+def test_sqlite_is_not_created_by_those_who_only_use_it(tmp_path):
+    with pytest.raises(SetupError, match="IOT_SQLITE_PATH: there is no file"):
+        open_database(Settings(iot_sqlite_path=tmp_path / "none.db"))
+    with pytest.raises(SetupError, match="IOT_SQLITE_PATH: the folder"):
+        apply_schema(Settings(iot_sqlite_path=tmp_path / "none" / "iot.db"))
+
+
+def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path):
+    path = tmp_path / "iot.db"
+    path.write_text("this is not a database, " * 100)
+    with pytest.raises(SetupError, match=r"iot\.db .*file is not a database"):
+        apply_schema(Settings(iot_sqlite_path=path))
+
+
+def test_devices_sensors_and_thresholds_are_registered_once(database):
+    spec = SensorSpec("boiler", "temperature", "°C", {"critical": (-5.5, 80.25)})
+    first = register(database, "rig", [spec])
+    again = register(database, "rig", [spec, SensorSpec("pump", "power", "W")])
+    assert again.uuid == first.uuid
+    assert again.sensors["boiler"] == first.sensors["boiler"]
+    assert set(again.sensors) == {"boiler", "pump"}
+    (rule,) = database.query("list_thresholds")
+    assert tuple(rule)[2:] == (
+        "boiler critical", "out_of_range", -5.5, 80.25, "critical",
+        "boiler", "temperature", "°C", "rig",
+    )  # fmt: skip
+
+
+MOMENTS = [0, 1, 999, 1732442400123, 1732442400999, 2**31 * 1000 + 7, 253_370_764_799_999]
+
+
+def test_times_are_stored_to_the_millisecond(database):
+    register(database, "rig", [SensorSpec("boiler", "temperature", "°C")])
+    rows = [(1, float(n), ms, ms, ms, 0) for n, ms in enumerate(MOMENTS)]
+    database.execute("write_readings", msgspec.json.encode(rows).decode())
+    stored = reading_times(database)
+    assert [times for _, *times in stored] == [[ms] * 3 for ms in MOMENTS]
+
+
+def reading_times(database):
+    """(value, timestamp, device_timestamp, event_timestamp) in epoch ms, ordered by value."""
+    if "sqlite" in type(database._connection).__module__:
+        ms = "CAST(round((julianday({0}) - 2440587.5) * 86400000) AS INTEGER)"
+    else:
+        ms = (
+            "CAST(DATEDIFF(day, '1970-01-01', {0}) AS bigint) * 86400000"
+            " + DATEDIFF(millisecond, CAST(CAST({0} AS date) AS datetime2(3)), {0})"
+        )
+    columns = ", ".join(
+        ms.format(name) for name in ("[timestamp]", "device_timestamp", "event_timestamp")
+    )
+    rows = database._connection.execute(
+        f"SELECT value, {columns} FROM sensor_readings ORDER BY value"
+    )
+    return [tuple(row) for row in rows.fetchall()]
