@@ -16,7 +16,7 @@ from contract.errors import SettingError
 
 
 class Settings(BaseSettings):
-    """Every setting of every process. Field `kafka_topic` is the variable `KAFKA_TOPIC`, and so on."""
+    """Every setting of every process; the field `kafka_topic` is the variable `KAFKA_TOPIC`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -74,8 +74,8 @@ class Settings(BaseSettings):
         return f"{self.kafka_topic}.dlq"
 
 
-def load_settings() -> Settings:
-    """Read the settings of this process.
+def load_settings(**given: object) -> Settings:
+    """Read the settings of this process; what is `given`, by field name, wins over all else.
 
     Raises:
         SettingError: a value is wrong, one is missing that the others call for, or the file
@@ -85,7 +85,7 @@ def load_settings() -> Settings:
     if file and not os.access(file, os.R_OK):
         raise SettingError(f"IOT_ENV_FILE: the file {file} cannot be read")
     try:
-        settings = Settings(_env_file=file or None, _env_file_encoding="utf-8")  # type: ignore[call-arg]
+        settings = Settings(_env_file=file or None, _env_file_encoding="utf-8", **given)  # type: ignore[arg-type]
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         raise SettingError(f"{'.'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}") from error

@@ -43,9 +43,12 @@ def ensure_topic(brokers: str, topic: str) -> int:
                 f"KAFKA_BOOTSTRAP_SERVERS: no Kafka broker answers at {brokers}; "
                 "start it, or correct the address"
             ) from error
-        raise SetupError(f"KAFKA_TOPIC: the broker at {brokers} refuses the topic {topic}: "
-                         f"{error.args[0].str()}") from error
+        raise SetupError(
+            f"KAFKA_TOPIC: the broker at {brokers} refuses the topic {topic}: {error.args[0].str()}"
+        ) from error
     if found.error is not None or not found.partitions:
-        raise SetupError(f"KAFKA_TOPIC: the broker at {brokers} has no topic {topic}, and does "
-                         f"not let us create it: {found.error.str() if found.error else 'no partitions'}")
+        raise SetupError(
+            f"KAFKA_TOPIC: the broker at {brokers} has no topic {topic}, and does "
+            f"not let us create it: {found.error.str() if found.error else 'no partitions'}"
+        )
     return len(found.partitions)

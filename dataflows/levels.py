@@ -76,8 +76,12 @@ class LevelState:
         return sorted(found, key=lambda transition: transition.pane)
 
     def _turn(
-        self, pane: NDArray[np.intp], panes: Panes, asked: NDArray[np.int8],
-        held: NDArray[np.int8], asking: Ints,
+        self,
+        pane: NDArray[np.intp],
+        panes: Panes,
+        asked: NDArray[np.int8],
+        held: NDArray[np.int8],
+        asking: Ints,
     ) -> list[Transition]:
         """Evaluate panes of which no two belong to the same sensor."""
         row = panes.row[pane]
@@ -109,7 +113,8 @@ def _evaluate(
     mean: Floats, sensor_id: Ints, rules: Rules
 ) -> tuple[NDArray[np.int8], NDArray[np.int8], Ints]:
     """For each pane: the level asked for, the levels that are held (bit 1 << level), and the
-    first rule that asks for that level (an index into `rules`, -1 where none does)."""
+    first rule that asks for that level (an index into `rules`, -1 where none does).
+    """
     asked = np.zeros(len(mean), np.int8)
     held = np.zeros(len(mean), np.int8)
     asking = np.full(len(mean), -1)

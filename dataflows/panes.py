@@ -100,8 +100,16 @@ class PaneState:
             raise ValueError(f"recovery state has version {version}, this program reads {_VERSION}")
         state = cls(grace_ms, idle_ms)
         state._arrival = arrival  # type: ignore[assignment]
-        (state.sensor_id, state.device_id, state._watermark, state._closed_until,
-         state._last_arrival, state._row, state._ts, state._value) = columns  # type: ignore[misc]
+        (
+            state.sensor_id,
+            state.device_id,
+            state._watermark,
+            state._closed_until,
+            state._last_arrival,
+            state._row,
+            state._ts,
+            state._value,
+        ) = columns  # type: ignore[misc]
         state._recent = {device: list(ids) for device, ids in recent.items()}  # type: ignore[attr-defined]
         state._by_id = np.argsort(state.sensor_id)
         state.counts = Counts(*counts)  # type: ignore[misc]
@@ -174,7 +182,9 @@ class PaneState:
             order = np.lexsort((ts, row))
             row, ts, value = row[order], ts[order], value[order]
         end = _pane_end(ts)
-        starts = np.flatnonzero(np.r_[True, (row[1:] != row[:-1]) | (end[1:] != end[:-1])][: len(row)])
+        starts = np.flatnonzero(
+            np.r_[True, (row[1:] != row[:-1]) | (end[1:] != end[:-1])][: len(row)]
+        )
         if not len(starts):
             return Panes(_ints(), _ints(), _ints(), *(np.empty(0) for _ in range(4)))
         count = np.diff(np.r_[starts, len(row)])

@@ -3,44 +3,58 @@
 import os
 import signal
 import sys
+from functools import partial
 from types import FrameType
+from typing import Any, TypeGuard
 
 import bytewax.operators as op
 import structlog
 from bytewax.dataflow import Dataflow
-from bytewax.inputs import Source
+from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import Sink
 
+from contract.columns import PacketColumns
 from contract.errors import IotError
+from contract.event import Event
 from contract.log import configure_log
 from contract.settings import load_settings
 from contract.topic import ensure_topic
 from dataflows.dead_letters import DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
 from dataflows.rules import load_rules
-from dataflows.source import PacketSource
+from dataflows.source import PacketSource, Records
 from dataflows.watch import PartitionLogic, Watch
 from sinks.events import events_sink
 from sinks.readings import readings_sink
 
 
-def graph(source: Source, watch: Watch, readings: Sink, events: Sink, dead_letters: Sink) -> Dataflow:
+def graph(
+    source: FixedPartitionedSource[tuple[str, Records], int],
+    watch: Watch,
+    readings: Sink[tuple[str, PacketColumns]],
+    events: Sink[tuple[str, Event]],
+    dead_letters: Sink[Any],
+) -> Dataflow:
     """The dataflow. The key of every stream is the partition of the topic."""
     flow = Dataflow("readings")
     records = op.input("consume", flow, source)
     # (partition, Records)
     decoded = op.flat_map_value("decode", records, decode_records)
     # (partition, PacketColumns | BadRecord)
-    split = op.branch("sort_out", decoded, lambda item: isinstance(item[1], BadRecord))
-    op.output("bury", split.trues, dead_letters)
-    # (partition, BadRecord)
-    packets = split.falses
-    # (partition, PacketColumns)
-    op.output("store_readings", packets, readings)
-    changes = op.stateful_batch("watch", packets, lambda state: PartitionLogic(watch, state))
+    split = op.branch("sort_out", decoded, _is_packets)
+    # trues: (partition, PacketColumns), falses: (partition, BadRecord)
+    op.output("bury", split.falses, dead_letters)
+    op.output("store_readings", split.trues, readings)
+    changes = op.stateful_batch("watch", split.trues, partial(PartitionLogic, watch))
     # (partition, Event)
     op.output("store_events", changes, events)
     return flow
+
+
+def _is_packets(
+    item: tuple[str, PacketColumns | BadRecord],
+) -> TypeGuard[tuple[str, PacketColumns]]:
+    return isinstance(item[1], PacketColumns)
 
 
 def flow() -> Dataflow:

@@ -85,7 +85,8 @@ def load_rules(settings: Settings) -> Rules:
 
 def make_rules(rows: Sequence[Sequence[Any]]) -> Rules:
     """Rules from rows (id, sensor_id, name, condition_type, min, max, severity, sensor's name,
-    sensor_type, unit, device's name). Severity `info` asks for no level and gives no rule."""
+    sensor_type, unit, device's name). Severity `info` asks for no level and gives no rule.
+    """
     made: list[tuple[int, int, bool, Floats, Rule]] = []
     sensors: dict[int, Sensor] = {}
     for number, sensor_id, name, condition, low, high, severity, *names in rows:

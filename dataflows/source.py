@@ -79,7 +79,9 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
             raise UnavailableError(f"no Kafka broker answers at {self.brokers}") from error
         return [str(partition) for partition in sorted(found.topics[self.topic].partitions)]
 
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> "_PacketPartition":
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: int | None
+    ) -> "_PacketPartition":
         """Begin at the snapshot's offset, else where `start` says."""
         return _PacketPartition(self, int(for_part), resume_state)
 
@@ -87,7 +89,8 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
 @cache
 def _admin(brokers: str) -> AdminClient:
     """One client a process asks for the ends of partitions: a consumer's own connection would
-    answer only after its fetch, up to half a second later."""
+    answer only after its fetch, up to half a second later.
+    """
     return AdminClient(client_config(brokers))
 
 
@@ -122,7 +125,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         if messages:
             self._answer = None
             batch = self._batch(
-                [m.offset() for m in messages],
+                [offset for m in messages if (offset := m.offset()) is not None],
                 [m.timestamp()[1] for m in messages],
                 [m.value() for m in messages],
             )
@@ -156,8 +159,8 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise SetupError(
                 f"the broker has no offset {self._next} of {self._source.topic} partition "
-                f"{self._partition.partition} any more: what lay there is gone by retention. To go on with "
-                "what is left, start without the recovery directory"
+                f"{self._partition.partition} any more: what lay there is gone by retention. "
+                "To go on with what is left, start without the recovery directory"
             )
         if error.fatal() or not (error.retriable() or error.name().startswith("_")):
             raise SetupError(f"the broker refuses {self._source.topic}: {error.str()}")
@@ -168,7 +171,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         """The arrival time up to which there is nothing more, at most once a second."""
         if self._answer is None:
             if now - self._asked_at >= _HEARTBEAT_S:
-                question = {self._partition: OffsetSpec.latest()}
+                question = {self._partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
                 asked = _admin(self._source.brokers).list_offsets(question, request_timeout=2)
                 self._answer, self._asked_at = asked[self._partition], now
             return None

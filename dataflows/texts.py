@@ -44,7 +44,8 @@ def recovery_message(language: str, sensor: Sensor, value: float, lasted_ms: int
 
 def alarm_message(language: str, sensor: Sensor, rule: Rule, level: Level, value: float) -> str:
     """What was seen, in the sensor's unit, compared with what, and what to do; at most 1000
-    characters."""
+    characters.
+    """
     if rule.condition == "equal_to":
         side, bound = "equal", rule.low
     else:
@@ -63,7 +64,8 @@ def _quantity(value: float, unit: str) -> str:
 
 
 def _duration(ms: int) -> str:
-    """
+    """In the two largest units that it has.
+
     >>> _duration(65_000), _duration(7_260_000), _duration(5_000)
     ('1 min 5 s', '2 h 1 min', '5 s')
     """

@@ -15,7 +15,11 @@ from dataflows.rules import Rules
 from dataflows.texts import alarm_message, event_title, recovery_message
 
 _TYPES = {Level.NORMAL: "notice", Level.WARN: "warning", Level.CRITICAL: "critical"}
-_ACTIONS = {Level.NORMAL: "none", Level.WARN: "check_soon", Level.CRITICAL: "immediate_intervention"}
+_ACTIONS = {
+    Level.NORMAL: "none",
+    Level.WARN: "check_soon",
+    Level.CRITICAL: "immediate_intervention",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Event, tuple[object, obje
             self._levels = LevelState.restore(levels)  # type: ignore[arg-type]
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[Event], bool]:
+        """The events of the next pieces of the sequence."""
         state = self._panes
         panes = state.step(concatenate(values))
         transitions = self._levels.step(panes, state.sensor_id, self._watch.rules)
@@ -48,6 +53,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Event, tuple[object, obje
         return events, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> tuple[object, object]:
+        """The state of panes and levels, each plain arrays with a version tag."""
         return self._panes.snapshot(), self._levels.snapshot()
 
 

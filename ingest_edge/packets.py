@@ -109,7 +109,8 @@ def _packet_id(
     device: Device, sensor_id: list[int], value: list[float], device_ts: list[int | None]
 ) -> str:
     """A hash of the content where the device dated all of it, so that a retry has the same id;
-    else unique, because the same values may well be measured again."""
+    else unique, because the same values may well be measured again.
+    """
     if None in device_ts:
         return uuid4().hex
     content = msgspec.json.encode((device.uuid, sensor_id, value, device_ts))
@@ -117,7 +118,8 @@ def _packet_id(
 
 
 def _sequence(sensor_id: list[int], ts: list[int]) -> list[int]:
-    """
+    """For each reading, how many before it have the same sensor and time.
+
     >>> _sequence([1, 1, 2, 1], [5, 5, 5, 6])
     [0, 1, 0, 0]
     """

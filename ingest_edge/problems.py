@@ -26,6 +26,8 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, PacketError):
         return problem(error.status, str(error))
     if isinstance(error, UnavailableError):
-        return problem(503, "the packet could not be stored now; send it again", {"Retry-After": "1"})
+        return problem(
+            503, "the packet could not be stored now; send it again", {"Retry-After": "1"}
+        )
     assert isinstance(error, IotError)
     return problem(500, "the service is not set up rightly; its log says what is missing")

@@ -55,9 +55,9 @@ class Publisher:
             )
         except BufferError as error:
             raise UnavailableError("too many packets wait for the broker") from error
-        error = await done
-        if error is not None:
-            _log.warning("packet not acknowledged", error=error.str())
+        refusal = await done
+        if refusal is not None:
+            _log.warning("packet not acknowledged", error=refusal.str())
             raise UnavailableError("the broker did not acknowledge the packet in time")
 
     def close(self) -> None:

@@ -38,14 +38,18 @@ class Children:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for child in reversed(self._children):
             self.stop(child)
 
     def start(self, name: str, module: str, *arguments: str, env: Mapping[str, str]) -> Child:
         """Start `python -m module arguments`; its output goes to `NAME.log`, standard output of
-        it can be read from the process."""
+        it can be read from the process.
+        """
         log = self._folder / f"{name}.log"
         with log.open("a", encoding="utf-8") as stderr:
             process = subprocess.Popen(
@@ -56,7 +60,8 @@ class Children:
                 stderr=stderr,
                 text=True,
                 start_new_session=True,  # Ctrl-C is ours: we end them in order
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                # started from the main thread, before there are others
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         child = Child(name, process, log)
         self._children.append(child)

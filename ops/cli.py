@@ -1,12 +1,12 @@
 """`iot`: what an operator, a data engineer or a newcomer types."""
 
 import asyncio
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import wraps
 from json import dumps
 from pathlib import Path
+from signal import SIGTERM, default_int_handler, signal
 from typing import Annotated, Any
 
 import typer
@@ -24,23 +24,28 @@ from ops.post import EdgeClient
 from ops.simulate import DEVICES, register_demo, simulate
 from sql.database import open_database
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="IoT readings from HTTP through Kafka and Bytewax to the database.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="IoT readings from HTTP through Kafka and Bytewax to the database.",
+)
 devices_app = typer.Typer(no_args_is_help=True, help="Devices and their sensors.")
 app.add_typer(devices_app, name="devices")
 
-_out = Console()
-_err = Console(stderr=True)
+_out = Console(emoji=False)
+_err = Console(stderr=True, emoji=False)
 _Url = Annotated[str, typer.Option(help="Address of the edge.")]
 _URL = "http://127.0.0.1:8001"
 
 
 def _told(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors of ours end in one line and exit code 1, Ctrl-C in 130: never a traceback."""
+    """Errors of ours end in one line and exit code 1, Ctrl-C and SIGTERM in 130: no traceback."""
 
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
         configure_log()
+        signal(SIGTERM, default_int_handler)
         try:
             command(*arguments, **options)
         except IotError as error:
@@ -56,7 +61,9 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
 @app.command()
 @_told
 def demo(
-    seconds: Annotated[float, typer.Option(min=0, help="How long devices post; 0: until Ctrl-C.")] = 30,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="How long devices post; 0: until Ctrl-C.")
+    ] = 30,
     json: Annotated[bool, typer.Option("--json", help="End with the summary as JSON.")] = False,
     dir: Annotated[  # noqa: A002 - the option's name
         Path | None, typer.Option(help="Keep database, logs and recovery store in this folder.")
@@ -205,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

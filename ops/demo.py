@@ -4,8 +4,8 @@ import asyncio
 import shutil
 import socket
 import tempfile
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import run as run_process
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contract.errors import SetupError, UnavailableError
-from contract.settings import Settings, child_environment
+from contract.settings import child_environment, load_settings
 from ops.children import Children
 from ops.post import EdgeClient
 from ops.simulate import register_demo, simulate
@@ -87,7 +87,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
         "DB_ENGINE": "sqlite",
         "IOT_SQLITE_PATH": str(place / "demo.db"),
     }
-    settings = Settings(_env_file=None, **{k.lower(): v for k, v in values.items()})  # type: ignore[arg-type]
+    settings = load_settings(**{name.lower(): value for name, value in values.items()})
     apply_schema(settings)
     database = open_database(settings)
     devices = register_demo(database)
@@ -97,10 +97,10 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     recovery = place / "recovery"
     recovery.mkdir(exist_ok=True)
     run_process([executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True)
+    options = ("-r", str(recovery), "-s", "2", "-b", "0")
     flow = children.start(
-        "flow", "bytewax.run", "dataflows.readings:flow()", "-r", str(recovery), "-s", "2", "-b", "0",
-        env=environment,
-    )  # fmt: skip
+        "flow", "bytewax.run", "dataflows.readings:flow()", *options, env=environment
+    )
     figures = Figures()
 
     def accepted(readings: int) -> None:
@@ -215,7 +215,16 @@ def _table(figures: Figures, elapsed_s: float) -> Group:
     for name in ("seconds", "accepted", "stored", "lag", "events", "notifications"):
         table.add_column(name, justify="right")
     lag = max(0, figures.accepted - figures.stored)
-    row = (f"{elapsed_s:.0f}", figures.accepted, figures.stored, lag, figures.events, figures.notifications)
+    row = (
+        f"{elapsed_s:.0f}",
+        figures.accepted,
+        figures.stored,
+        lag,
+        figures.events,
+        figures.notifications,
+    )
     table.add_row(*map(str, row))
-    lines = [Text(f"{at[11:19]}  {message}", _COLOURS[kind]) for at, kind, message in figures.latest]
+    lines = [
+        Text(f"{at[11:19]}  {message}", _COLOURS[kind]) for at, kind, message in figures.latest
+    ]
     return Group(table, Text(), *(lines or [Text("no events yet", "dim")]))

@@ -61,9 +61,7 @@ def register(database: Database, name: str, sensors: Sequence[SensorSpec]) -> Re
         sensor_uuid = found and found.sensors.get(sensor.name)
         if not sensor_uuid:
             sensor_uuid = str(uuid5(_NAMESPACE, f"{uuid}/{sensor.name}"))
-            database.execute(
-                "add_sensor", uuid, sensor_uuid, sensor.type, sensor.name, sensor.unit
-            )
+            database.execute("add_sensor", uuid, sensor_uuid, sensor.type, sensor.name, sensor.unit)
         for severity, (low, high) in sensor.ranges.items():
             title = f"{sensor.name} {severity}"
             database.execute("add_threshold", sensor_uuid, title, severity, low, high)

@@ -38,7 +38,8 @@ class Series:
 def read_csv(file: Path) -> Series:
     """A file with a header line, separated by `;` or `,`, the time in the first column.
 
-    Times are ISO-8601, UTC where they have no zone. Columns `anomaly` and `changepoint` are left out.
+    Times are ISO-8601, UTC where they have no zone. The label columns `anomaly` and `changepoint`
+    are left out.
 
     Raises:
         SetupError: the file cannot be read, or a cell is not what it should be; the text names
@@ -60,7 +61,9 @@ def read_csv(file: Path) -> Series:
         if not row:
             continue
         if len(row) != len(header):
-            raise SetupError(f"{file} line {rows.line_num}: {len(row)} cells under {len(header)} names")
+            raise SetupError(
+                f"{file} line {rows.line_num}: {len(row)} cells under {len(header)} names"
+            )
         series.ts.append(_time(row[0], file, rows.line_num))
         series.values.append([_value(row[i], header[i], file, rows.line_num) for i in chosen])
     return series
@@ -101,9 +104,12 @@ def moments(ts: Sequence[int]) -> Iterator[tuple[int, int]]:
             first = index
 
 
-def packets(series: Series, device: RegisteredDevice, together: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+def packets(
+    series: Series, device: RegisteredDevice, together: bool
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """(time of its last row, packet) for each packet: one a moment, or as many rows `together`
-    as a packet holds."""
+    as a packet holds.
+    """
     uuids = [device.sensors[name] for name in series.sensors]
     waiting: list[dict[str, Any]] = []
     at = 0
@@ -131,7 +137,8 @@ async def feed(
     accepted: Callable[[int], None],
 ) -> None:
     """Post the series in its order, `speed` times as fast as it was measured; 0: as fast as the
-    edge takes it. `accepted` is told the number of readings of each accepted packet."""
+    edge takes it. `accepted` is told the number of readings of each accepted packet.
+    """
     loop = asyncio.get_running_loop()
     start = loop.time()
     for at, packet in packets(series, device, together=not speed):

@@ -60,19 +60,23 @@ async def simulate(
     `accepted` is told the number of readings of each packet that the edge accepted.
     """
     start = time()
-    tasks = [_post(client, index, device, start, seconds, accepted) for index, device in enumerate(devices)]
+    tasks = [
+        _post(client, index=index, device=device, start=start, seconds=seconds, accepted=accepted)
+        for index, device in enumerate(devices)
+    ]
     await asyncio.gather(*tasks)
 
 
 async def _post(
     client: EdgeClient,
+    *,
     index: int,
     device: RegisteredDevice,
     start: float,
     seconds: float,
     accepted: Callable[[int], None],
 ) -> None:
-    noise = random.Random(index)
+    noise = random.Random(index)  # noqa: S311 - it is to be the same each time
     turn = (index % DEVICES) / DEVICES
     while True:
         turn += 1

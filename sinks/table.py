@@ -28,7 +28,9 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
 
     def list_parts(self) -> list[str]:
         """One name a connection; SQLite takes a single writer."""
-        return [str(part) for part in range(1 if self.settings.engine == "sqlite" else self.connections)]
+        return [
+            str(part) for part in range(1 if self.settings.engine == "sqlite" else self.connections)
+        ]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_TablePartition[X]":
         """Start a writer; it connects when there is something to write."""

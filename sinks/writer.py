@@ -87,7 +87,7 @@ class Writer:
                 self._write(self._distinct(rows))
                 for _ in range(taken):
                     self._queue.task_done()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the flow's own thread raises it
             self._error = error
         finally:
             if self._database is not None:

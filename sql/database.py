@@ -72,7 +72,9 @@ class Database:
     def schema(self) -> list[tuple[str, list[str]]]:
         """The numbered scripts of this engine: (file name, its batches), in order."""
         folder = files(f"sql.{self._settings.engine}") / "schema"
-        scripts = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+        scripts = sorted(
+            (f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name
+        )
         return [(f.name, self._engine.batches(f.read_text(encoding="utf-8"))) for f in scripts]
 
     def close(self) -> None:
@@ -84,7 +86,7 @@ class Database:
 
     def blamed(self, error: Exception) -> IotError:
         """Our error for a driver's, with the database's name and what to do."""
-        kind = self._engine.blame(error)
+        kind: type[IotError] = self._engine.blame(error)
         where = self._settings.database
         if kind is UnavailableError:
             return UnavailableError(f"{where} does not answer: {_text_of(error)}")

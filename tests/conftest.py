@@ -14,6 +14,7 @@ from subprocess import run
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from contract.settings import Settings, child_environment, load_settings
 from ops.children import Children
@@ -38,7 +39,7 @@ def mssql_server() -> Iterator[Settings]:
         yield _GIVEN
         return
     docker = ["docker", "version", "--format", "{{.Server.Version}}"]
-    if not which("docker") or run(docker, capture_output=True, check=False).returncode:  # noqa: S603
+    if not which("docker") or run(docker, capture_output=True, check=False).returncode:
         pytest.skip("no SQL Server: set DB_HOST and DB_PASSWORD, or start a Docker engine")
     from testcontainers.mssql import SqlServerContainer  # noqa: PLC0415 - likewise
 
@@ -49,7 +50,7 @@ def mssql_server() -> Iterator[Settings]:
             db_host=server.get_container_host_ip(),
             db_port=int(server.get_exposed_port(1433)),
             db_user="sa",
-            db_password="Only-4-tests",  # noqa: S106
+            db_password=SecretStr("Only-4-tests"),
             db_trust_server_certificate=True,
         )
 
@@ -63,9 +64,10 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     server: Settings = request.getfixturevalue("mssql_server")
     name = f"iot_test_{uuid4().hex[:8]}"
     yield server.model_copy(update={"db_name": name})
-    with connect(server.model_copy(update={"db_name": "master"}), create=False) as master:
-        with suppress(Exception):
-            master.execute(f"DROP DATABASE {name}")
+    master = connect(server.model_copy(update={"db_name": "master"}), create=False)
+    with suppress(Exception):
+        master.execute(f"DROP DATABASE {name}")
+    master.close()
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ def connect(settings: Settings, *, create: bool) -> Any:
     """Log in; with `create`, make the database `DB_NAME` when the server has none."""
     pyodbc = _pyodbc()
     try:
-        return pyodbc.connect(_string(settings, settings.db_name), autocommit=True, timeout=_LOGIN_S)
+        return pyodbc.connect(
+            _string(settings, settings.db_name), autocommit=True, timeout=_LOGIN_S
+        )
     except pyodbc.Error as error:
         if not (create and _number(error) in _NO_SUCH_DATABASE):
             raise

@@ -11,15 +11,19 @@ _BUSY_S = 5.0
 
 
 def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
-    """Open the file `IOT_SQLITE_PATH`, in write-ahead mode so that readers never block the writer."""
+    """Open the file `IOT_SQLITE_PATH`; write-ahead, so that readers never block the writer."""
     path = settings.iot_sqlite_path
     if not path.parent.is_dir():
         raise SetupError(f"IOT_SQLITE_PATH: the folder {path.parent} does not exist")
     if not create and not path.is_file():
-        raise SetupError(f"IOT_SQLITE_PATH: there is no file {path}: run `python -m sql` to create it")
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        raise SetupError(
+            f"IOT_SQLITE_PATH: there is no file {path}: run `python -m sql` to create it"
+        )
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL" )
+    connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 
@@ -40,7 +44,12 @@ def blame(error: Exception) -> type[IotError]:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return SetupError
-    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+    if code & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+    ):
         return UnavailableError
     if code & 0xFF in (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG):
         return RefusedError

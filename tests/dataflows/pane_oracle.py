@@ -10,7 +10,8 @@ class Sensor:
 
 
 class Oracle:
-    """Takes records (arrival, device, packet_id, [(sensor, ts, value)]); a heartbeat has no device."""
+    """Takes records (arrival, device, packet_id, [(sensor, ts, value)]); a heartbeat's device is
+    None."""
 
     def __init__(self, grace, idle):
         self.grace, self.idle = grace, idle

@@ -20,7 +20,9 @@ GOOD = Packet(
 
 def decoded(*values):
     offsets = list(range(10, 10 + len(values)))
-    return list(decode_records(Records("t", 2, offsets, [1_000 + o for o in offsets], list(values))))
+    return list(
+        decode_records(Records("t", 2, offsets, [1_000 + o for o in offsets], list(values)))
+    )
 
 
 def test_records_become_columns():

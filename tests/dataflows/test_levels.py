@@ -45,7 +45,12 @@ ABOVE_80_AND_90 = make_rules(
 
 
 def test_a_level_is_raised_by_the_first_pane_beyond_and_lowered_after_five_inside():
-    assert levels(ABOVE_80_AND_90, 70, 81, 70, 70, 70, 70, 70, 70) == [NORMAL, *[WARN] * 5, NORMAL, NORMAL]
+    assert levels(ABOVE_80_AND_90, 70, 81, 70, 70, 70, 70, 70, 70) == [
+        NORMAL,
+        *[WARN] * 5,
+        NORMAL,
+        NORMAL,
+    ]
 
 
 def test_a_value_between_reset_and_threshold_keeps_the_level():
@@ -58,7 +63,11 @@ def test_quiet_panes_have_to_be_in_a_row():
 
 
 def test_critical_may_fall_to_warn():
-    assert levels(ABOVE_80_AND_90, 95, *[82] * 5, *[70] * 5) == [*[CRITICAL] * 5, *[WARN] * 5, NORMAL]
+    assert levels(ABOVE_80_AND_90, 95, *[82] * 5, *[70] * 5) == [
+        *[CRITICAL] * 5,
+        *[WARN] * 5,
+        NORMAL,
+    ]
 
 
 def test_a_threshold_itself_is_still_normal():

@@ -1,5 +1,6 @@
 import math
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,14 +41,16 @@ def piece(*records):
 def closed(state, panes):
     """Panes as (sensor, end, count, mean, min, max, last)."""
     columns = (panes.end, panes.count, panes.mean, panes.minimum, panes.maximum, panes.last)
-    return list(zip(state.sensor_id[panes.row].tolist(), *(c.tolist() for c in columns), strict=True))
+    return list(
+        zip(state.sensor_id[panes.row].tolist(), *(c.tolist() for c in columns), strict=True)
+    )
 
 
 def run(records, cuts=(), resume=False):
     """Panes of the records, taken in pieces; with `resume` each piece in a restored state."""
     state, found = PaneState(GRACE, IDLE), []
     bounds = [0, *sorted(cuts), len(records)]
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         if first == last:
             continue
         if resume:
@@ -73,7 +76,9 @@ def sequences(draw):
             skew.map(lambda ms, arrival=arrival: max(0, arrival + ms)),
             st.floats(-1e3, 1e3),
         )
-        records.append((arrival, draw(st.integers(1, 2)), packet_id, draw(st.lists(reading, max_size=6))))
+        records.append(
+            (arrival, draw(st.integers(1, 2)), packet_id, draw(st.lists(reading, max_size=6)))
+        )
     return records
 
 
@@ -133,7 +138,9 @@ def test_one_reading_from_the_future_makes_no_honest_one_late():
 
 
 def test_a_silent_sensor_closes_its_panes_by_a_heartbeat():
-    _, panes = run([(10_000, 1, "a", [(1, 10_000, 1.0)]), (12_999, None, "", []), (13_000, None, "", [])])
+    _, panes = run(
+        [(10_000, 1, "a", [(1, 10_000, 1.0)]), (12_999, None, "", []), (13_000, None, "", [])]
+    )
     assert [pane[1] for pane in panes] == [11_000]
     assert run([(10_000, 1, "a", [(1, 10_000, 1.0)]), (12_999, None, "", [])])[1] == []
 

@@ -39,7 +39,11 @@ def test_a_story_of_a_warning_that_becomes_critical_and_ends():
     assert [e.event_type for e in (raised, worse, over)] == ["warning", "critical", "notice"]
     assert [e.event_code for e in (worse, over)] == ["ML_BEHAVIOR_STATE", "RECOVERED_ANOMALY"]
     assert [e.at for e in (raised, worse, over)] == [3000, 4000, 9000]
-    assert (raised.resolves, worse.resolves, over.resolves) == (None, raised.event_key, worse.event_key)
+    assert (raised.resolves, worse.resolves, over.resolves) == (
+        None,
+        raised.event_key,
+        worse.event_key,
+    )
     assert [e.status for e in (raised, worse, over)] == ["active", "active", "resolved"]
     assert raised.event_key == event_key(7, 3000, "ML_BEHAVIOR_STATE")
     assert (raised.device_id, raised.sensor_id) == (3, 7)
@@ -48,7 +52,11 @@ def test_a_story_of_a_warning_that_becomes_critical_and_ends():
 def test_payloads_carry_the_keys_that_the_back_end_reads_and_how_long_it_lasted():
     raised, _, over = (json.loads(e.payload) for e in events([piece(*STORY)]))
     assert raised["recommended_action"] == "check_soon"
-    assert (raised["severity"], raised["threshold_id"], raised["baseline_mean"]) == ("WARN", 5, 85.0)
+    assert (raised["severity"], raised["threshold_id"], raised["baseline_mean"]) == (
+        "WARN",
+        5,
+        85.0,
+    )
     assert over["recommended_action"] == "none"
     assert over["duration_seconds"] == 6.0
 
@@ -85,7 +93,9 @@ def test_a_snapshot_does_not_change_with_the_state_it_was_taken_of():
 
 
 def test_long_names_are_cut_to_what_the_columns_hold():
-    rows = [(5, 7, "r" * 255, "greater_than", 1.0, None, "warning", "s" * 255, "t", "u" * 50, "d" * 255)]
+    rows = [
+        (5, 7, "r" * 255, "greater_than", 1.0, None, "warning", "s" * 255, "t", "u" * 50, "d" * 255)
+    ]
     logic = PartitionLogic(Watch(make_rules(rows), 1000, 3000, "es"), None)
     (event,) = logic.on_batch([piece(*STORY[:4])])[0]
     assert len(event.title) == 255

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from contract.settings import Settings, child_environment
+from contract.settings import child_environment, load_settings
 from ops.children import Child, Children
 from ops.devices import RegisteredDevice, SensorSpec, register
 from sql.__main__ import apply_schema
@@ -42,7 +42,7 @@ class Pipeline:
             "IOT_SQLITE_PATH": str(folder / "iot.db"),
             "IOT_LANG": "en",
         }
-        self.settings = Settings(**{name.lower(): value for name, value in self.values.items()})
+        self.settings = load_settings(**{k.lower(): v for k, v in self.values.items()})
         apply_schema(self.settings)
         self.database = open_database(self.settings)
         with socket.socket() as probe:
@@ -115,7 +115,8 @@ class Pipeline:
             " e.message, e.status, e.created_at, e.resolved_at, e.payload, n.severity, n.title,"
             " n.message, n.created_at, n.triggered_value"
             " FROM ml_events e JOIN alert_notifications n"
-            " ON n.source_event_id = e.id AND n.source = 'ml_event' ORDER BY e.created_at, e.event_key"
+            " ON n.source_event_id = e.id AND n.source = 'ml_event'"
+            " ORDER BY e.created_at, e.event_key"
         )
 
     def wait_stored(self, count: int, seconds: float = 30.0) -> None:

@@ -4,7 +4,9 @@ from hypothesis import strategies as st
 
 from sinks.readings import rounded
 
-NEAR_MIDDLE = st.builds(lambda n, d: (n + 0.5) / 1e5 + d, st.integers(-(10**14), 10**14), st.floats(-1e-9, 1e-9))
+NEAR_MIDDLE = st.builds(
+    lambda n, d: (n + 0.5) / 1e5 + d, st.integers(-(10**14), 10**14), st.floats(-1e-9, 1e-9)
+)
 
 
 @given(st.lists(st.floats(-1e10, 1e10) | NEAR_MIDDLE, max_size=50))

@@ -71,7 +71,12 @@ def test_the_same_readings_are_written_once_however_often_they_come(settings, da
     write(readings_sink(settings), rows, rows)
     write(readings_sink(settings), rows, readings((1002, 0, -1.0)))
     stored = select(database, "SELECT value, seq FROM sensor_readings ORDER BY value")
-    assert [(float(value), seq) for value, seq in stored] == [(-1.0, 0), (1.5, 0), (2.5, 1), (3.12346, 0)]
+    assert [(float(value), seq) for value, seq in stored] == [
+        (-1.0, 0),
+        (1.5, 0),
+        (2.5, 1),
+        (3.12346, 0),
+    ]
 
 
 def test_of_two_readings_with_one_identity_the_first_counts(settings, database, sensor):
@@ -100,7 +105,8 @@ def test_an_event_has_one_notification_and_ends_the_one_it_resolves(settings, da
     write(events_sink(settings), second)
     rows = select(
         database,
-        "SELECT e.event_key, e.status, n.source, n.severity, n.is_read, n.triggered_value, n.message"
+        "SELECT e.event_key, e.status, n.source, n.severity, n.is_read, n.triggered_value,"
+        " n.message"
         " FROM ml_events e JOIN alert_notifications n ON n.source_event_id = e.id"
         " AND n.event_key = e.event_key ORDER BY e.id",
     )
@@ -111,7 +117,9 @@ def test_an_event_has_one_notification_and_ends_the_one_it_resolves(settings, da
     assert float(rows[0][5]) == 90.12346
     assert rows[0][6] == "está a 90 °C"
     assert select(database, "SELECT count(*) FROM alert_notifications") == [(2,)]
-    (payload,) = select(database, "SELECT payload FROM ml_events WHERE status = 'resolved' AND id = 1")
+    (payload,) = select(
+        database, "SELECT payload FROM ml_events WHERE status = 'resolved' AND id = 1"
+    )
     assert json.loads(payload[0]) == {"recommended_action": "check_soon", "text": 'say "90"'}
 
 

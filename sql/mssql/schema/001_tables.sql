@@ -12,7 +12,7 @@ CREATE TABLE dbo.schema_migrations (
 GO
 IF OBJECT_ID(N'dbo.devices', N'U') IS NULL
 CREATE TABLE dbo.devices (
-    id bigint IDENTITY(1, 1) NOT NULL PRIMARY KEY,
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
     device_uuid uniqueidentifier NOT NULL DEFAULT NEWID(),
     name varchar(255) NOT NULL,
     device_type varchar(100) NOT NULL,
@@ -26,7 +26,7 @@ CREATE TABLE dbo.devices (
 GO
 IF OBJECT_ID(N'dbo.sensors', N'U') IS NULL
 CREATE TABLE dbo.sensors (
-    id bigint IDENTITY(1, 1) NOT NULL PRIMARY KEY,
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
     device_id bigint NOT NULL REFERENCES dbo.devices (id),
     sensor_uuid uniqueidentifier NOT NULL DEFAULT NEWID(),
     sensor_type varchar(100) NOT NULL,
@@ -40,7 +40,7 @@ CREATE TABLE dbo.sensors (
 GO
 IF OBJECT_ID(N'dbo.sensor_readings', N'U') IS NULL
 CREATE TABLE dbo.sensor_readings (
-    id bigint IDENTITY(1, 1) NOT NULL PRIMARY KEY,
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
     sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
     value decimal(15, 5) NOT NULL,
     [timestamp] datetime2(6) NOT NULL DEFAULT SYSUTCDATETIME(),
@@ -66,7 +66,7 @@ WHERE event_timestamp IS NOT NULL;
 GO
 IF OBJECT_ID(N'dbo.alert_thresholds', N'U') IS NULL
 CREATE TABLE dbo.alert_thresholds (
-    id bigint IDENTITY(1, 1) NOT NULL PRIMARY KEY,
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
     sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
     name varchar(255) NOT NULL,
     condition_type varchar(50) NOT NULL,
@@ -80,7 +80,7 @@ CREATE TABLE dbo.alert_thresholds (
 GO
 IF OBJECT_ID(N'dbo.ml_events', N'U') IS NULL
 CREATE TABLE dbo.ml_events (
-    id bigint IDENTITY(1, 1) NOT NULL PRIMARY KEY,
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
     device_id bigint NOT NULL REFERENCES dbo.devices (id),
     sensor_id bigint NULL REFERENCES dbo.sensors (id),
     prediction_id bigint NULL,
@@ -108,7 +108,7 @@ CREATE UNIQUE INDEX ux_ml_events_key ON dbo.ml_events (event_key) WHERE event_ke
 GO
 IF OBJECT_ID(N'dbo.alert_notifications', N'U') IS NULL
 CREATE TABLE dbo.alert_notifications (
-    id bigint IDENTITY(1, 1) NOT NULL PRIMARY KEY,
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
     source varchar(50) NOT NULL,
     source_event_id bigint NOT NULL,
     severity varchar(50) NOT NULL,
@@ -147,7 +147,7 @@ WHERE event_key IS NOT NULL;
 GO
 IF OBJECT_ID(N'dbo.sink_dead_letters', N'U') IS NULL
 CREATE TABLE dbo.sink_dead_letters (
-    id bigint IDENTITY(1, 1) NOT NULL PRIMARY KEY,
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
     sink varchar(50) NOT NULL,
     row_key varchar(64) NOT NULL,
     error nvarchar(2000) NOT NULL,

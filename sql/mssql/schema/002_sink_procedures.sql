@@ -32,7 +32,7 @@ BEGIN
                 DATEADD(second, CAST(r.event_ts / 1000 % 86400 AS int),
                     DATEADD(day, CAST(r.event_ts / 86400000 AS int), @epoch))) AS event_timestamp,
             r.seq
-        FROM OPENJSON(@p_rows) WITH (
+        FROM OPENJSON (@p_rows) WITH (
             sensor_id bigint '$[0]',
             value float '$[1]',
             received_at bigint '$[2]',
@@ -89,7 +89,7 @@ BEGIN
         r.payload,
         r.resolves,
         r.status
-    FROM OPENJSON(@p_rows) WITH (
+    FROM OPENJSON (@p_rows) WITH (
         event_key varchar(64) '$[0]',
         device_id bigint '$[1]',
         sensor_id bigint '$[2]',

@@ -1,0 +1,90 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+from uuid import uuid4
+
+import pytest
+
+from contract.settings import child_environment
+
+
+def demo(tmp_path, mark, *arguments):
+    """A running demo whose processes can be told by `mark` in their environment."""
+    env = child_environment({"DEMO_MARK": mark, "TMPDIR": str(tmp_path)})
+    return subprocess.Popen(
+        [sys.executable, "-m", "ops.cli", "demo", *arguments],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def alive(mark):
+    """Ids of processes with the mark."""
+    found = []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in environ.read_bytes():
+                found.append(int(environ.parent.name))
+        except OSError:
+            continue  # it ended while we looked
+    return found
+
+
+@pytest.fixture
+def mark():
+    if not Path("/proc").is_dir():
+        pytest.skip("processes are looked for in /proc")
+    return uuid4().hex
+
+
+def test_a_demo_stores_what_it_accepted_and_leaves_nothing_behind(tmp_path, mark):
+    process = demo(tmp_path, mark, "--seconds", "8", "--json")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["accepted"] == summary["stored"] > 0
+    assert summary["events"] == summary["notifications"] > 0
+    assert summary["dead_letters"] == 0
+    assert alive(mark) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path, mark, number):
+    process = demo(tmp_path, mark, "--seconds", "60")
+    end = monotonic() + 20
+    while len(alive(mark)) < 4:  # itself, broker, edge, flow
+        assert monotonic() < end
+        sleep(0.05)
+    sleep(1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "Traceback" not in err
+    end = monotonic() + 5
+    while alive(mark):
+        assert monotonic() < end, alive(mark)
+        sleep(0.05)
+    if number != signal.SIGKILL:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_whose_flow_dies_says_so_and_ends(tmp_path, mark):
+    process = demo(tmp_path, mark, "--seconds", "60")
+    end = monotonic() + 20
+    flow = []
+    while not flow:
+        assert monotonic() < end
+        for pid in alive(mark):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            flow += [pid] if b"bytewax.run" in command else []
+        sleep(0.1)
+    sleep(2)
+    os.kill(flow[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "iot: the process flow ended with code -9" in err
+    assert alive(mark) == []
