@@ -1,13 +1,17 @@
 """The topic at which the edge and the dataflow meet: reaching it, and creating it when missing."""
 
+from time import monotonic, sleep
+
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from contract.errors import SetupError, UnavailableError
 
 PARTITIONS = 12
 _ANSWER_S = 6.0
 """How long a broker may take to answer at start."""
+_KNOWN_S = 3.0
+"""How long a new topic may take to be known."""
 
 
 def client_config(brokers: str) -> dict[str, str | int | float | bool]:
@@ -36,7 +40,7 @@ def ensure_topic(brokers: str, topic: str) -> int:
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise
-        found = admin.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+        found = _described(admin, topic)
     except KafkaException as error:
         if error.args[0].retriable() or error.args[0].name() in ("_TRANSPORT", "_TIMED_OUT"):
             raise UnavailableError(
@@ -52,3 +56,13 @@ def ensure_topic(brokers: str, topic: str) -> int:
             f"not let us create it: {found.error.str() if found.error else 'no partitions'}"
         )
     return len(found.partitions)
+
+
+def _described(admin: AdminClient, topic: str) -> TopicMetadata:
+    """What the broker knows of the topic; one that it has just made takes a moment to be known."""
+    end = monotonic() + _KNOWN_S
+    while True:
+        found = admin.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+        if found.error is None or monotonic() > end:
+            return found
+        sleep(0.1)

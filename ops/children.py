@@ -68,12 +68,14 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Raise `SetupError` with the last line of its log when a process has ended by itself."""
+        """Raise `SetupError` with the last lines of its log when a process has ended by itself."""
         for child in self._children:
             code = child.process.poll()
             if code is not None:
                 lines = child.log.read_text(encoding="utf-8", errors="replace").splitlines()
-                last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
+                last = (
+                    " / ".join([line for line in lines if line.strip()][-2:]) or "it said nothing"
+                )
                 raise SetupError(f"the process {child.name} ended with code {code}: {last}")
 
     def stop(self, child: Child) -> None:
