@@ -35,6 +35,6 @@ def event_key(sensor_id: int, at: int, event_code: str) -> str:
     """The identity of an event: the same log leads to the same key, so it is written once.
 
     >>> event_key(7, 1732400000000, "RECOVERED_ANOMALY")
-    '6f8d26d8f07bf8f6ab7ed2a4b7a4ed9c'
+    'ea525c20b7b20b749792c810edfdad6d'
     """
     return sha256(f"{sensor_id}|{at}|{event_code}".encode()).hexdigest()[:32]

@@ -4,10 +4,12 @@ import logging
 import sys
 
 import structlog
+from stamina.instrumentation import set_on_retry_hooks
 
 
 def configure_log() -> None:
     """Send structlog's events to standard error. Called once by each program's entry."""
+    set_on_retry_hooks(())  # who retries tells what for; stamina's own line does not
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

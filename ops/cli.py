@@ -86,12 +86,18 @@ def simulate_command(
     url: _Url = _URL,
     seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 0,
     devices: Annotated[int, typer.Option(min=1, max=1000, help="How many devices.")] = DEVICES,
+    register_only: Annotated[
+        bool, typer.Option("--register-only", help="Register the devices, and post nothing.")
+    ] = False,
 ) -> None:
     """Register demo devices with thresholds, and let them post to a running edge."""
     settings = load_settings()
     database = open_database(settings)
     registered = register_demo(database, devices)
     database.close()
+    if register_only:
+        _out.print(f"{len(registered)} demo devices are registered")
+        return
     sent = 0
 
     async def run() -> None:
@@ -101,6 +107,7 @@ def simulate_command(
             status.update(f"{sent} readings accepted")
 
         async with EdgeClient(url, settings) as client:
+            await client.wait_ready()
             await simulate(client, registered, seconds, accepted)
 
     with _err.status("waiting for the edge") as status:
@@ -130,6 +137,7 @@ def feed_command(
 
         async def run() -> None:
             async with EdgeClient(url, settings) as client:
+                await client.wait_ready()
                 await feed(client, series, registered, speed, lambda n: progress.advance(task, n))
 
         asyncio.run(run())
@@ -194,14 +202,11 @@ def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
 def devices_list() -> None:
     """Show all devices and their active sensors."""
     database = open_database(load_settings())
-    table = Table(box=None)
-    for name in ("device", "device_uuid", "sensor", "sensor_uuid"):
-        table.add_column(name, no_wrap=name.endswith("uuid"), overflow="fold")
+    table = Table("device, sensors", "uuid", box=None)
     for device in list_devices(database):
-        sensors = list(device.sensors.items()) or [("-", "-")]
-        for index, (name, uuid) in enumerate(sensors):
-            first = (device.name, device.uuid) if index == 0 else ("", "")
-            table.add_row(*first, name, uuid)
+        table.add_row(device.name, device.uuid, style="bold")
+        for name, uuid in device.sensors.items():
+            table.add_row(f"  {name}", uuid)
     database.close()
     _out.print(table)
 

@@ -26,7 +26,6 @@ from sql.__main__ import apply_schema
 from sql.database import Database, open_database
 
 _PORT = 8001
-_READY_S = 20.0
 _DRAIN_S = 30.0
 _COLOURS = {"critical": "red", "warning": "yellow", "notice": "green"}
 
@@ -108,7 +107,11 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
 
     url = f"http://127.0.0.1:{port}"
     async with EdgeClient(url, settings) as client:
-        await _until_ready(client, children)
+        try:
+            await client.wait_ready()
+        except UnavailableError:
+            children.check()  # its own last words say more
+            raise
         console.print(f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}")
         work = asyncio.create_task(simulate(client, devices, seconds, accepted))
         with _display(console) as show:
@@ -131,15 +134,6 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
         dead_letters=figures.dead_letters,
         elapsed_s=round(monotonic() - start, 1),
     )
-
-
-async def _until_ready(client: EdgeClient, children: Children) -> None:
-    end = monotonic() + _READY_S
-    while not await client.ready():
-        children.check()
-        if monotonic() > end:
-            raise UnavailableError(f"the edge was not ready within {_READY_S:.0f} s")
-        await asyncio.sleep(0.1)
 
 
 async def _until_stored(figures: Figures, database: Database, children: Children) -> None:

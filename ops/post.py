@@ -1,6 +1,8 @@
 """Packets to an edge over HTTP, sent again until they are answered."""
 
+import asyncio
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 import httpx
@@ -10,6 +12,7 @@ from contract.errors import SetupError, UnavailableError
 from contract.settings import Settings
 
 _PATIENCE_S = 60.0
+_START_S = 10.0
 
 
 class EdgeClient:
@@ -34,8 +37,20 @@ class EdgeClient:
         """Whether an edge answers."""
         try:
             return (await self._http.get("/health", timeout=1)).status_code == 200
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return False
+
+    async def wait_ready(self) -> None:
+        """Return when an edge answers.
+
+        Raises:
+            UnavailableError: none did within 10 s.
+        """
+        end = monotonic() + _START_S
+        while not await self.ready():
+            if monotonic() > end:
+                raise self._no_edge()
+            await asyncio.sleep(0.1)
 
     async def post(self, packet: dict[str, Any]) -> int:
         """The number of readings accepted, all those of the packet.
@@ -58,9 +73,7 @@ class EdgeClient:
         try:
             answer = await self._http.post("/ingest/packets", json=packet)
         except httpx.TransportError as error:
-            raise UnavailableError(
-                f"no edge answers at {self._url}: start it, or give its address with --url"
-            ) from error
+            raise self._no_edge() from error
         if answer.status_code == 202:
             body = answer.json()
             if not body["unknown_sensors"]:
@@ -70,6 +83,11 @@ class EdgeClient:
         if answer.status_code in (404, 503) or "none of these sensors" in said:
             raise UnavailableError(said)
         raise SetupError(said)
+
+    def _no_edge(self) -> UnavailableError:
+        return UnavailableError(
+            f"no edge answers at {self._url}: start it, or give its address with --url"
+        )
 
 
 def iso(ms: int) -> str:

@@ -1,0 +1,83 @@
+import pytest
+
+from contract.errors import SettingError
+from contract.settings import child_environment, load_settings
+
+
+def test_without_any_setting_the_database_is_sqlite_here():
+    settings = load_settings()
+    assert (settings.engine, str(settings.iot_sqlite_path)) == ("sqlite", "iot.db")
+
+
+def test_db_host_chooses_sql_server_and_db_engine_overrules_it(monkeypatch):
+    monkeypatch.setenv("DB_HOST", "server")
+    monkeypatch.setenv("DB_PASSWORD", "s3cret")
+    assert load_settings().engine == "mssql"
+    monkeypatch.setenv("DB_ENGINE", "sqlite")
+    assert load_settings().engine == "sqlite"
+
+
+def test_secrets_are_masked_when_printed(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", "s3cret")
+    monkeypatch.setenv("INGEST_API_KEY", "t0ken")
+    printed = f"{load_settings()!r} {load_settings()}"
+    assert "s3cret" not in printed
+    assert "t0ken" not in printed
+
+
+def test_the_file_gives_what_the_environment_does_not_and_foreign_names_are_ignored(
+    monkeypatch, tmp_path
+):
+    file = tmp_path / ".env"
+    file.write_text("GRACE_MS=1500\nIDLE_CLOSE_MS=9000\nJWT_SECRET=x\nPORT=3000\n# a comment\n")
+    monkeypatch.setenv("IOT_ENV_FILE", str(file))
+    monkeypatch.setenv("GRACE_MS", "2500")
+    settings = load_settings()
+    assert (settings.grace_ms, settings.idle_close_ms) == (2500, 9000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GRACE_MS", "soon"),
+        ("GRACE_MS", "-1"),
+        ("IDLE_CLOSE_MS", "0"),
+        ("DB_PORT", "99999"),
+        ("DB_ENGINE", "oracle"),
+        ("START_FROM", "now"),
+        ("IOT_LANG", "de"),
+        ("KAFKA_TOPIC", "two words"),
+        ("DB_ENCRYPT", "perhaps"),
+        ("SENSOR_MAP_TTL_SECONDS", "0"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingError, match=f"^{name}: "):
+        load_settings()
+
+
+def test_an_empty_value_is_no_value(monkeypatch):
+    monkeypatch.setenv("DB_HOST", "")
+    monkeypatch.setenv("INGEST_API_KEY", "")
+    settings = load_settings()
+    assert settings.engine == "sqlite"
+    assert settings.ingest_api_key is None
+
+
+def test_a_file_that_is_no_text_is_told_by_name(monkeypatch, tmp_path):
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setenv("IOT_ENV_FILE", str(file))
+    with pytest.raises(SettingError, match="IOT_ENV_FILE"):
+        load_settings()
+
+
+def test_a_child_gets_no_setting_but_those_named(monkeypatch):
+    monkeypatch.setenv("DB_HOST", "server")
+    monkeypatch.setenv("iot_lang", "en")
+    monkeypatch.setenv("OTHER", "stays")
+    environment = child_environment({"KAFKA_TOPIC": "t"})
+    assert environment["KAFKA_TOPIC"] == "t"
+    assert environment["OTHER"] == "stays"
+    assert not {"DB_HOST", "iot_lang", "IOT_LANG"} & environment.keys()

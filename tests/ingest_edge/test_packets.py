@@ -1,0 +1,139 @@
+import json
+from uuid import UUID
+
+import pytest
+
+from contract.errors import PacketError
+from ingest_edge.packets import Device, legacy_packet, legacy_readings, packet_of
+from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, parse, time_ms
+
+NOW = 1732442400000
+DEVICE_UUID, S1, S2 = (str(UUID(int=n)) for n in (1, 101, 102))
+DEVICE = Device(3, DEVICE_UUID, {S1: 7, S2: 8})
+
+
+def body(*readings, **more):
+    return json.dumps({"device_uuid": DEVICE_UUID, "readings": list(readings), **more}).encode()
+
+
+def reading(value=1.5, sensor=S1, **more):
+    return {"sensor_uuid": sensor, "value": value, **more}
+
+
+def accepted(*readings, **more):
+    return packet_of(parse(body(*readings, **more), PacketBody), DEVICE, NOW)
+
+
+def test_without_any_time_the_event_time_is_the_arrival():
+    packet = accepted(reading(), reading(2, S2)).packet
+    assert (packet.ts, packet.device_ts, packet.sensor_id) == ([NOW, NOW], None, [7, 8])
+    assert (packet.device_id, packet.device_uuid, packet.received_at) == (3, DEVICE_UUID, NOW)
+
+
+def test_a_reading_has_its_own_time_else_the_packets():
+    packet = accepted(reading(ts=NOW / 1000 - 5), reading(), ts="2024-11-24T09:59:59.25Z").packet
+    assert packet.ts == packet.device_ts == [NOW - 5000, NOW - 750]
+
+
+def test_a_time_more_than_five_minutes_ahead_is_kept_but_not_believed():
+    packet = accepted(reading(ts=NOW / 1000 + 300), reading(ts=NOW / 1000 + 300.001)).packet
+    assert packet.ts == [NOW + 300_000, NOW]
+    assert packet.device_ts == [NOW + 300_000, NOW + 300_001]
+
+
+def test_readings_of_one_sensor_at_one_time_are_numbered():
+    assert accepted(reading(1), reading(2), reading(3, S2), reading(4)).packet.seq == [0, 1, 0, 2]
+
+
+def test_unknown_sensors_are_named_once_and_the_rest_is_accepted():
+    other = str(UUID(int=999))
+    found = accepted(reading(1, other), reading(2), reading(3, other.upper()))
+    assert (found.packet.value, found.unknown_sensors) == ([2.0], [other])
+
+
+def test_uuids_may_come_in_upper_case():
+    assert accepted(reading(1, S1.upper())).packet.sensor_id == [7]
+
+
+def test_no_known_sensor_at_all_is_refused():
+    with pytest.raises(PacketError, match="none of these sensors"):
+        accepted(reading(1, str(UUID(int=999))))
+
+
+def test_a_retry_has_the_same_id_where_the_device_dated_it_and_only_there():
+    dated = [accepted(reading(ts=5.0)).packet.packet_id for _ in range(2)]
+    undated = [accepted(reading()).packet.packet_id for _ in range(2)]
+    half = [accepted(reading(), reading(ts=5.0)).packet.packet_id for _ in range(2)]
+    given = accepted(reading(), packet_id="mine").packet.packet_id
+    assert dated[0] == dated[1]
+    assert undated[0] != undated[1]
+    assert half[0] != half[1]
+    assert given == "mine"
+
+
+WRONG = [
+    (b"", "not valid JSON"),
+    (b"[]", "Expected `object`"),
+    (b"\xff", "not valid JSON"),
+    (b"[" * 100_000, "Expected `object`"),
+    (b'{"a":' * 100_000, "not valid JSON"),
+    (body(), "readings: "),
+    (body(*[reading()] * 1001), "readings: "),
+    (body(reading("1")), "readings[0].value: "),
+    (body(reading(), reading(value=True)), "readings[1].value: "),
+    (body(reading(float("nan"))), "not valid JSON"),
+    (body(reading(1)).replace(b": 1,", b": 1e999,").replace(b": 1}", b": 1e999}"), "value"),
+    (body(reading(1e10)), "readings[0].value: "),
+    (body(reading(9999999999.999999)), "readings[0].value: "),
+    (body(reading(sensor="no")), "readings[0].sensor_uuid: Invalid UUID"),
+    (body(reading(ts="yesterday")), "readings[0].ts: not an ISO-8601 time"),
+    (body(reading(), ts="0001-01-01T00:00:00+23:00"), "ts: not between"),
+    (body(reading(), ts=-1), "ts: not between"),
+    (body(reading(), ts=1e300), "ts: not between"),
+    (body(reading(), ts=[]), "ts: "),
+    (body(reading(), packet_id=""), "packet_id: "),
+    (body(reading(), packet_id="x" * 201), "packet_id: "),
+    (body(reading()).replace(b"device_uuid", b"device"), "device_uuid"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), WRONG, ids=range(len(WRONG)))
+def test_what_is_wrong_is_named_by_field_and_index_and_not_repeated(content, words):
+    with pytest.raises(PacketError) as refused:
+        packet_of(parse(content, PacketBody), DEVICE, NOW)
+    assert refused.value.status == 422
+    assert words in str(refused.value)
+    assert "yesterday" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("when", "ms"),
+    [
+        ("2024-11-24T10:00:00Z", NOW),
+        ("2024-11-24T10:00:00", NOW),
+        ("2024-11-24 10:00:00", NOW),
+        ("2024-11-24T11:00:00+01:00", NOW),
+        ("2024-11-24T10:00:00.123999Z", NOW + 123),
+        ("1970-01-01T00:00:00.001Z", 1),
+        (1732442400, NOW),
+        (1732442400.123, NOW + 123),
+        (None, None),
+    ],
+)
+def test_times_are_iso_or_epoch_seconds_in_utc(when, ms):
+    assert time_ms(when, "ts") == ms
+
+
+def test_legacy_readings_become_the_packet_of_their_device():
+    content = b'{"readings":[{"sensor_id":7,"value":1},{"sensor_id":8,"value":2,"timestamp":5}]}'
+    checked = legacy_readings(parse(content, LegacyBody).readings, "readings[{}].")
+    packet = legacy_packet(DEVICE, checked, NOW)
+    assert (packet.sensor_id, packet.ts, packet.device_ts) == ([7, 8], [NOW, 5000], [None, 5000])
+
+
+def test_a_wrong_legacy_reading_is_named_too():
+    one = parse(b'{"sensor_id":7,"value":1,"timestamp":"x"}', LegacyReading)
+    with pytest.raises(PacketError, match=r"^timestamp: "):
+        legacy_readings([one], "")
+    with pytest.raises(PacketError, match=r"^readings\[0\]\.timestamp: "):
+        legacy_readings([one], "readings[{}].")
