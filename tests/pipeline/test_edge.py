@@ -8,7 +8,8 @@ import pytest
 
 from ops.devices import SensorSpec
 
-from .test_pipeline import records, wait_until
+from .conftest import wait_until
+from .test_pipeline import records
 
 
 @pytest.fixture
