@@ -26,7 +26,11 @@ class PacketColumns:
     device_id: Ints
     """(R,) -1 where the record has no device."""
     packet_hash: Ints
-    """(R,) 64 bits that stand for the packet id, 0 where there is none."""
+    """(R,) 64 bits that stand for the packet id."""
+    received_at: Ints
+    """(R,) when the edge had the packet."""
+    fresh: NDArray[np.bool_]
+    """(R,) false for the repetition of an earlier packet."""
     count: Ints
     """(R,) how many readings the record has."""
     sensor_id: Ints
@@ -35,8 +39,6 @@ class PacketColumns:
     """(N,) event time."""
     device_ts: Ints
     """(N,) what the device said."""
-    received_at: Ints
-    """(N,) when the edge had the packet."""
     value: Floats
     """(N,) finite."""
     seq: Ints

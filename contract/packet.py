@@ -13,12 +13,14 @@ from contract.errors import RecordError
 MAX_READINGS = 1000
 MAX_TIME_MS = 253_370_764_799_999
 """9998-12-31T23:59:59.999Z: a year short of what `datetime2` holds, so that sums fit too."""
+MAX_VALUE = 1e10
+"""Values are stored as decimal(15,5): below this once rounded to 5 decimals."""
 FUTURE_MS = 300_000
 """How far ahead of its arrival an event time may be and still be believed."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
-Seq = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=2**30)]
 
 
 class Packet(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +61,7 @@ def decode(value: bytes | None) -> Packet:
     """
     try:
         packet = _decoder.decode(value or b"")
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error
     count = len(packet.sensor_id)
     device_ts = count if packet.device_ts is None else len(packet.device_ts)

@@ -71,21 +71,20 @@ def packet_columns(arrivals: list[int], packets: list[Packet | None]) -> PacketC
             device_ts += [NEVER] * readings
         else:
             device_ts += [NEVER if said is None else said for said in packet.device_ts]
-    counts = np.array(count, np.int64)
     return PacketColumns(
         arrival=np.array(arrivals, np.int64),
         device_id=np.array(device_id, np.int64),
         packet_hash=np.array(packet_hash, np.int64),
-        count=counts,
+        received_at=np.array(received_at, np.int64),
+        fresh=np.ones(len(count), bool),
+        count=np.array(count, np.int64),
         sensor_id=np.array(sensor_id, np.int64),
         ts=np.array(ts, np.int64),
         device_ts=np.array(device_ts, np.int64),
-        received_at=np.repeat(np.array(received_at, np.int64), counts),
         value=np.array(value, np.float64),
         seq=np.array(seq, np.int64),
     )
 
 
 def _hash(packet_id: str) -> int:
-    """64 bits of the packet id, never 0: 0 marks a record that has none."""
-    return int.from_bytes(blake2b(packet_id.encode(), digest_size=8).digest(), signed=True) or 1
+    return int.from_bytes(blake2b(packet_id.encode(), digest_size=8).digest(), signed=True)

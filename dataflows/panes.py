@@ -4,9 +4,9 @@ The rules are those of the contract, taken record by record in the order of the 
 
 1. the partition's arrival time becomes the maximum of itself and the record's;
 2. a sensor whose last arrival + idle time <= the partition's arrival time closes its open panes;
-3. the record's readings, by their index: a reading is late when its pane's end <= the sensor's
-   `closed_until`; else it enters its pane, raises the watermark, and closes every pane with
-   end + grace <= watermark.
+3. the record's readings, by their index, unless it repeats an earlier packet: a reading is late
+   when its pane's end <= the sensor's `closed_until`; else it enters its pane, raises the
+   watermark, and closes every pane with end + grace <= watermark.
 
 Here a whole piece of the sequence is taken at once, and the outcome is the same for every cut.
 What makes that possible: sensors meet only in the arrival time, which is a running maximum; a
@@ -27,8 +27,6 @@ from contract.columns import NEVER, Floats, Ints, PacketColumns
 from contract.packet import FUTURE_MS
 
 PANE_MS = 1_000
-_RECENT = 64
-"""How many packet ids of a device are remembered, to know a repeated packet."""
 _VERSION = 1
 _SMALL = 2.0**-40
 """A power of two, so that scaling by it rounds nothing that matters where a sum overflows."""
@@ -80,22 +78,20 @@ class PaneState:
         self._row: Ints = _ints()
         self._ts: Ints = _ints()
         self._value: Floats = np.empty(0)
-        self._recent: dict[int, list[int]] = {}
         self.counts = Counts()
 
     def snapshot(self) -> tuple[object, ...]:
         """The state as plain arrays and numbers, with a version tag in front."""
-        recent = {device: tuple(ids) for device, ids in self._recent.items()}
         counts = (self.counts.late, self.counts.future, self.counts.duplicates)
         columns = (self.sensor_id, self.device_id, self._watermark, self._closed_until)
         more = (self._last_arrival, self._row, self._ts, self._value)
         copies = tuple(column.copy() for column in columns + more)
-        return (_VERSION, self._arrival, copies, recent, counts)
+        return (_VERSION, self._arrival, copies, counts)
 
     @classmethod
     def restore(cls, snapshot: tuple[object, ...], grace_ms: int, idle_ms: int) -> "PaneState":
         """The state that `snapshot` was taken of."""
-        version, arrival, columns, recent, counts = snapshot
+        version, arrival, columns, counts = snapshot
         if version != _VERSION:
             raise ValueError(f"recovery state has version {version}, this program reads {_VERSION}")
         state = cls(grace_ms, idle_ms)
@@ -110,7 +106,6 @@ class PaneState:
             state._ts,
             state._value,
         ) = columns  # type: ignore[misc]
-        state._recent = {device: list(ids) for device, ids in recent.items()}  # type: ignore[attr-defined]
         state._by_id = np.argsort(state.sensor_id)
         state.counts = Counts(*counts)  # type: ignore[misc]
         return state
@@ -120,10 +115,8 @@ class PaneState:
         arrival = np.maximum(np.maximum.accumulate(piece.arrival), self._arrival)
         self._arrival = int(arrival[-1])
         record = np.repeat(np.arange(len(piece.count)), piece.count)
-        fresh = self._fresh(piece)
-        if not fresh.all():
-            self.counts.duplicates += int((~fresh).sum())
-        keep = np.flatnonzero(fresh[record])
+        self.counts.duplicates += int((~piece.fresh).sum())
+        keep = np.flatnonzero(piece.fresh[record])
         record = record[keep]
         row = self._rows(piece.sensor_id[keep], piece.device_id[record])
         self._take(
@@ -198,22 +191,6 @@ class PaneState:
             maximum=high,
             last=value[starts + count - 1],
         )
-
-    def _fresh(self, piece: PacketColumns) -> NDArray[np.bool_]:
-        """(R,) false for a record whose packet id is among its device's last 64."""
-        fresh = np.ones(len(piece.count), bool)
-        pairs = zip(piece.device_id.tolist(), piece.packet_hash.tolist(), strict=True)
-        for index, (device, packet) in enumerate(pairs):
-            if not packet:
-                continue
-            recent = self._recent.setdefault(device, [])
-            if packet in recent:
-                fresh[index] = False
-            else:
-                recent.append(packet)
-                if len(recent) > _RECENT:
-                    del recent[0]
-        return fresh
 
     def _rows(self, sensor_id: Ints, device_id: Ints) -> Ints:
         """The rows of the sensors; a sensor that is new gets the next row."""

@@ -21,11 +21,14 @@ from contract.settings import load_settings
 from contract.topic import ensure_topic
 from dataflows.dead_letters import DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
+from dataflows.duplicates import DuplicateLogic
 from dataflows.rules import load_rules
 from dataflows.source import PacketSource, Records
 from dataflows.watch import PartitionLogic, Watch
 from sinks.events import events_sink
 from sinks.readings import readings_sink
+
+_log = structlog.get_logger("flow")
 
 
 def graph(
@@ -44,8 +47,10 @@ def graph(
     split = op.branch("sort_out", decoded, _is_packets)
     # trues: (partition, PacketColumns), falses: (partition, BadRecord)
     op.output("bury", split.falses, dead_letters)
-    op.output("store_readings", split.trues, readings)
-    changes = op.stateful_batch("watch", split.trues, partial(PartitionLogic, watch))
+    packets = op.stateful_batch("mark_duplicates", split.trues, DuplicateLogic)
+    # (partition, PacketColumns)
+    op.output("store_readings", packets, readings)
+    changes = op.stateful_batch("watch", packets, partial(PartitionLogic, watch))
     # (partition, Event)
     op.output("store_events", changes, events)
     return flow
@@ -69,11 +74,11 @@ def flow() -> Dataflow:
         brokers = settings.brokers
         rules = load_rules(settings)
         partitions = ensure_topic(brokers, settings.kafka_topic)
-        ensure_topic(brokers, settings.dead_letter_topic)
+        ensure_topic(brokers, settings.dead_letter_topic, {"max.message.bytes": "4194304"})
     except IotError as error:
         sys.exit(str(error))
     stopping = _Stop()
-    structlog.get_logger("flow").info(
+    _log.info(
         "flow starts",
         topic=settings.kafka_topic,
         partitions=partitions,
@@ -104,3 +109,4 @@ class _Stop:
         if self._asked:
             os._exit(128 + number)
         self._asked = True
+        _log.info("flow stops after the batch in hand, with a snapshot")

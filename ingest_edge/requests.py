@@ -11,10 +11,7 @@ from uuid import UUID
 import msgspec
 
 from contract.errors import PacketError
-from contract.packet import MAX_READINGS, MAX_TIME_MS
-
-MAX_VALUE = 1e10
-"""Values are stored as decimal(15,5): below this once rounded to 5 decimals."""
+from contract.packet import MAX_READINGS, MAX_TIME_MS, MAX_VALUE
 
 When = str | float | None
 """ISO-8601, with or without zone (none means UTC), or epoch seconds."""
@@ -65,7 +62,7 @@ def parse(body: bytes, kind: type[_B]) -> _B:
         what, _, place = str(error).partition(" - at `$")
         place = place.rstrip("`").lstrip(".")
         raise PacketError(f"{place}: {what}" if place else what) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise PacketError("the body is not valid JSON") from error
 
 

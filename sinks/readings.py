@@ -29,17 +29,20 @@ def rounded(value: Floats) -> Floats:
 def reading_rows(columns: PacketColumns) -> list[Row]:
     """(sensor_id, value, received_at, device_ts or None, ts, seq) for each reading.
 
-    Values are rounded to 5 decimals, times are epoch milliseconds UTC.
+    Values are rounded to 5 decimals, times are epoch milliseconds UTC. A repeated packet's readings
+    are left out where the device did not date them: no key tells that they are the same.
     """
-    device_ts = [None if ts == NEVER else ts for ts in columns.device_ts.tolist()]
+    received_at = np.repeat(columns.received_at, columns.count)
+    keep = np.repeat(columns.fresh, columns.count) | (columns.device_ts == columns.ts)
+    device_ts = [None if ts == NEVER else ts for ts in columns.device_ts[keep].tolist()]
     return list(
         zip(
-            columns.sensor_id.tolist(),
-            rounded(columns.value).tolist(),
-            columns.received_at.tolist(),
+            columns.sensor_id[keep].tolist(),
+            rounded(columns.value[keep]).tolist(),
+            received_at[keep].tolist(),
             device_ts,
-            columns.ts.tolist(),
-            columns.seq.tolist(),
+            columns.ts[keep].tolist(),
+            columns.seq[keep].tolist(),
             strict=True,
         )
     )

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contract.columns import NEVER
 from contract.packet import Packet, encode
@@ -31,13 +33,15 @@ def test_records_become_columns():
     assert columns.arrival.tolist() == [1_010, 1_011]
     assert columns.sensor_id.tolist() == [7, 8, 7, 8]
     assert columns.device_ts.tolist() == [NEVER, 8_500] * 2
-    assert columns.received_at.tolist() == [9_000] * 4
+    assert columns.received_at.tolist() == [9_000] * 2
     assert columns.value.tolist() == [1.5, -2.0] * 2
     assert columns.packet_hash[0] == columns.packet_hash[1] != 0
+    assert columns.fresh.tolist() == [True, True]
 
 
 BAD = [
     b"\x00\xff garbage",
+    encode(GOOD).replace(b'"p"', b'"\xff"'),
     b"",
     None,
     b"{}",
@@ -66,3 +70,11 @@ def test_a_heartbeat_is_a_record_without_readings():
     (columns,) = decode_records(Records("t", 2, [], [5_000], []))
     assert columns.arrival.tolist() == [5_000]
     assert columns.count.tolist() == [0]
+
+
+@given(st.integers(0, len(encode(GOOD)) - 1), st.integers(0, 255))
+def test_whatever_byte_is_spoilt_the_record_is_read_or_refused(place, byte):
+    spoilt = bytearray(encode(GOOD))
+    spoilt[place] = byte
+    *bad, columns = decoded(bytes(spoilt))
+    assert len(bad) == (columns.count[0] == 0)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from contract.columns import concatenate
 from contract.packet import Packet
 from dataflows.decode import packet_columns
+from dataflows.duplicates import DuplicateLogic
 from dataflows.panes import PaneState
 
 from .pane_oracle import Oracle
@@ -38,6 +39,22 @@ def piece(*records):
     return packet_columns([record[0] for record in records], packets)
 
 
+class Engine:
+    """What a partition does before levels: mark repetitions, then build panes."""
+
+    def __init__(self, snapshot=None):
+        repeated, panes = snapshot or (None, None)
+        self.duplicates = DuplicateLogic(repeated)
+        self.panes = PaneState.restore(panes, GRACE, IDLE) if panes else PaneState(GRACE, IDLE)
+
+    def step(self, columns):
+        (marked,), _ = self.duplicates.on_batch([columns])
+        return closed(self.panes, self.panes.step(marked))
+
+    def snapshot(self):
+        return self.duplicates.snapshot(), self.panes.snapshot()
+
+
 def closed(state, panes):
     """Panes as (sensor, end, count, mean, min, max, last)."""
     columns = (panes.end, panes.count, panes.mean, panes.minimum, panes.maximum, panes.last)
@@ -48,15 +65,15 @@ def closed(state, panes):
 
 def run(records, cuts=(), resume=False):
     """Panes of the records, taken in pieces; with `resume` each piece in a restored state."""
-    state, found = PaneState(GRACE, IDLE), []
+    engine, found = Engine(), []
     bounds = [0, *sorted(cuts), len(records)]
     for first, last in pairwise(bounds):
         if first == last:
             continue
         if resume:
-            state = PaneState.restore(pickle.loads(pickle.dumps(state.snapshot())), GRACE, IDLE)  # noqa: S301
-        found += closed(state, state.step(piece(*records[first:last])))
-    return state, found
+            engine = Engine(pickle.loads(pickle.dumps(engine.snapshot())))  # noqa: S301
+        found += engine.step(piece(*records[first:last]))
+    return engine.panes, found
 
 
 @st.composite

@@ -75,6 +75,7 @@ WRONG = [
     (b"", "not valid JSON"),
     (b"[]", "Expected `object`"),
     (b"\xff", "not valid JSON"),
+    (body(reading(ts="zone")).replace(b"zone", b"\xff"), "not valid JSON"),
     (b"[" * 100_000, "Expected `object`"),
     (b'{"a":' * 100_000, "not valid JSON"),
     (body(), "readings: "),

@@ -26,11 +26,12 @@ def readings(*rows, sensor=1):
         arrival=np.zeros(1, np.int64),
         device_id=np.ones(1, np.int64),
         packet_hash=np.ones(1, np.int64),
+        received_at=np.array([5_000]),
+        fresh=np.ones(1, bool),
         count=np.array([count]),
         sensor_id=np.full(count, sensor),
         ts=ints[:, 0],
         device_ts=np.where(ints[:, 0] % 2, NEVER, ints[:, 0]),
-        received_at=np.full(count, 5_000),
         value=np.array([value for _, _, value in rows], float),
         seq=ints[:, 1],
     )
