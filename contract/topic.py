@@ -1,5 +1,6 @@
 """The topic at which the edge and the dataflow meet: reaching it, and creating it when missing."""
 
+from collections.abc import Mapping
 from time import monotonic, sleep
 
 from confluent_kafka import KafkaException
@@ -19,11 +20,11 @@ def client_config(brokers: str) -> dict[str, str | int | float | bool]:
     return {"bootstrap.servers": brokers, "log_level": 0, "socket.keepalive.enable": True}
 
 
-def ensure_topic(brokers: str, topic: str) -> int:
+def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = None) -> int:
     """The number of partitions of `topic`, which is created first when it is missing.
 
-    A new topic gets 12 partitions and log-append time where the broker takes orders; one that
-    creates topics on first use only (the in-memory broker does) decides by itself.
+    A new topic gets 12 partitions, log-append time and `config` where the broker takes orders; one
+    that creates topics on first use only (the in-memory broker does) decides by itself.
 
     Raises:
         UnavailableError: no broker answered within 6 s.
@@ -34,7 +35,8 @@ def ensure_topic(brokers: str, topic: str) -> int:
         cluster = admin.list_topics(timeout=_ANSWER_S)
         takes_orders = cluster.controller_id in cluster.brokers
         if topic not in cluster.topics and takes_orders:
-            new = NewTopic(topic, PARTITIONS, config={"message.timestamp.type": "LogAppendTime"})
+            ours = {"message.timestamp.type": "LogAppendTime"}
+            new = NewTopic(topic, PARTITIONS, config=ours | dict(config or {}))
             try:
                 admin.create_topics([new], request_timeout=_ANSWER_S)[topic].result()
             except KafkaException as error:
@@ -42,7 +44,7 @@ def ensure_topic(brokers: str, topic: str) -> int:
                     raise
         found = _described(admin, topic)
     except KafkaException as error:
-        if error.args[0].retriable() or error.args[0].name() in ("_TRANSPORT", "_TIMED_OUT"):
+        if error.args[0].name().startswith("_"):  # the client's own: it reached nobody
             raise UnavailableError(
                 f"KAFKA_BOOTSTRAP_SERVERS: no Kafka broker answers at {brokers}; "
                 "start it, or correct the address"

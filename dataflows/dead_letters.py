@@ -1,12 +1,18 @@
 """Records that cannot be decoded, byte for byte, to the dead-letter topic."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import structlog
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
+from contract.errors import SetupError
 from contract.topic import client_config
 from dataflows.decode import BadRecord
+
+_LARGEST = 16_777_216
+"""Bytes; the broker's own bound on the topic decides."""
+_log = structlog.get_logger("dead_letters")
 
 
 @dataclass(frozen=True)
@@ -32,27 +38,47 @@ class DeadLetterSink(FixedPartitionedSink[BadRecord, None]):
 class _DeadLetterPartition(StatefulSinkPartition[BadRecord, None]):
     def __init__(self, brokers: str, topic: str) -> None:
         self._topic = topic
-        self._failed: KafkaError | None = None
-        config = {"acks": "all", "enable.idempotence": True, "message.timeout.ms": 0}
+        config = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "message.timeout.ms": 0,
+            "message.max.bytes": _LARGEST,
+        }
         self._producer = Producer(client_config(brokers) | config)
 
     def write_batch(self, values: list[BadRecord]) -> None:
         for bad in values:
-            headers = {
-                "error": bad.error,
-                "topic": bad.topic,
-                "partition": str(bad.partition),
-                "offset": str(bad.offset),
-            }
-            self._producer.produce(
-                self._topic, bad.value, headers=list(headers.items()), on_delivery=self._delivered
-            )
-        self._producer.flush()
-        if self._failed is not None:
-            raise RuntimeError(f"the broker refuses the topic {self._topic}: {self._failed.str()}")
+            if self._send(bad, bad.value) == KafkaError.MSG_SIZE_TOO_LARGE:
+                # no reason to stop for good: where it stood is kept, and the log has the bytes
+                _log.error("bad record too large to copy", topic=bad.topic, offset=bad.offset)
+                self._send(replace(bad, error=f"too large to copy; {bad.error}"), None)
+            _log.warning("bad record buried", topic=bad.topic, offset=bad.offset, error=bad.error)
 
     def snapshot(self) -> None:
         return None
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        self._failed = self._failed or error
+    def _send(self, bad: BadRecord, value: bytes | None) -> int | None:
+        """Copy the record and wait for the broker; MSG_SIZE_TOO_LARGE when that is its answer."""
+        headers = {
+            "error": bad.error[:1000],
+            "topic": bad.topic,
+            "partition": str(bad.partition),
+            "offset": str(bad.offset),
+        }
+        answers: list[KafkaError | None] = []
+        try:
+            self._producer.produce(
+                self._topic,
+                value,
+                headers=list(headers.items()),
+                on_delivery=lambda error, _: answers.append(error),
+            )
+        except KafkaException as error:
+            answers.append(error.args[0])
+        self._producer.flush()
+        (answer,) = answers
+        if answer is None:
+            return None
+        if answer.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return KafkaError.MSG_SIZE_TOO_LARGE
+        raise SetupError(f"the broker refuses the topic {self._topic}: {answer.str()}")

@@ -39,6 +39,14 @@ _HEARTBEAT_S = 1.0
 _MARGIN_MS = 2_000
 """How far the broker's clock may be ahead of ours."""
 
+_REFUSALS = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+"""What waiting does not mend; the client itself waits for everything else."""
+
 _log = structlog.get_logger("source")
 
 
@@ -86,12 +94,35 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
         return _PacketPartition(self, int(for_part), resume_state)
 
 
-@cache
-def _admin(brokers: str) -> AdminClient:
-    """One client a process asks for the ends of partitions: a consumer's own connection would
-    answer only after its fetch, up to half a second later.
+class _Ends:
+    """Where partitions end, asked by one client a process: a consumer's own connection would
+    answer only after its fetch, up to half a second later. Tells when the broker goes and comes.
     """
-    return AdminClient(client_config(brokers))
+
+    def __init__(self, brokers: str) -> None:
+        self._brokers = brokers
+        self._admin = AdminClient(client_config(brokers))
+        self._away = False
+
+    def ask(self, partition: TopicPartition) -> Future[Any]:
+        """The answer to come."""
+        question = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
+        answer: Future[Any] = self._admin.list_offsets(question, request_timeout=2)[partition]
+        return answer
+
+    def offset(self, answer: Future[Any]) -> int | None:
+        """The end that the broker named; None when it did not answer."""
+        error = answer.exception()
+        if (error is not None) is not self._away:
+            self._away = error is not None
+            if self._away:
+                _log.warning("broker away, waiting for it", brokers=self._brokers, error=str(error))
+            else:
+                _log.info("broker back", brokers=self._brokers)
+        return None if error is not None else int(answer.result().offset)
+
+
+_ends = cache(_Ends)
 
 
 class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
@@ -159,10 +190,10 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise SetupError(
                 f"the broker has no offset {self._next} of {self._source.topic} partition "
-                f"{self._partition.partition} any more: what lay there is gone by retention. "
-                "To go on with what is left, start without the recovery directory"
+                f"{self._partition.partition}: what lay there is gone by retention, or the topic "
+                "was made anew. To go on with what is there, start with a new recovery directory"
             )
-        if error.fatal() or not (error.retriable() or error.name().startswith("_")):
+        if error.fatal() or error.code() in _REFUSALS:
             raise SetupError(f"the broker refuses {self._source.topic}: {error.str()}")
         _log.warning("broker away", partition=self._partition.partition, error=error.str())
         return False
@@ -171,13 +202,12 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         """The arrival time up to which there is nothing more, at most once a second."""
         if self._answer is None:
             if now - self._asked_at >= _HEARTBEAT_S:
-                question = {self._partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
-                asked = _admin(self._source.brokers).list_offsets(question, request_timeout=2)
-                self._answer, self._asked_at = asked[self._partition], now
+                self._answer, self._asked_at = _ends(self._source.brokers).ask(self._partition), now
             return None
         if not self._answer.done():
             return None
         answer, self._answer = self._answer, None
-        if answer.exception() is not None or self._next < answer.result().offset:
+        end = _ends(self._source.brokers).offset(answer)
+        if end is None or self._next < end:
             return None
         return int(self._asked_at * 1000) - _MARGIN_MS

@@ -7,7 +7,6 @@ _LEVEL_WORDS = {
     "es": {Level.NORMAL: "normal", Level.WARN: "advertencia", Level.CRITICAL: "crítico"},
     "en": {Level.NORMAL: "normal", Level.WARN: "warning", Level.CRITICAL: "critical"},
 }
-_TITLES = {"es": "{device} · {sensor}: {level}", "en": "{device} · {sensor}: {level}"}
 _BEYOND = {
     "es": {
         "above": "{sensor} de {device} está en {value}, por encima de {bound} ({rule}).",
@@ -32,8 +31,7 @@ _RECOVERED = {
 
 def event_title(language: str, sensor: Sensor, level: Level) -> str:
     """At most 255 characters."""
-    words = {"device": sensor.device, "sensor": sensor.name, "level": _LEVEL_WORDS[language][level]}
-    return _cut(_TITLES[language].format(**words), 255)
+    return _cut(f"{sensor.device} · {sensor.name}: {_LEVEL_WORDS[language][level]}", 255)
 
 
 def recovery_message(language: str, sensor: Sensor, value: float, lasted_ms: int) -> str:

@@ -61,9 +61,10 @@ class Writer:
         self._check()
 
     def close(self) -> None:
-        """Flush, and end the thread."""
-        self.flush()
-        self._queue.put(None)
+        """Flush, and end the thread. One that has failed has told so to `put` or `flush`."""
+        if self._error is None:
+            self.flush()
+            self._queue.put(None)
         self._thread.join()
 
     def _check(self) -> None:
@@ -88,6 +89,7 @@ class Writer:
                 for _ in range(taken):
                     self._queue.task_done()
         except BaseException as error:  # noqa: BLE001 - the flow's own thread raises it
+            _log.error("the sink stops the flow", sink=self._statement, error=str(error))
             self._error = error
         finally:
             if self._database is not None:
@@ -122,12 +124,13 @@ class Writer:
         )
         for attempt in attempts:
             with attempt:
-                if self._database is None:
-                    self._database = open_database(self._settings)
                 try:
+                    if self._database is None:
+                        self._database = open_database(self._settings)
                     self._database.execute(name, *parameters)
                 except UnavailableError as error:
                     _log.warning("database away, trying again", sink=name, error=str(error))
-                    self._database.close()
-                    self._database = None
+                    if self._database is not None:
+                        self._database.close()
+                        self._database = None
                     raise

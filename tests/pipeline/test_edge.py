@@ -1,6 +1,8 @@
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from time import sleep
 from uuid import UUID, uuid4
 
 import httpx
@@ -137,3 +139,12 @@ def test_packets_in_flight_are_answered_before_a_stop(pipeline, brokers):
     assert set(answers) <= {202}
     assert 100 < len(answers) < 300
     assert len(records(brokers, pipeline.topic)) >= len(answers)
+
+
+def test_a_stop_does_not_wait_for_a_sender_that_never_ends(pipeline):
+    edge = pipeline.start_edge()
+    with socket.create_connection(("127.0.0.1", pipeline.port)) as slow:
+        slow.sendall(b"POST /ingest/packets HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        sleep(0.5)
+        edge.process.send_signal(signal.SIGTERM)
+        edge.process.wait(25)
