@@ -3,7 +3,7 @@
 import sys
 from hashlib import sha256
 
-from contract.errors import IotError
+from contract.errors import IotError, SetupError
 from contract.settings import Settings, load_settings
 from sql.database import Database, applied
 
@@ -21,11 +21,15 @@ def apply_schema(settings: Settings) -> list[str]:
         done = applied(database)
         new = []
         for name, batches in database.schema():
+            checksum = sha256("\0".join(batches).encode()).hexdigest()
             if name not in done:
-                database.run(batches)
-                checksum = sha256("\0".join(batches).encode()).hexdigest()
-                database.execute("add_migration", name, checksum)
+                database.migrate(name, batches, checksum)
                 new.append(name)
+            elif done[name] != checksum:
+                raise SetupError(
+                    f"{settings.database}: the schema script {name} is not the one that was "
+                    "applied: restore it, and put the change into a script with a new number"
+                )
         return new
     finally:
         database.close()

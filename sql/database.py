@@ -52,16 +52,20 @@ class Database:
 
     def execute(self, name: str, *parameters: object) -> None:
         """Run all statements of `NAME.sql` with the same parameters, in one transaction."""
-        self.run(self._engine.batches(self._text(name)), *parameters)
+        self._run([(batch, parameters) for batch in self._engine.batches(self._text(name))])
 
-    def run(self, batches: Sequence[str], *parameters: object) -> None:
-        """Run statements that are no file of ours, in one transaction where the engine can."""
+    def migrate(self, name: str, batches: Sequence[str], checksum: str) -> None:
+        """Run a schema script and record it, in one transaction where the engine can."""
+        record = (self._text("add_migration"), (name, checksum))
+        self._run([*((batch, ()) for batch in batches), record])
+
+    def _run(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
         with _Blamed(self):
             if self._engine.begin:
                 self._connection.execute(self._engine.begin)
             try:
-                for batch in batches:
-                    self._connection.execute(batch, parameters).close()
+                for statement, parameters in statements:
+                    self._connection.execute(statement, parameters).close()
                 if self._engine.begin:
                     self._connection.execute("COMMIT")
             except BaseException:

@@ -17,8 +17,9 @@ begin = None
 
 _LOGIN_S = 6
 _NO_SUCH_DATABASE = (911, 4060)
+_QUERY_S = 60
 _RETRY = {
-    -2, 20, 64, 121, 233, 1205, 1222, 10053, 10054, 10060, 10928, 10929, 40197, 40501, 40613,
+    -2, 20, 64, 121, 233, 1205, 1222, 6005, 10053, 10054, 10060, 10928, 10929, 40197, 40501, 40613,
     41301, 41302, 41305, 41325, 41839, 49918, 49919, 49920,
 }  # fmt: skip
 _RETRY_STATES = {"40001", "08S01", "08001", "HYT00", "HYT01"}
@@ -26,19 +27,26 @@ _REFUSED = {220, 245, 515, 517, 547, 2601, 2627, 2628, 8114, 8115, 8152}
 
 
 def connect(settings: Settings, *, create: bool) -> Any:
-    """Log in; with `create`, make the database `DB_NAME` when the server has none."""
+    """Log in; with `create`, make the database `DB_NAME` when the server has none.
+
+    A statement may take a minute, except with `create`: a schema script takes what it takes.
+    """
     pyodbc = _pyodbc()
     try:
-        return pyodbc.connect(
-            _string(settings, settings.db_name), autocommit=True, timeout=_LOGIN_S
-        )
+        connection = _log_in(pyodbc, settings, settings.db_name)
     except pyodbc.Error as error:
         if not (create and _number(error) in _NO_SUCH_DATABASE):
             raise
-    with pyodbc.connect(_string(settings, "master"), autocommit=True, timeout=_LOGIN_S) as master:
-        script = (Path(__file__).parent / "create_database.sql").read_text(encoding="utf-8")
-        master.execute(script, settings.db_name)
-    return pyodbc.connect(_string(settings, settings.db_name), autocommit=True, timeout=_LOGIN_S)
+        with _log_in(pyodbc, settings, "master") as master:
+            script = (Path(__file__).parent / "create_database.sql").read_text(encoding="utf-8")
+            master.execute(script, settings.db_name)
+        connection = _log_in(pyodbc, settings, settings.db_name)
+    connection.timeout = 0 if create else _QUERY_S
+    return connection
+
+
+def _log_in(pyodbc: Any, settings: Settings, database: str) -> Any:
+    return pyodbc.connect(_string(settings, database), autocommit=True, timeout=_LOGIN_S)
 
 
 def batches(script: str) -> list[str]:

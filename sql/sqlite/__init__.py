@@ -23,7 +23,7 @@ def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
         path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
     )
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a commit outlives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 

@@ -14,6 +14,36 @@ def test_a_schema_is_applied_once_and_can_be_asked_for_again(empty):
     open_database(empty).close()
 
 
+def test_a_script_that_was_changed_after_it_was_applied_is_told(settings, database):
+    database._connection.execute("UPDATE schema_migrations SET checksum = 'x'")
+    with pytest.raises(SetupError, match="is not the one that was applied"):
+        apply_schema(settings)
+
+
+def test_a_script_that_fails_half_way_leaves_nothing_on_sqlite(tmp_path):
+    database = Database(Settings(iot_sqlite_path=tmp_path / "iot.db"), create=True)
+    with pytest.raises(SetupError, match="no_such"):
+        database.migrate("1", ["CREATE TABLE t (x);", "INSERT INTO no_such VALUES (1);"], "c")
+    assert database._connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    database.close()
+
+
+def test_a_name_that_the_database_cannot_keep_is_refused_and_never_mistaken(settings, database):
+    if settings.engine == "sqlite":
+        assert set(register(database, "Ёж", [SensorSpec("Темп", "other", "")]).sensors) == {"Темп"}
+    else:
+        with pytest.raises(SetupError, match="varchar columns do not keep"):
+            register(database, "Ёж", [SensorSpec("Темп", "other", "")])
+
+
+def test_a_sensor_that_is_inactive_is_told_when_it_is_wanted(database):
+    spec = SensorSpec("boiler", "temperature", "°C")
+    register(database, "rig", [spec])
+    database._connection.execute("UPDATE sensors SET is_active = 0")
+    with pytest.raises(SetupError, match="boiler is set inactive"):
+        register(database, "rig", [spec])
+
+
 def test_a_database_without_schema_is_refused_with_what_to_do(empty):
     Database(empty, create=True).close()
     with pytest.raises(SetupError, match="run `python -m sql`"):
