@@ -16,8 +16,8 @@ from contract.log import configure_log
 def main() -> None:
     """Serve until standard input ends."""
     configure_log()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     found = broker.list_topics(timeout=10).brokers.values()
     address = ",".join(f"{one.host}:{one.port}" for one in found)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -51,7 +51,11 @@ class Children:
         it can be read from the process.
         """
         log = self._folder / f"{name}.log"
-        with log.open("a", encoding="utf-8") as stderr:
+        try:
+            stderr = log.open("a", encoding="utf-8")
+        except OSError as error:
+            raise SetupError(f"{log} cannot be written: {error.strerror}") from error
+        with stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 env=dict(env),
@@ -61,7 +65,7 @@ class Children:
                 text=True,
                 start_new_session=True,  # Ctrl-C is ours: we end them in order
                 # started from the main thread, before there are others
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                preexec_fn=_end_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         child = Child(name, process, log)
         self._children.append(child)
@@ -94,8 +98,14 @@ class Children:
                 pipe.close()
 
 
-def _end_with_parent() -> None:
+def _end_with(parent: int) -> Callable[[], None]:
+    """What a child does before it becomes its program, so that it ends when `parent` does."""
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(1)
+    libc = ctypes.CDLL(None)
+
+    def prepare() -> None:
+        libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before we could ask
+            os._exit(1)
+
+    return prepare

@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from contract.errors import IotError, SetupError
 from contract.log import configure_log
+from contract.packet import MAX_VALUE
 from contract.settings import load_settings
 from ops.demo import run_demo
 from ops.devices import SensorSpec, list_devices, register, sensor_spec
@@ -127,11 +129,17 @@ def feed_command(
 ) -> None:
     """Post a CSV file through the edge, with the file's own times."""
     settings = load_settings()
+    _check_name(device)
     series = read_csv(file)
     database = open_database(settings)
     registered = register(database, device, [sensor_spec(name) for name in series.sensors])
     database.close()
-    columns = (TextColumn(device), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn(device, markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=_err) as progress:
         task = progress.add_task("", total=series.readings)
 
@@ -141,7 +149,7 @@ def feed_command(
                 await feed(client, series, registered, speed, lambda n: progress.advance(task, n))
 
         asyncio.run(run())
-    _out.print(
+    print(
         f"{len(series.ts)} rows of {len(series.sensors)} sensors: "
         f"{series.readings} readings accepted for {device} ({registered.uuid})"
     )
@@ -163,12 +171,11 @@ def devices_add(
     url: _Url = _URL,
 ) -> None:
     """Register a device with its sensors; what is there already stays."""
-    if not 0 < len(name) <= 255:
-        raise SetupError("the name must have 1 to 255 characters")
+    _check_name(name)
     specs = {}
     for text in sensor:
         parts = text.split(":")
-        if not parts[0] or len(parts) > 3:
+        if not 0 < len(parts[0]) <= 255 or len(parts) > 3:
             raise SetupError(f"--sensor {text}: give NAME, NAME:TYPE or NAME:TYPE:UNIT")
         specs[parts[0]] = sensor_spec(*parts)
     for severity, ranges in (("warning", warning), ("critical", critical)):
@@ -179,8 +186,13 @@ def devices_add(
     database.close()
     readings = [{"sensor_uuid": uuid, "value": 20.5} for uuid in device.sensors.values()]
     body = dumps({"device_uuid": device.uuid, "readings": readings})
-    _out.print(f"device {name} is {device.uuid}. Post a reading:", soft_wrap=True)
+    print(f"device {name} is {device.uuid}. Post a reading:")
     print(f"curl -X POST {url}/ingest/packets -H 'Content-Type: application/json' -d '{body}'")
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= 255:
+        raise SetupError("the name of a device has 1 to 255 characters")
 
 
 def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
@@ -192,8 +204,8 @@ def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
         span = float(low), float(high)
     except ValueError as error:
         raise SetupError(f"--{severity} {text}: give NAME:MIN:MAX, with numbers") from error
-    if not span[0] < span[1]:
-        raise SetupError(f"--{severity} {text}: MIN must be below MAX")
+    if not -MAX_VALUE < span[0] < span[1] < MAX_VALUE:
+        raise SetupError(f"--{severity} {text}: MIN must be below MAX, and both within 1e10")
     specs[name] = replace(specs[name], ranges={**specs[name].ranges, severity: span})
 
 
@@ -204,9 +216,9 @@ def devices_list() -> None:
     database = open_database(load_settings())
     table = Table("device, sensors", "uuid", box=None)
     for device in list_devices(database):
-        table.add_row(device.name, device.uuid, style="bold")
+        table.add_row(Text(device.name), device.uuid, style="bold")
         for name, uuid in device.sensors.items():
-            table.add_row(f"  {name}", uuid)
+            table.add_row(Text(f"  {name}"), uuid)
     database.close()
     _out.print(table)
 

@@ -94,7 +94,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     environment = child_environment(values | {"IOT_LANG": settings.iot_lang})
     children.start("edge", "ingest_edge", "--port", str(port), env=environment)
     recovery = place / "recovery"
-    recovery.mkdir(exist_ok=True)
+    recovery.mkdir()
     run_process([executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True)
     options = ("-r", str(recovery), "-s", "2", "-b", "0")
     flow = children.start(
@@ -112,7 +112,11 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
         except UnavailableError:
             children.check()  # its own last words say more
             raise
-        console.print(f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}")
+        console.print(
+            f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}",
+            highlight=False,
+            soft_wrap=True,
+        )
         work = asyncio.create_task(simulate(client, devices, seconds, accepted))
         with _display(console) as show:
             while not work.done():
@@ -152,8 +156,11 @@ def _folder(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            used = any(folder.iterdir())
         except OSError as error:
-            raise SetupError(f"--dir: {folder} cannot be made: {error.strerror}") from error
+            raise SetupError(f"--dir: {folder} cannot be used: {error.strerror}") from error
+        if used:
+            raise SetupError(f"--dir: {folder} is not empty; a demo needs a folder of its own")
         yield folder
         return
     made = Path(tempfile.mkdtemp(prefix="iot-demo-"))

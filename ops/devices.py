@@ -66,7 +66,12 @@ def register(database: Database, name: str, sensors: Sequence[SensorSpec]) -> Re
             title = f"{sensor.name} {severity}"
             database.execute("add_threshold", sensor_uuid, title, severity, low, high)
     made = find(database, name)
-    assert made is not None
+    missing = [one.name for one in sensors if not made or one.name not in made.sensors]
+    if made is None or missing:
+        raise SetupError(
+            f"device {name}: {', '.join(missing) or 'its name'} is set inactive, or has characters "
+            "that the database's varchar columns do not keep"
+        )
     return made
 
 
@@ -76,7 +81,7 @@ def find(database: Database, name: str) -> RegisteredDevice | None:
     Raises:
         SetupError: several devices have that name.
     """
-    found = list_devices(database, name)
+    found = [one for one in list_devices(database, name) if one.name == name]
     if len(found) > 1:
         raise SetupError(f"{len(found)} devices are named {name}: rename all but one of them")
     return found[0] if found else None

@@ -5,15 +5,16 @@ import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from contract.errors import SetupError
-from contract.packet import MAX_READINGS
+from contract.packet import MAX_READINGS, MAX_TIME_MS, MAX_VALUE
 from ops.devices import RegisteredDevice
 from ops.post import EdgeClient, iso
 
+_NAME = 255
 _LABELS = {"anomaly", "changepoint"}
 """Columns that say what is known about a row; they are no sensors."""
 
@@ -46,17 +47,22 @@ def read_csv(file: Path) -> Series:
             the line and the column.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        rows = csv.reader(lines, delimiter=";" if lines and ";" in lines[0] else ",")
+        return _series(file, rows)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SetupError(f"{file} cannot be read: {error}") from error
-    lines = text.splitlines()
-    head = lines[0] if lines else ""
-    rows = csv.reader(lines, delimiter=";" if ";" in head else ",")
-    header = next(rows, [])
-    chosen = [i for i, name in enumerate(header) if i and name.strip().lower() not in _LABELS]
+
+
+def _series(file: Path, rows: Any) -> Series:
+    header = [name.strip() for name in next(rows, [])]
+    chosen = [i for i, name in enumerate(header) if i and name.lower() not in _LABELS]
     if not chosen:
         raise SetupError(f"{file} has no header line with a time and at least one sensor")
-    series = Series([header[i].strip() for i in chosen], [], [])
+    if any(not 0 < len(header[i]) <= _NAME for i in chosen):
+        raise SetupError(f"{file} line 1: the name of a sensor has 1 to {_NAME} characters")
+    series = Series([header[i] for i in chosen], [], [])
+    at_once = 0
     for row in rows:
         if not row:
             continue
@@ -64,18 +70,30 @@ def read_csv(file: Path) -> Series:
             raise SetupError(
                 f"{file} line {rows.line_num}: {len(row)} cells under {len(header)} names"
             )
-        series.ts.append(_time(row[0], file, rows.line_num))
+        ts = _time(row[0], file, rows.line_num)
+        at_once = len(chosen) + (at_once if series.ts and series.ts[-1] == ts else 0)
+        if at_once > MAX_READINGS:
+            raise SetupError(
+                f"{file} line {rows.line_num}: more than {MAX_READINGS} values of one time, "
+                "which is what a packet holds"
+            )
+        series.ts.append(ts)
         series.values.append([_value(row[i], header[i], file, rows.line_num) for i in chosen])
     return series
 
 
 def _time(cell: str, file: Path, line: int) -> int:
     try:
-        moment = datetime.fromisoformat(cell)
-    except ValueError as error:
-        raise SetupError(f"{file} line {line}: {cell!r} is not a time") from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+        moment = datetime.fromisoformat(cell.strip())
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        ms = round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        ms = -1
+    if not 0 <= ms <= MAX_TIME_MS:
+        raise SetupError(
+            f"{file} line {line}: {cell[:40]!r} is not an ISO-8601 time between 1970 and 9998"
+        )
+    return ms
 
 
 def _value(cell: str, column: str, file: Path, line: int) -> float | None:
@@ -84,9 +102,11 @@ def _value(cell: str, column: str, file: Path, line: int) -> float | None:
     try:
         value = float(cell)
     except ValueError:
-        value = float("nan")
-    if not isfinite(value):
-        raise SetupError(f"{file} line {line}, column {column}: {cell!r} is not a number")
+        value = inf
+    if not abs(round(value, 5)) < MAX_VALUE:
+        raise SetupError(
+            f"{file} line {line}, column {column}: {cell[:40]!r} is not a number below 1e10"
+        )
     return value
 
 

@@ -25,7 +25,8 @@ class EdgeClient:
         key = settings.ingest_api_key
         headers = {"X-API-Key": key.get_secret_value()} if key else {}
         self._url = url
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=15)
+        # no proxy from the environment: an edge is close, most often on this very machine
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=15, trust_env=False)
 
     async def __aenter__(self) -> "EdgeClient":
         return self

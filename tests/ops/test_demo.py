@@ -88,3 +88,14 @@ def test_a_demo_whose_flow_dies_says_so_and_ends(tmp_path, mark):
     assert process.returncode == 1
     assert "iot: the process flow ended with code -9" in err
     assert alive(mark) == []
+
+
+def test_a_folder_that_is_in_use_or_cannot_be_written_is_refused(tmp_path, mark):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").touch()
+    for folder, words in ((tmp_path / "used", "is not empty"), ("/proc/nowhere", "cannot be used")):
+        process = demo(tmp_path, mark, "--dir", str(folder))
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert words in err
+        assert "Traceback" not in err

@@ -25,10 +25,17 @@ def test_both_layouts_are_read(tmp_path):
     [
         ("", "no header"),
         ("time\n1\n", "no header"),
-        ("time,a\nnow,1\n", "line 2: 'now' is not a time"),
+        ("time,a\nnow,1\n", "line 2: 'now' is not an ISO-8601 time"),
         ("time,a\n2020-01-01,x\n", "line 2, column a: 'x' is not a number"),
         ("time,a\n2020-01-01,nan\n", "line 2, column a"),
         ("time,a\n2020-01-01,1,2\n", "line 2: 3 cells under 2 names"),
+        ("time,a\n2020-01-01,1e10\n", "line 2, column a: '1e10' is not a number below 1e10"),
+        ("time,a\n0001-01-01T00:00:00+14:00,1\n", "between 1970 and 9998"),
+        ("time,a\n1969-12-31 23:59:59,1\n", "between 1970 and 9998"),
+        ("time,a\n" + "2020-01-01,1\n" * 1001, "line 1002: more than 1000 values of one time"),
+        ("time," + "a" * 256 + "\n", "1 to 255 characters"),
+        ("time,a,\n", "1 to 255 characters"),
+        ("time,a\n2020-01-01," + "9" * 200_000, "cannot be read: field larger"),
     ],
 )
 def test_a_wrong_file_is_refused_by_line_and_column(tmp_path, text, words):
