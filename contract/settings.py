@@ -82,7 +82,7 @@ def load_settings(**given: object) -> Settings:
             named by `IOT_ENV_FILE` cannot be read. Secrets are not repeated in the text.
     """
     file = os.environ.get("IOT_ENV_FILE")
-    if file and not os.access(file, os.R_OK):
+    if file and not (os.path.isfile(file) and os.access(file, os.R_OK)):
         raise SettingError(f"IOT_ENV_FILE: the file {file} cannot be read")
     try:
         settings = Settings(_env_file=file or None, _env_file_encoding="utf-8", **given)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """The HTTP edge: `uvicorn ingest_edge.api:app --port 8001`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from contract.errors import IotError, PacketError
@@ -64,13 +66,21 @@ class _App(FastAPI):
         if scope["type"] != "lifespan":
             return await super().__call__(scope, receive, send)
 
+        failed: list[Message] = []
+
         async def send_in_time(message: Message) -> None:
-            if message["type"] != "lifespan.startup.failed":
+            if message["type"] == "lifespan.startup.failed":
+                failed.append(message)
+            else:
                 await send(message)
 
         try:
             await super().__call__(scope, receive, send_in_time)
-        except IotError as error:
+        except Exception as error:
+            if not isinstance(error, IotError):
+                for message in failed:
+                    await send(message)
+                raise
             await send({"type": "lifespan.startup.failed", "message": str(error)})
         return None
 
@@ -82,6 +92,11 @@ app.add_exception_handler(IotError, answer_error)
 @app.exception_handler(HTTPException)
 async def _on_http_error(request: Request, error: HTTPException) -> Any:
     return problem(error.status_code, str(error.detail), dict(error.headers or {}))
+
+
+@app.exception_handler(ClientDisconnect)
+async def _on_disconnect(request: Request, error: ClientDisconnect) -> Any:
+    return problem(400, "the connection ended before the body did")  # nobody reads it
 
 
 @app.exception_handler(Exception)
@@ -151,14 +166,17 @@ async def _ingest_legacy(
             unknown.append(reading[0])
         else:
             by_device.setdefault(owner, []).append(reading)
-    inserted = 0
+    packets = []
     for uuid, known in by_device.items():
         device = await edge.directory.device(uuid)
-        if device is not None:
-            await edge.publisher.publish(legacy_packet(device, known, received_at))
-            inserted += len(known)
-    if not inserted:
+        if device is None:
+            unknown += [reading[0] for reading in known]
+        else:
+            packets.append(legacy_packet(device, known, received_at))
+    if not packets:
         raise PacketError("sensor_id: there is no such sensor, or it is inactive")
+    await asyncio.gather(*(edge.publisher.publish(packet) for packet in packets))
+    inserted = sum(len(packet.sensor_id) for packet in packets)
     answer: dict[str, Any] = {"inserted": inserted}
     if unknown:
         answer["unknown_sensors"] = unknown

@@ -8,13 +8,15 @@ from typing import TypeVar
 
 import structlog
 
-from contract.errors import UnavailableError
+from contract.errors import IotError, UnavailableError
 from contract.settings import Settings
 from ingest_edge.packets import Device, sensor_key
 from sql.database import Database, open_database
 
 _UNKNOWN_TTL_S = 2.0
 """How long "there is none" is believed; short, so that a new device is let in at once."""
+_AWAY_S = 2.0
+"""How long a database that failed is left in peace: nobody waits for its time-out meanwhile."""
 _ENTRIES = 50_000
 _V = TypeVar("_V")
 _log = structlog.get_logger("directory")
@@ -32,6 +34,7 @@ class Directory:
         self._settings = settings
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="directory")
         self._database: Database | None = None
+        self._away_until = 0.0
         self._devices: dict[str, tuple[float, Device | None]] = {}
         self._owners: dict[int, tuple[float, str | None]] = {}
 
@@ -83,12 +86,16 @@ class Directory:
         if known is not None and monotonic() - known[0] < ttl:
             return known[1]
         try:
+            if monotonic() < self._away_until:
+                raise UnavailableError("the database is away")
             found = await self._in_thread(lambda: ask(self._connect(), key))
-        except UnavailableError as error:
-            await self._in_thread(self._disconnect)
+        except IotError as error:
+            if monotonic() >= self._away_until:
+                self._away_until = monotonic() + _AWAY_S
+                _log.warning("database away, answering from memory", error=str(error))
+                await self._in_thread(self._disconnect)
             if known is None:
                 raise
-            _log.warning("database away, answering from memory", error=str(error))
             return known[1]
         if len(answers) >= _ENTRIES:
             answers.pop(next(iter(answers)))

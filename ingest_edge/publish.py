@@ -13,6 +13,8 @@ from contract.topic import client_config
 DELIVERY_S = 10.0
 """How long an acknowledgement may take before the sender is told to come again."""
 
+_LATE_MS = 1_000
+"""How much later than it says the client gives a message up: it looks once a second."""
 _log = structlog.get_logger("publish")
 
 
@@ -28,7 +30,7 @@ class Publisher:
                 "acks": "all",
                 "enable.idempotence": True,
                 "linger.ms": 5,
-                "delivery.timeout.ms": int(DELIVERY_S * 1000),
+                "delivery.timeout.ms": int(DELIVERY_S * 1000) - _LATE_MS,
                 "partitioner": "murmur2_random",
                 "compression.type": "lz4",
             }
