@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from functools import wraps
 from json import dumps
 from pathlib import Path
-from signal import SIGTERM, default_int_handler, signal
+from signal import SIGINT, SIGTERM, default_int_handler, signal
 from typing import Annotated, Any
 
 import typer
@@ -47,7 +47,8 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
         configure_log()
-        signal(SIGTERM, default_int_handler)
+        for number in (SIGINT, SIGTERM):  # a shell's background job starts with SIGINT ignored
+            signal(number, default_int_handler)
         try:
             command(*arguments, **options)
         except IotError as error:

@@ -12,13 +12,24 @@ import pytest
 from contract.settings import child_environment
 
 
-def demo(tmp_path, mark, *arguments):
-    """A running demo whose processes can be told by `mark` in their environment."""
-    env = child_environment({"DEMO_MARK": mark, "TMPDIR": str(tmp_path)})
-    return subprocess.Popen(
-        [sys.executable, "-m", "ops.cli", "demo", *arguments],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+@pytest.fixture
+def demo(tmp_path, mark):
+    """Starts demos whose processes can be told by `mark` in their environment."""
+    started = []
+
+    def start(*arguments):
+        env = child_environment({"DEMO_MARK": mark, "TMPDIR": str(tmp_path)})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ops.cli", "demo", *arguments],
+            env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def alive(mark):
@@ -40,8 +51,8 @@ def mark():
     return uuid4().hex
 
 
-def test_a_demo_stores_what_it_accepted_and_leaves_nothing_behind(tmp_path, mark):
-    process = demo(tmp_path, mark, "--seconds", "8", "--json")
+def test_a_demo_stores_what_it_accepted_and_leaves_nothing_behind(demo, tmp_path, mark):
+    process = demo("--seconds", "8", "--json")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     summary = json.loads(out.splitlines()[-1])
@@ -53,8 +64,8 @@ def test_a_demo_stores_what_it_accepted_and_leaves_nothing_behind(tmp_path, mark
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path, mark, number):
-    process = demo(tmp_path, mark, "--seconds", "60")
+def test_a_demo_that_is_stopped_leaves_no_process_behind(demo, tmp_path, mark, number):
+    process = demo("--seconds", "60")
     end = monotonic() + 20
     while len(alive(mark)) < 4:  # itself, broker, edge, flow
         assert monotonic() < end
@@ -72,8 +83,8 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(tmp_path, mark, number)
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_demo_whose_flow_dies_says_so_and_ends(tmp_path, mark):
-    process = demo(tmp_path, mark, "--seconds", "60")
+def test_a_demo_whose_flow_dies_says_so_and_ends(demo, tmp_path, mark):
+    process = demo("--seconds", "60")
     end = monotonic() + 20
     flow = []
     while not flow:
@@ -90,11 +101,11 @@ def test_a_demo_whose_flow_dies_says_so_and_ends(tmp_path, mark):
     assert alive(mark) == []
 
 
-def test_a_folder_that_is_in_use_or_cannot_be_written_is_refused(tmp_path, mark):
+def test_a_folder_that_is_in_use_or_cannot_be_written_is_refused(demo, tmp_path):
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
     for folder, words in ((tmp_path / "used", "is not empty"), ("/proc/nowhere", "cannot be used")):
-        process = demo(tmp_path, mark, "--dir", str(folder))
+        process = demo("--dir", str(folder))
         _, err = process.communicate(timeout=20)
         assert process.returncode == 1
         assert words in err
