@@ -1,6 +1,7 @@
 """Packets to the topic: a future that is done when the broker has acknowledged the record."""
 
 import asyncio
+from collections import deque
 from threading import Event, Thread
 
 import structlog
@@ -35,6 +36,7 @@ class Publisher:
                 "compression.type": "lz4",
             }
         )
+        self._answers: deque[tuple[asyncio.Future[KafkaError | None], KafkaError | None]] = deque()
         self._ended = Event()
         self._thread = Thread(target=self._poll, name="acknowledgements", daemon=True)
         self._thread.start()
@@ -49,7 +51,7 @@ class Publisher:
         done: asyncio.Future[KafkaError | None] = self._loop.create_future()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            self._loop.call_soon_threadsafe(_settle, done, error)
+            self._answers.append((done, error))
 
         try:
             self._producer.produce(
@@ -71,8 +73,11 @@ class Publisher:
     def _poll(self) -> None:
         while not self._ended.is_set():
             self._producer.poll(0.1)
+            if self._answers:  # one wake-up of the loop for all that came together
+                self._loop.call_soon_threadsafe(self._settle)
 
-
-def _settle(done: asyncio.Future[KafkaError | None], error: KafkaError | None) -> None:
-    if not done.done():  # the request may have been given up
-        done.set_result(error)
+    def _settle(self) -> None:
+        while self._answers:
+            done, error = self._answers.popleft()
+            if not done.done():  # the request may have been given up
+                done.set_result(error)
