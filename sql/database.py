@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from contract.errors import IotError, SetupError, UnavailableError
 from contract.settings import Settings
@@ -38,7 +38,7 @@ class Database:
 
     def __init__(self, settings: Settings, *, create: bool = False) -> None:
         self._settings = settings
-        self._engine: Any = import_module(f"sql.{settings.engine}")
+        self._engine = cast(Engine, import_module(f"sql.{settings.engine}"))
         with _Blamed(self):
             self._connection = self._engine.connect(settings, create=create)
 
@@ -90,7 +90,7 @@ class Database:
 
     def blamed(self, error: Exception) -> IotError:
         """Our error for a driver's, with the database's name and what to do."""
-        kind: type[IotError] = self._engine.blame(error)
+        kind = self._engine.blame(error)
         where = self._settings.database
         if kind is UnavailableError:
             return UnavailableError(f"{where} does not answer: {_text_of(error)}")
@@ -130,7 +130,8 @@ def open_database(settings: Settings) -> Database:
         UnavailableError: the server does not answer.
     """
     database = Database(settings)
-    missing = [name for name, _ in database.schema() if name not in applied(database)]
+    done = applied(database)
+    missing = [name for name, _ in database.schema() if name not in done]
     if missing:
         database.close()
         raise SetupError(
