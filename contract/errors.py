@@ -27,13 +27,18 @@ class RefusedError(IotError):
 class PacketError(IotError):
     """The sender's: an HTTP request that is not a valid packet.
 
-    `status` is the HTTP status to answer with; the text names the field and the index of the
-    reading, and never repeats what was sent.
+    `status` is the HTTP status to answer with, `reason` a word for it where the status alone does
+    not tell, `retry_after` in how many seconds the same request would be taken. The text names
+    the field and the index of the reading, and never repeats what was sent.
     """
 
-    def __init__(self, text: str, status: int = 422) -> None:
+    def __init__(
+        self, text: str, status: int = 422, *, reason: str = "", retry_after: float | None = None
+    ) -> None:
         super().__init__(text)
         self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
 
 
 class RecordError(IotError):

@@ -5,20 +5,34 @@ import sys
 
 import structlog
 from stamina.instrumentation import set_on_retry_hooks
+from structlog.typing import Processor
 
 
 def configure_log() -> None:
-    """Send structlog's events to standard error. Called once by each program's entry."""
+    """Send structlog's events, and what libraries log, to standard error. Called once by each
+    program's entry.
+    """
     set_on_retry_hooks(())  # who retries tells what for; stamina's own line does not
+    before: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    after: list[Processor] = [
+        structlog.processors.dict_tracebacks,
+        structlog.processors.JSONRenderer(),
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[*before, *after],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
+    handler = logging.StreamHandler(sys.stderr)
+    drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[drop_meta, *after], foreign_pre_chain=before
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -36,6 +36,8 @@ class Settings(BaseSettings):
 
     ingest_api_key: SecretStr | None = None
     sensor_map_ttl_seconds: float = Field(300.0, gt=0)
+    max_packets_in_flight: int = Field(2000, ge=1, le=100_000)
+    device_packets_per_second: float = Field(0.0, ge=0)
 
     grace_ms: int = Field(1000, ge=0)
     idle_close_ms: int = Field(3000, ge=1)

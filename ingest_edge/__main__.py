@@ -1,12 +1,18 @@
 """`python -m ingest_edge`: the edge on one worker."""
 
+import resource
 from typing import Annotated
 
 import typer
 import uvicorn
 
+from contract.log import configure_log
+from ingest_edge.server import Protocol
+
 _GRACE_S = 15
 """How long requests in flight may take at a stop; an acknowledgement takes 10 s at most."""
+_IDLE_S = 30
+"""How long a connection stays open between two requests."""
 
 
 def main(
@@ -14,11 +20,18 @@ def main(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8001,
 ) -> None:
     """Accept packets over HTTP and make them durable in Kafka before answering."""
+    configure_log()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection for each device
     uvicorn.run(
         "ingest_edge.api:app",
         host=host,
         port=port,
+        http=Protocol,
+        log_config=None,
+        log_level="info",
         access_log=False,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
 

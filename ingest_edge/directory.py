@@ -1,132 +1,145 @@
 """Which sensors a device has: asked of the database once, then remembered for a while."""
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
+from json import dumps
 from time import monotonic
-from typing import TypeVar
 
-import structlog
+from contract.errors import IotError
+from ingest_edge.lookups import Lookups
+from ingest_edge.metrics import LOOKUPS
+from ingest_edge.packets import Device
+from sql.database import Database
 
-from contract.errors import IotError, UnavailableError
-from contract.settings import Settings
-from ingest_edge.packets import Device, sensor_key
-from sql.database import Database, open_database
-
-_UNKNOWN_TTL_S = 2.0
+UNKNOWN_TTL_S = 2.0
 """How long "there is none" is believed; short, so that a new device is let in at once."""
-_AWAY_S = 2.0
-"""How long a database that failed is left in peace: nobody waits for its time-out meanwhile."""
-_ENTRIES = 50_000
-_V = TypeVar("_V")
-_log = structlog.get_logger("directory")
+_DEVICES = 50_000
+_SENSORS = 500_000
+_UNKNOWN = 50_000
 
 
 class Directory:
-    """Devices by uuid and by sensor, through one connection in a thread of its own.
+    """Devices by uuid and by sensor.
 
-    An answer is good for `SENSOR_MAP_TTL_SECONDS`, and, when the database is away, for as long as
-    it stays away. Asked for a device again because a sensor was missing, it asks the database
-    anew when its answer is older than 2 s.
+    An answer is good for `ttl_s` seconds, and, when the database is away, for as long as it stays
+    away. What is not there is remembered for 2 s, in a place of its own, so that nonsense pushes
+    nothing real out. Memory is bounded: 50 000 devices, 500 000 sensors by id.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="directory")
-        self._database: Database | None = None
-        self._away_until = 0.0
-        self._devices: dict[str, tuple[float, Device | None]] = {}
-        self._owners: dict[int, tuple[float, str | None]] = {}
+    def __init__(self, lookups: Lookups, ttl_s: float) -> None:
+        self._lookups = lookups
+        self._ttl_s = ttl_s
+        self._devices: dict[str, tuple[float, Device]] = {}
+        self._owners: dict[int, tuple[float, str]] = {}
+        self._unknown: dict[str | int, float] = {}
 
-    async def open(self) -> None:
-        """Connect.
+    def fresh(self, uuid: str) -> Device | None:
+        """The device, if that is known without asking. `uuid` is in its canonical form."""
+        known = self._devices.get(uuid)
+        if known is None or known[0] + self._ttl_s <= monotonic():
+            return None
+        LOOKUPS.hit.inc()
+        return known[1]
 
-        Raises:
-            IotError: by blame, see `open_database`.
-        """
-        await self._in_thread(self._connect)
+    async def device(self, uuid: str, *, lacking: bool = False) -> Device | None:
+        """The device, or None; one query, and none if it is known and fresh.
 
-    async def close(self) -> None:
-        """Disconnect and end the thread."""
-        await self._in_thread(self._disconnect)
-        self._thread.shutdown()
-
-    async def device(self, uuid: str, *, with_sensors: set[str] | None = None) -> Device | None:
-        """The device, or None; asked again where it lacks one of `with_sensors`.
+        `lacking` says that the caller misses a sensor: then an answer is good for 2 s only.
 
         Raises:
             UnavailableError: the database is away, and the answer is not known from before.
         """
-        uuid = sensor_key(uuid)
         known = self._devices.get(uuid)
-        lacking = known is not None and (
-            known[1] is None or bool(with_sensors and not with_sensors <= known[1].sensors.keys())
-        )
-        return await self._answer(self._devices, uuid, lacking, self._ask_device)
+        ttl = min(self._ttl_s, UNKNOWN_TTL_S) if lacking else self._ttl_s
+        if known is not None and monotonic() < known[0] + ttl:
+            LOOKUPS.hit.inc()
+            return known[1]
+        if known is None and self._is_unknown(uuid):
+            return None
+        asked_at = monotonic()
+        try:
+            found = await self._lookups.ask(uuid, lambda database: _ask_device(database, uuid))
+        except IotError:
+            if known is None:
+                raise
+            LOOKUPS.stale.inc()
+            return known[1]
+        LOOKUPS.miss.inc()
+        self._devices.pop(uuid, None)
+        if found is None:
+            self._remember_unknown(uuid, asked_at)
+        else:
+            _bound(self._devices, _DEVICES)
+            self._devices[uuid] = (asked_at, found)
+        return found
 
-    async def owner(self, sensor_id: int) -> str | None:
-        """The uuid of the device that the active sensor belongs to, or None.
+    async def owners(self, sensor_ids: Collection[int]) -> dict[int, str]:
+        """For each active sensor among `sensor_ids`, the uuid of its device; one query at most.
 
         Raises:
             UnavailableError: as with `device`.
         """
-        known = self._owners.get(sensor_id)
-        lacking = known is not None and known[1] is None
-        return await self._answer(self._owners, sensor_id, lacking, self._ask_owner)
+        now = monotonic()
+        wanted = set(sensor_ids)
+        missing = sorted(
+            number
+            for number in wanted
+            if not (number in self._owners and now < self._owners[number][0] + self._ttl_s)
+            and not self._is_unknown(number)
+        )
+        if missing:
+            try:
+                found = await self._lookups.ask(
+                    tuple(missing), lambda database: _ask_owners(database, missing)
+                )
+            except IotError:
+                if any(number not in self._owners for number in missing):
+                    raise
+                LOOKUPS.stale.inc()
+            else:
+                LOOKUPS.miss.inc()
+                for number in missing:
+                    self._owners.pop(number, None)
+                    if number in found:
+                        _bound(self._owners, _SENSORS)
+                        self._owners[number] = (now, found[number])
+                    else:
+                        self._remember_unknown(number, now)
+        else:
+            LOOKUPS.hit.inc()
+        return {number: self._owners[number][1] for number in wanted if number in self._owners}
 
-    async def _answer(
-        self,
-        answers: "dict[_K, tuple[float, _V | None]]",
-        key: "_K",
-        lacking: bool,
-        ask: "Callable[[Database, _K], _V | None]",
-    ) -> _V | None:
-        ttl = _UNKNOWN_TTL_S if lacking else self._settings.sensor_map_ttl_seconds
-        known = answers.get(key)
-        if known is not None and monotonic() - known[0] < ttl:
-            return known[1]
-        try:
-            if monotonic() < self._away_until:
-                raise UnavailableError("the database is away")
-            found = await self._in_thread(lambda: ask(self._connect(), key))
-        except IotError as error:
-            if monotonic() >= self._away_until:
-                self._away_until = monotonic() + _AWAY_S
-                _log.warning("database away, answering from memory", error=str(error))
-                await self._in_thread(self._disconnect)
-            if known is None:
-                raise
-            return known[1]
-        if len(answers) >= _ENTRIES:
-            answers.pop(next(iter(answers)))
-        answers[key] = (monotonic(), found)
-        return found
+    def _is_unknown(self, key: str | int) -> bool:
+        at = self._unknown.get(key)
+        if at is None or at + UNKNOWN_TTL_S <= monotonic():
+            return False
+        LOOKUPS.unknown.inc()
+        return True
 
-    async def _in_thread(self, call: Callable[[], _V]) -> _V:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-    def _connect(self) -> Database:
-        if self._database is None:
-            self._database = open_database(self._settings)
-        return self._database
-
-    def _disconnect(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    @staticmethod
-    def _ask_device(database: Database, uuid: str) -> Device | None:
-        rows = database.query("sensors_of_device", uuid)
-        if not rows:
-            return None
-        sensors = {sensor_key(row[1]): row[2] for row in rows if row[2] is not None}
-        return Device(rows[0][0], uuid, sensors)
-
-    @staticmethod
-    def _ask_owner(database: Database, sensor_id: int) -> str | None:
-        rows = database.query("device_of_sensor", sensor_id)
-        return sensor_key(rows[0][0]) if rows else None
+    def _remember_unknown(self, key: str | int, at: float) -> None:
+        self._unknown.pop(key, None)
+        _bound(self._unknown, _UNKNOWN)
+        self._unknown[key] = at
 
 
-_K = TypeVar("_K", str, int)
+def _bound(
+    entries: dict[str, tuple[float, Device]]
+    | dict[int, tuple[float, str]]
+    | dict[str | int, float],
+    most: int,
+) -> None:
+    """Make room for one more: the entry that was asked for longest ago goes."""
+    if len(entries) >= most:
+        del entries[next(iter(entries))]  # type: ignore[arg-type]
+
+
+def _ask_device(database: Database, uuid: str) -> Device | None:
+    rows = database.query("sensors_of_device", uuid)
+    if not rows:
+        return None
+    sensors = {str(row[1]).lower(): row[2] for row in rows if row[2] is not None}
+    return Device(rows[0][0], uuid, sensors)
+
+
+def _ask_owners(database: Database, sensor_ids: list[int]) -> dict[int, str]:
+    rows = database.query("devices_of_sensors", dumps(sensor_ids))
+    return {row[0]: str(row[1]).lower() for row in rows}

@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from uuid import UUID, uuid4
+from itertools import count
+from typing import cast
+from uuid import uuid4
 
 import msgspec
 
 from contract.errors import PacketError
 from contract.packet import FUTURE_MS, Packet
-from ingest_edge.requests import LegacyReading, PacketBody, check_value, time_ms
+from ingest_edge.requests import LegacyReading, PacketBody, check_values, time_ms, uuid_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,8 @@ class Accepted:
 
     packet: Packet
     unknown_sensors: list[str]
-
-
-_Reading = tuple[int, float, int | None]
-"""sensor_id, value, the device's time"""
+    skewed: int
+    """Readings whose time lies too far ahead to be believed."""
 
 
 def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
@@ -41,24 +41,56 @@ def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
     `received_at` is in epoch milliseconds UTC.
 
     Raises:
-        PacketError: 422, a time or a value is wrong, or the device has none of the sensors.
+        PacketError: 422, a uuid, a time or a value is wrong, or the device has none of the
+            sensors.
     """
+    readings = body.readings
+    value = [reading.value for reading in readings]
+    check_values(value, "readings[{}].value")
     packet_ts = time_ms(body.ts, "ts")
-    known: list[_Reading] = []
+    said = [reading.ts for reading in readings]
+    device_ts: list[int | None]
+    if said.count(None) == len(said):
+        device_ts = [packet_ts] * len(said)
+    else:
+        device_ts = [
+            packet_ts if when is None else time_ms(when, f"readings[{index}].ts")
+            for index, when in enumerate(said)
+        ]
+    known = device.sensors.get
+    sensor_id = [known(reading.sensor_uuid) for reading in readings]
     unknown: dict[str, None] = {}
-    for index, reading in enumerate(body.readings):
-        place = f"readings[{index}]"
-        value = check_value(reading.value, f"{place}.value")
-        said = time_ms(reading.ts, f"{place}.ts")
-        uuid = str(reading.sensor_uuid)
-        sensor_id = device.sensors.get(uuid)
-        if sensor_id is None:
-            unknown[uuid] = None
-        else:
-            known.append((sensor_id, value, packet_ts if said is None else said))
-    if not known:
-        raise PacketError("readings: the device has none of these sensors, or they are inactive")
-    return Accepted(_packet(device, known, received_at, body.packet_id), list(unknown))
+    if None in sensor_id:
+        for index, reading in enumerate(readings):
+            if sensor_id[index] is None:
+                uuid = uuid_text(reading.sensor_uuid, f"readings[{index}].sensor_uuid")
+                sensor_id[index] = known(uuid)
+                if sensor_id[index] is None:
+                    unknown[uuid] = None
+        stay = [index for index, number in enumerate(sensor_id) if number is not None]
+        if not stay:
+            raise PacketError(
+                "readings: the device has none of these sensors, or they are inactive",
+                reason="unknown_sensor",
+            )
+        sensor_id = [sensor_id[index] for index in stay]
+        value = [value[index] for index in stay]
+        device_ts = [device_ts[index] for index in stay]
+    columns = _Columns(cast(list[int], sensor_id), value, device_ts)
+    return _accepted(device, columns, received_at, body.packet_id, list(unknown))
+
+
+def lacks(device: Device, body: PacketBody) -> bool:
+    """Whether `body` has a sensor that `device` is not known to have."""
+    sensors = device.sensors
+    return any(
+        reading.sensor_uuid not in sensors and reading.sensor_uuid.lower() not in sensors
+        for reading in body.readings
+    )
+
+
+_Reading = tuple[int, float, int | None]
+"""sensor_id, value, the device's time"""
 
 
 def legacy_readings(readings: Sequence[LegacyReading], prefix: str) -> list[_Reading]:
@@ -67,54 +99,80 @@ def legacy_readings(readings: Sequence[LegacyReading], prefix: str) -> list[_Rea
     Raises:
         PacketError: 422, a time or a value is wrong.
     """
+    check_values([reading.value for reading in readings], f"{prefix}value")
     return [
         (
             reading.sensor_id,
-            check_value(reading.value, f"{prefix.format(index)}value"),
+            reading.value,
             time_ms(reading.timestamp, f"{prefix.format(index)}timestamp"),
         )
         for index, reading in enumerate(readings)
     ]
 
 
-def legacy_packet(device: Device, readings: list[_Reading], received_at: int) -> Packet:
+def legacy_packet(device: Device, readings: list[_Reading], received_at: int) -> Accepted:
     """The packet of legacy readings that all belong to `device`."""
-    return _packet(device, readings, received_at, None)
+    columns = _Columns(
+        [reading[0] for reading in readings],
+        [reading[1] for reading in readings],
+        [reading[2] for reading in readings],
+    )
+    return _accepted(device, columns, received_at, None, [])
 
 
-def _packet(
-    device: Device, readings: list[_Reading], received_at: int, packet_id: str | None
-) -> Packet:
-    sensor_id = [reading[0] for reading in readings]
-    value = [reading[1] for reading in readings]
-    device_ts = [reading[2] for reading in readings]
-    latest = received_at + FUTURE_MS
-    ts = [received_at if said is None or said > latest else said for said in device_ts]
-    if packet_id is None:
-        packet_id = _packet_id(device, sensor_id, value, device_ts)
-    return Packet(
-        packet_id=packet_id,
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    sensor_id: list[int]
+    value: list[float]
+    device_ts: list[int | None]
+
+
+def _accepted(
+    device: Device,
+    readings: _Columns,
+    received_at: int,
+    packet_id: str | None,
+    unknown: list[str],
+) -> Accepted:
+    said = readings.device_ts
+    number = len(said)
+    undated = said.count(None)
+    skewed = 0
+    if undated == number:
+        ts = [received_at] * number
+    else:
+        latest = received_at + FUTURE_MS
+        skewed = sum(when is not None and when > latest for when in said)
+        ts = [received_at if when is None or when > latest else when for when in said]
+    packet = Packet(
+        packet_id=packet_id or (_unique_id() if undated else _content_id(device, readings)),
         device_id=device.id,
         device_uuid=device.uuid,
         received_at=received_at,
-        sensor_id=sensor_id,
+        sensor_id=readings.sensor_id,
         ts=ts,
-        device_ts=None if all(said is None for said in device_ts) else device_ts,
-        value=value,
-        seq=_sequence(sensor_id, ts),
+        device_ts=None if undated == number else said,
+        value=readings.value,
+        seq=_sequence(readings.sensor_id, ts),
     )
+    return Accepted(packet, unknown, skewed)
 
 
-def _packet_id(
-    device: Device, sensor_id: list[int], value: list[float], device_ts: list[int | None]
-) -> str:
-    """A hash of the content where the device dated all of it, so that a retry has the same id;
-    else unique, because the same values may well be measured again.
+_process = uuid4().hex[:20]
+_number = count(1)
+
+
+def _unique_id() -> str:
+    """For a packet that the device dated in part or not at all: the same values may well be
+    measured again.
     """
-    if None in device_ts:
-        return uuid4().hex
-    content = msgspec.json.encode((device.uuid, sensor_id, value, device_ts))
-    return sha256(content).hexdigest()[:32]
+    return f"{_process}{next(_number):012x}"
+
+
+def _content_id(device: Device, readings: _Columns) -> str:
+    """A hash of the content, so that a retry of a packet that the device dated has the same id."""
+    content = (device.uuid, readings.sensor_id, readings.value, readings.device_ts)
+    return sha256(msgspec.json.encode(content)).hexdigest()[:32]
 
 
 def _sequence(sensor_id: list[int], ts: list[int]) -> list[int]:
@@ -123,14 +181,11 @@ def _sequence(sensor_id: list[int], ts: list[int]) -> list[int]:
     >>> _sequence([1, 1, 2, 1], [5, 5, 5, 6])
     [0, 1, 0, 0]
     """
+    if len(set(sensor_id)) == len(sensor_id):
+        return [0] * len(sensor_id)
     seen: Counter[tuple[int, int]] = Counter()
     found = []
     for key in zip(sensor_id, ts, strict=True):
         found.append(seen[key])
         seen[key] += 1
     return found
-
-
-def sensor_key(uuid: UUID | str) -> str:
-    """A uuid as `Device.sensors` has it."""
-    return str(uuid).lower()

@@ -1,33 +1,97 @@
 """Every error answer is `application/problem+json` (RFC 9457)."""
 
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from math import ceil
 
 import msgspec
-from fastapi import Request, Response
 
 from contract.errors import IotError, PacketError, UnavailableError
 
+CONTENT_TYPE = "application/problem+json"
+_RETRY_S = "1"
+_REASONS = {
+    400: "incomplete",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "unknown_device",
+    405: "method",
+    408: "slow",
+    413: "too_large",
+    415: "encoding",
+    422: "invalid",
+    429: "rate_limited",
+    500: "fault",
+    503: "unavailable",
+}
 
-def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """An answer that says what was wrong, to what, and what to do."""
-    content = msgspec.json.encode(
-        {
-            "type": "about:blank",
-            "title": HTTPStatus(status).phrase,
-            "status": status,
-            "detail": detail,
-        }
-    )
-    return Response(content, status, headers, "application/problem+json")
+
+class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of every error answer."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    """What was wrong, to what, and what to do."""
+    reason: str
+    """The same for a program: a word."""
+    instance: str = ""
+    """The request's id, as in the log."""
 
 
-async def answer_error(request: Request, error: Exception) -> Response:
-    """The answer to one of our errors: the sender's with its own status, a neighbour's with 503."""
-    if isinstance(error, PacketError):
-        return problem(error.status, str(error))
-    if isinstance(error, UnavailableError):
-        return problem(
-            503, "the packet could not be stored now; send it again", {"Retry-After": "1"}
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error answer."""
+
+    status: int
+    detail: str
+    special: str = ""
+    """The reason, where it is not the status's own."""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def reason(self) -> str:
+        """A word for programs and metrics."""
+        return self.special or _REASONS.get(self.status, "other")
+
+    @property
+    def title(self) -> str:
+        """What the status means."""
+        return HTTPStatus(self.status).phrase
+
+    def body(self, request_id: str = "") -> bytes:
+        """Its JSON."""
+        return msgspec.json.encode(
+            ProblemBody(
+                type="about:blank",
+                title=self.title,
+                status=self.status,
+                detail=self.detail,
+                reason=self.reason,
+                instance=f"urn:request:{request_id}" if request_id else "",
+            )
         )
-    assert isinstance(error, IotError)
-    return problem(500, "the service is not set up rightly; its log says what is missing")
+
+
+def explain(error: Exception) -> Problem:
+    """The answer to an error: the sender's fault has its own status, a neighbour's is 503, and
+    the rest is ours.
+    """
+    if isinstance(error, PacketError):
+        headers = {}
+        if error.retry_after is not None:
+            headers["Retry-After"] = str(ceil(error.retry_after))
+        if error.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "ApiKey"
+        if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = "POST"
+        if error.status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+            headers["Accept-Encoding"] = "gzip, identity"
+        return Problem(error.status, str(error), error.reason, headers)
+    if isinstance(error, UnavailableError):
+        detail = "the packet could not be stored now; send it again"
+        return Problem(503, detail, headers={"Retry-After": _RETRY_S})
+    if isinstance(error, IotError):
+        return Problem(500, "the service is not set up rightly; its log says what is missing")
+    return Problem(500, "a fault of this service; its log has the details")

@@ -1,83 +1,147 @@
-"""Packets to the topic: a future that is done when the broker has acknowledged the record."""
+"""Packets to the topic: done when the broker has acknowledged the record."""
 
 import asyncio
 from collections import deque
 from threading import Event, Thread
+from time import monotonic
 
 import structlog
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract.errors import UnavailableError
 from contract.packet import Packet, encode
 from contract.topic import client_config
+from ingest_edge.metrics import ACKNOWLEDGED, IN_FLIGHT, PRODUCERS, QUEUE_FILL
 
 DELIVERY_S = 10.0
 """How long an acknowledgement may take before the sender is told to come again."""
 
 _LATE_MS = 1_000
 """How much later than it says the client gives a message up: it looks once a second."""
+_QUEUE_KB = 65_536
+"""Bytes that may wait in the client, whatever the number of packets."""
+_PROBE_S = 2.0
+_PROBE_TTL_S = 1.0
+Headers = list[tuple[str, str | bytes | None]] | None
+_Done = asyncio.Future[KafkaError | None]
 _log = structlog.get_logger("publish")
 
 
 class Publisher:
-    """One idempotent producer and the thread that collects its acknowledgements."""
+    """One idempotent producer and the thread that collects its acknowledgements.
 
-    def __init__(self, brokers: str, topic: str) -> None:
+    A producer that the client library declares dead (a fatal error) is replaced by a new one; what
+    it held is answered with 503.
+    """
+
+    def __init__(self, brokers: str, topic: str, max_in_flight: int) -> None:
         self._topic = topic
+        self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
-        self._producer = Producer(
-            client_config(brokers)
-            | {
-                "acks": "all",
-                "enable.idempotence": True,
-                "linger.ms": 5,
-                "delivery.timeout.ms": int(DELIVERY_S * 1000) - _LATE_MS,
-                "partitioner": "murmur2_random",
-                "compression.type": "lz4",
-            }
-        )
-        self._answers: deque[tuple[asyncio.Future[KafkaError | None], KafkaError | None]] = deque()
+        self._config = client_config(brokers) | {
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 2,
+            "delivery.timeout.ms": int(DELIVERY_S * 1000) - _LATE_MS,
+            "partitioner": "murmur2_random",
+            "compression.type": "lz4",
+            "queue.buffering.max.messages": max_in_flight * 2,
+            "queue.buffering.max.kbytes": _QUEUE_KB,
+        }
+        self._producer = Producer(self._config)
+        self._dead: list[Producer] = []
+        self._probe: asyncio.Task[bool] | None = None
+        self._probed_at = 0.0
+        self._in_flight = 0
+        IN_FLIGHT.set_function(lambda: self._in_flight)
+        QUEUE_FILL.set_function(lambda: self._in_flight / self._max_in_flight)
+        self._answers: deque[tuple[_Done, KafkaError | None]] = deque()
         self._ended = Event()
         self._thread = Thread(target=self._poll, name="acknowledgements", daemon=True)
         self._thread.start()
 
-    async def publish(self, packet: Packet) -> None:
+    async def publish(self, packet: Packet, headers: Headers = None) -> None:
         """Return when the packet is on the topic, acknowledged by all in-sync replicas.
 
         Raises:
-            UnavailableError: the queue is full, or no acknowledgement came within 10 s. The
-                packet may then still arrive; sending it again is safe when it carries its id.
+            UnavailableError: `max_in_flight` packets wait already (told at once), or no
+                acknowledgement came within 10 s. The packet may then still arrive; sending it
+                again is safe when it carries its id.
         """
-        done: asyncio.Future[KafkaError | None] = self._loop.create_future()
+        if self._in_flight >= self._max_in_flight:
+            raise UnavailableError("too many packets wait for the broker")
+        done: _Done = self._loop.create_future()
+        answers = self._answers
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            self._answers.append((done, error))
+            answers.append((done, error))
 
+        start, producer = monotonic(), self._producer
         try:
-            self._producer.produce(
-                self._topic, encode(packet), key=packet.device_uuid, on_delivery=delivered
+            producer.produce(
+                self._topic,
+                encode(packet),
+                packet.device_uuid,
+                on_delivery=delivered,
+                headers=headers,
             )
         except BufferError as error:
-            raise UnavailableError("too many packets wait for the broker") from error
+            raise UnavailableError("too many bytes wait for the broker") from error
+        except KafkaException as error:
+            self._replace_if_dead(producer, error.args[0])
+            raise UnavailableError(f"the Kafka client failed: {error.args[0].str()}") from error
+        self._in_flight += 1
         refusal = await done
         if refusal is not None:
-            _log.warning("packet not acknowledged", error=refusal.str())
-            raise UnavailableError("the broker did not acknowledge the packet in time")
+            self._replace_if_dead(producer, refusal)
+            raise UnavailableError(f"the broker did not acknowledge: {refusal.str()}")
+        ACKNOWLEDGED.observe(monotonic() - start)
+
+    async def reachable(self) -> bool:
+        """Whether brokers lead all partitions of the topic; the answer is up to 1 s old, and takes
+        2 s at most. Who asks meanwhile gets the same.
+        """
+        if self._probe is None or (
+            self._probe.done() and monotonic() > self._probed_at + _PROBE_TTL_S
+        ):
+            self._probe = asyncio.create_task(asyncio.to_thread(self._ask))
+            self._probed_at = monotonic()
+        return await asyncio.shield(self._probe)
+
+    def _ask(self) -> bool:
+        try:
+            found = self._producer.list_topics(self._topic, timeout=_PROBE_S).topics[self._topic]
+        except KafkaException:
+            return False
+        leaders = [partition.leader for partition in found.partitions.values()]
+        return found.error is None and min(leaders, default=-1) >= 0
 
     def close(self) -> None:
-        """Send what is queued, and end the thread."""
+        """Send what is queued, and end the thread. Blocks."""
         self._producer.flush(DELIVERY_S)
         self._ended.set()
         self._thread.join()
 
+    def _replace_if_dead(self, producer: Producer, error: KafkaError) -> None:
+        fatal = error.fatal() or error.code() == KafkaError._FATAL
+        if not fatal or producer is not self._producer:
+            return
+        _log.error("Kafka client replaced after a fatal error", error=error.str())
+        PRODUCERS.inc()
+        self._dead.append(producer)  # it still has answers to give
+        self._producer = Producer(self._config)
+
     def _poll(self) -> None:
         while not self._ended.is_set():
             self._producer.poll(0.1)
+            for producer in self._dead:
+                producer.poll(0)
             if self._answers:  # one wake-up of the loop for all that came together
                 self._loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
         while self._answers:
             done, error = self._answers.popleft()
+            self._in_flight -= 1
             if not done.done():  # the request may have been given up
                 done.set_result(error)

@@ -1,11 +1,12 @@
-"""What devices may send: the three request bodies, and how a body becomes one of them.
+"""What devices may send: the three request bodies, and how bytes become one of them.
 
 Nothing here reads a clock, a database or the network. An error names the field and the index of
 the reading, and never repeats what was sent.
 """
 
+import json
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -16,65 +17,130 @@ from contract.packet import MAX_READINGS, MAX_TIME_MS, MAX_VALUE
 When = str | float | None
 """ISO-8601, with or without zone (none means UTC), or epoch seconds."""
 
-_B = TypeVar("_B", bound=msgspec.Struct)
+_Uuid = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
+"""Text that `uuid_text` looks at where nobody knows it: most are known, and making `UUID`s of
+them would cost more than all the rest of a request.
+"""
+_Count = msgspec.Meta(min_length=1, max_length=MAX_READINGS)
 
 
-class PacketReading(msgspec.Struct, frozen=True):
+class PacketReading(msgspec.Struct, frozen=True, gc=False):
     """One reading of a packet; without `ts` it has the packet's."""
 
-    sensor_uuid: UUID
+    sensor_uuid: _Uuid
     value: float
     ts: When = None
 
 
-class PacketBody(msgspec.Struct, frozen=True):
+class PacketBody(msgspec.Struct, frozen=True, gc=False):
     """Body of `POST /ingest/packets`."""
 
-    device_uuid: UUID
-    readings: Annotated[list[PacketReading], msgspec.Meta(min_length=1, max_length=MAX_READINGS)]
+    device_uuid: _Uuid
+    readings: Annotated[list[PacketReading], _Count]
     ts: When = None
     packet_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
 
+    def names(self) -> dict[bytes, int]:
+        """How often each field's name stands in the JSON, if none is repeated or null."""
+        count = len(self.readings)
+        dated = count - [reading.ts for reading in self.readings].count(None)
+        return {
+            b'"device_uuid"': 1,
+            b'"readings"': 1,
+            b'"packet_id"': int(self.packet_id is not None),
+            b'"ts"': dated + (self.ts is not None),
+            b'"sensor_uuid"': count,
+            b'"value"': count,
+        }
 
-class LegacyReading(msgspec.Struct, frozen=True):
+
+class LegacyReading(msgspec.Struct, frozen=True, gc=False):
     """Body of `POST /ingest/readings`."""
 
     sensor_id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
     value: float
     timestamp: When = None
 
+    def names(self) -> dict[bytes, int]:
+        """As with `PacketBody`."""
+        dated = int(self.timestamp is not None)
+        return {b'"sensor_id"': 1, b'"value"': 1, b'"timestamp"': dated}
 
-class LegacyBody(msgspec.Struct, frozen=True):
+
+class LegacyBody(msgspec.Struct, frozen=True, gc=False):
     """Body of `POST /ingest/readings/bulk`."""
 
-    readings: Annotated[list[LegacyReading], msgspec.Meta(min_length=1, max_length=MAX_READINGS)]
+    readings: Annotated[list[LegacyReading], _Count]
+
+    def names(self) -> dict[bytes, int]:
+        """As with `PacketBody`."""
+        count = len(self.readings)
+        dated = count - [reading.timestamp for reading in self.readings].count(None)
+        return {
+            b'"readings"': 1,
+            b'"sensor_id"': count,
+            b'"value"': count,
+            b'"timestamp"': dated,
+        }
+
+
+_B = TypeVar("_B", PacketBody, LegacyReading, LegacyBody)
+
+_DECODERS = {kind: msgspec.json.Decoder(kind) for kind in (PacketBody, LegacyReading, LegacyBody)}
 
 
 def parse(body: bytes, kind: type[_B]) -> _B:
     """The body as `kind`.
 
     Raises:
-        PacketError: 422, with the place of the fault, as in `readings[3].value`.
+        PacketError: 422, with the place of the fault, as in `readings[3].value`. An object that
+            has one name twice is a fault: which of the two values was meant?
     """
     try:
-        return msgspec.json.decode(body, type=kind)
+        found: _B = _DECODERS[kind].decode(body)  # type: ignore[assignment]
+        # names are counted as text: only where that tells nothing is the body read once more
+        if b"\\" in body or any(body.count(name) != n for name, n in found.names().items()):
+            json.loads(body, object_pairs_hook=_no_name_twice)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `$")
         place = place.rstrip("`").lstrip(".")
         raise PacketError(f"{place}: {what}" if place else what) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PacketError("the body is not valid JSON") from error
+    return found
 
 
-def check_value(value: float, place: str) -> float:
-    """The value, if it can be stored.
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise PacketError("an object in the body has the same name twice")
+
+
+def uuid_text(text: str, place: str) -> str:
+    """A uuid in its canonical form, in lower case.
 
     Raises:
-        PacketError: 422, it is too large; `place` names it.
+        PacketError: 422, it is none; `place` names it.
+
+    >>> uuid_text("0000000000000000000000000000000A", "device_uuid")
+    '00000000-0000-0000-0000-00000000000a'
     """
-    if not abs(round(value, 5)) < MAX_VALUE:
-        raise PacketError(f"{place}: the value must lie between -1e10 and 1e10")
-    return value
+    try:
+        return str(msgspec.convert(text, UUID))
+    except msgspec.ValidationError as error:
+        raise PacketError(f"{place}: Invalid UUID") from error
+
+
+def check_values(values: list[float], place: str) -> None:
+    """See that all values can be stored.
+
+    Raises:
+        PacketError: 422, one is too large; `place`, with {} for its index, names it.
+    """
+    if max(values) < MAX_VALUE - 1 and min(values) > 1 - MAX_VALUE:
+        return
+    for index, value in enumerate(values):
+        if not abs(round(value, 5)) < MAX_VALUE:
+            raise PacketError(f"{place.format(index)}: the value must lie between -1e10 and 1e10")
 
 
 def time_ms(when: When, place: str) -> int | None:
@@ -95,12 +161,21 @@ def time_ms(when: When, place: str) -> int | None:
             raise PacketError(f"{place}: not an ISO-8601 time") from error
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         try:
-            elapsed = moment - datetime(1970, 1, 1, tzinfo=UTC)
+            elapsed = moment - _EPOCH
         except OverflowError as error:
             raise PacketError(f"{place}: not between the years 1970 and 9998") from error
         ms = (elapsed.days * 86_400 + elapsed.seconds) * 1000 + elapsed.microseconds // 1000
     else:
         ms = round(min(max(when, -1.0), 1e12) * 1000)
     if not 0 <= ms <= MAX_TIME_MS:
-        raise PacketError(f"{place}: not between the years 1970 and 9998")
+        hint = "; give epoch seconds, not milliseconds" if _is_milliseconds(when) else ""
+        raise PacketError(f"{place}: not between the years 1970 and 9998{hint}")
     return ms
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _is_milliseconds(when: str | float) -> bool:
+    """Whether a number too large for seconds makes a time of this century as milliseconds."""
+    return not isinstance(when, str) and 946_684_800_000 <= when < 4_102_444_800_000

@@ -128,7 +128,7 @@ def test_times_are_iso_or_epoch_seconds_in_utc(when, ms):
 def test_legacy_readings_become_the_packet_of_their_device():
     content = b'{"readings":[{"sensor_id":7,"value":1},{"sensor_id":8,"value":2,"timestamp":5}]}'
     checked = legacy_readings(parse(content, LegacyBody).readings, "readings[{}].")
-    packet = legacy_packet(DEVICE, checked, NOW)
+    packet = legacy_packet(DEVICE, checked, NOW).packet
     assert (packet.sensor_id, packet.ts, packet.device_ts) == ([7, 8], [NOW, 5000], [None, 5000])
 
 

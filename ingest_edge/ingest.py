@@ -1,0 +1,247 @@
+"""The three doors for readings: key, body, packet, topic, answer.
+
+An ASGI application of its own: FastAPI's request and response objects would cost more than all
+that is done here.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from itertools import count
+from time import monotonic, time
+from uuid import uuid4
+
+import msgspec
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from contract.errors import PacketError
+from contract.settings import Settings
+from ingest_edge.body import Bodies, Incoming, discard
+from ingest_edge.directory import Directory
+from ingest_edge.keys import Keys
+from ingest_edge.limits import RateLimit
+from ingest_edge.lookups import Lookups
+from ingest_edge.metrics import ACCEPTED, READINGS_REFUSED, REQUESTS, SKEWED
+from ingest_edge.packets import Accepted, Device, lacks, legacy_packet, legacy_readings, packet_of
+from ingest_edge.problems import Problem, explain
+from ingest_edge.publish import Headers, Publisher
+from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, parse, uuid_text
+
+PACKETS = "/ingest/packets"
+READINGS = "/ingest/readings"
+BULK = "/ingest/readings/bulk"
+
+_LINES = 20
+"""Refusals logged in a second; of more only their number is."""
+_log = structlog.get_logger("edge")
+_traceparent = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+_given_id = re.compile(rb"[A-Za-z0-9._:-]{1,64}").fullmatch
+_encode = msgspec.json.Encoder().encode
+_process = uuid4().hex[:8]
+_number = count(1)
+
+
+class PacketAnswer(msgspec.Struct, frozen=True, gc=False):
+    """Answer of `POST /ingest/packets`; `inserted` says the same as `accepted`."""
+
+    accepted: int
+    inserted: int
+    unknown_sensors: list[str]
+    packet_id: str
+
+
+class LegacyAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Answer of the legacy endpoints; `unknown_sensors` is there where there are some."""
+
+    inserted: int
+    unknown_sensors: list[int] = []
+
+
+class Ingest:
+    """Answers 2xx to what is in Kafka, acknowledged, and to nothing else."""
+
+    def __init__(self, settings: Settings, lookups: Lookups, publisher: Publisher) -> None:
+        ttl_s = settings.sensor_map_ttl_seconds
+        self._keys = Keys(lookups, settings.ingest_api_key, ttl_s)
+        self._directory = Directory(lookups, ttl_s)
+        self._publisher = publisher
+        self._limit = RateLimit(settings.device_packets_per_second)
+        self._bodies = Bodies()
+        self._refusals = _Refusals()
+        self._doors: dict[str, _Door] = {
+            PACKETS: self._packet,
+            READINGS: self._reading,
+            BULK: self._bulk,
+        }
+        self._done = {
+            path: REQUESTS.labels(path, "202" if path == PACKETS else "200") for path in self._doors
+        }
+
+    def close(self) -> None:
+        """End what runs in the background."""
+        self._bodies.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request to one of the three paths, whatever it is."""
+        path = scope["path"]
+        incoming = Incoming(dict(scope["headers"]), receive)
+        if scope["method"] != "POST":
+            refused = PacketError("only POST is understood here", 405)
+            await self._refuse(scope, incoming, send, refused)
+            return
+        try:
+            status, content = await self._doors[path](incoming)
+        except Exception as error:  # noqa: BLE001 - the outermost boundary: it becomes an answer
+            await self._refuse(scope, incoming, send, error)
+            return
+        await _send(send, status, b"application/json", content, [])
+        self._done[path].inc()
+
+    async def _packet(self, incoming: Incoming) -> tuple[int, bytes]:
+        received_at = int(time() * 1000)
+        bound_to = await self._keys.check(incoming.headers)
+        body = parse(await self._bodies.read(incoming), PacketBody)
+        incoming.readings = len(body.readings)
+        device = self._directory.fresh(body.device_uuid)
+        if device is None or lacks(device, body):
+            device = await self._look_up(body)
+        if bound_to is not None and bound_to != device.uuid:
+            raise PacketError("X-Device-Key: it belongs to another device", 403)
+        accepted = packet_of(body, device, received_at)
+        self._limit.take(device.uuid, monotonic())
+        packet = accepted.packet
+        await self._publish(incoming, accepted)
+        number = len(packet.sensor_id)
+        if number < incoming.readings:
+            READINGS_REFUSED.labels("unknown_sensor").inc(incoming.readings - number)
+        answer = PacketAnswer(number, number, accepted.unknown_sensors, packet.packet_id)
+        return 202, _encode(answer)
+
+    async def _look_up(self, body: PacketBody) -> Device:
+        """The device, asked for again where it lacks a sensor."""
+        uuid = uuid_text(body.device_uuid, "device_uuid")
+        device = await self._directory.device(uuid)
+        if device is not None and lacks(device, body):
+            device = await self._directory.device(uuid, lacking=True)
+        if device is None:
+            raise PacketError("device_uuid: there is no such device", 404)
+        return device
+
+    async def _reading(self, incoming: Incoming) -> tuple[int, bytes]:
+        received_at = int(time() * 1000)
+        bound_to = await self._keys.check(incoming.headers)
+        reading = parse(await self._bodies.read(incoming), LegacyReading)
+        return await self._legacy(incoming, [reading], "", bound_to, received_at)
+
+    async def _bulk(self, incoming: Incoming) -> tuple[int, bytes]:
+        received_at = int(time() * 1000)
+        bound_to = await self._keys.check(incoming.headers)
+        body = parse(await self._bodies.read(incoming), LegacyBody)
+        return await self._legacy(incoming, body.readings, "readings[{}].", bound_to, received_at)
+
+    async def _legacy(
+        self,
+        incoming: Incoming,
+        readings: list[LegacyReading],
+        prefix: str,
+        bound_to: str | None,
+        received_at: int,
+    ) -> tuple[int, bytes]:
+        incoming.readings = len(readings)
+        checked = legacy_readings(readings, prefix)
+        owners = await self._directory.owners({reading[0] for reading in checked})
+        by_device: dict[str, list[tuple[int, float, int | None]]] = {}
+        for reading in checked:
+            if reading[0] in owners:
+                by_device.setdefault(owners[reading[0]], []).append(reading)
+        if bound_to is not None and by_device.keys() - {bound_to}:
+            raise PacketError("X-Device-Key: a sensor belongs to another device", 403)
+        packets = []
+        for uuid, known in by_device.items():
+            device = await self._directory.device(uuid)
+            if device is not None:
+                packets.append(legacy_packet(device, known, received_at))
+        if not packets:
+            raise PacketError(
+                "sensor_id: there is no such sensor, or it is inactive", reason="unknown_sensor"
+            )
+        for one in packets:
+            self._limit.take(one.packet.device_uuid, monotonic())
+        await asyncio.gather(*(self._publish(incoming, one) for one in packets))
+        stored = {number for one in packets for number in one.packet.sensor_id}
+        unknown = [reading[0] for reading in checked if reading[0] not in stored]
+        if unknown:
+            READINGS_REFUSED.labels("unknown_sensor").inc(len(unknown))
+        return 200, _encode(LegacyAnswer(len(checked) - len(unknown), unknown))
+
+    async def _publish(self, incoming: Incoming, accepted: Accepted) -> None:
+        trace = incoming.headers.get(b"traceparent")
+        headers: Headers = [("traceparent", trace)] if trace and _traceparent(trace) else None
+        await self._publisher.publish(accepted.packet, headers)
+        ACCEPTED.inc(len(accepted.packet.sensor_id))
+        if accepted.skewed:
+            SKEWED.inc(accepted.skewed)
+
+    async def _refuse(self, scope: Scope, incoming: Incoming, send: Send, error: Exception) -> None:
+        given = incoming.headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _given_id(given) else f"{_process}-{next(_number)}"
+        answer = explain(error)
+        REQUESTS.labels(scope["path"], str(answer.status)).inc()
+        if incoming.readings:
+            READINGS_REFUSED.labels(answer.reason).inc(incoming.readings)
+        self._refusals.log(answer, request_id, scope, error)
+        headers = [
+            (name.lower().encode(), value.encode()) for name, value in answer.headers.items()
+        ]
+        headers.append((b"x-request-id", request_id.encode()))
+        if not await discard(incoming):
+            headers.append((b"connection", b"close"))
+        await _send(
+            send, answer.status, b"application/problem+json", answer.body(request_id), headers
+        )
+
+
+_Door = Callable[[Incoming], Awaitable[tuple[int, bytes]]]
+
+
+async def _send(
+    send: Send, status: int, kind: bytes, content: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    length = b"%d" % len(content)
+    headers += ((b"content-type", kind), (b"content-length", length))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+class _Refusals:
+    """Logs refusals, one line each; of more than 20 in a second only the number is told."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = 0
+
+    def log(self, answer: Problem, request_id: str, scope: Scope, error: Exception) -> None:
+        if answer.status == 500:
+            _log.error("request failed", request=request_id, path=scope["path"], exc_info=error)
+            return
+        second = int(monotonic())
+        more = {}
+        if second != self._second:
+            if self._lines > _LINES:
+                more["not_logged_before"] = self._lines - _LINES
+            self._second, self._lines = second, 0
+        self._lines += 1
+        if self._lines > _LINES:
+            return
+        client = scope["client"]
+        _log.warning(
+            "refused",
+            request=request_id,
+            path=scope["path"],
+            status=answer.status,
+            reason=answer.reason,
+            detail=str(error),
+            client=client[0] if client else None,
+            **more,
+        )

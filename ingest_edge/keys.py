@@ -1,0 +1,102 @@
+"""Who may post: the one key of the edge, and the keys of single devices."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+from time import monotonic, time
+
+from pydantic import SecretStr
+
+from contract.errors import IotError, PacketError
+from ingest_edge.directory import UNKNOWN_TTL_S
+from ingest_edge.lookups import Lookups
+from sql.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class _DeviceKey:
+    digest: str
+    device_uuid: str
+    expires_at: float | None
+    """Epoch seconds."""
+
+
+class Keys:
+    """Checks `X-API-Key` against `INGEST_API_KEY` and `X-Device-Key` against `device_api_keys`.
+
+    Only SHA-256 digests are kept and compared, in constant time. All device keys are read
+    together, at most once in 2 s however many wrong ones come, and again after `ttl_s` seconds:
+    a key that was revoked stops within that time, one that is new is let in within 2 s.
+    """
+
+    def __init__(self, lookups: Lookups, api_key: SecretStr | None, ttl_s: float) -> None:
+        self._lookups = lookups
+        self._api_key = None if api_key is None else _digest(api_key.get_secret_value().encode())
+        self._ttl_s = ttl_s
+        self._devices: dict[str, list[_DeviceKey]] = {}
+        self._read_at: float | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether a request needs no key."""
+        return self._api_key is None
+
+    async def check(self, headers: Mapping[bytes, bytes]) -> str | None:
+        """The uuid of the device that the request is bound to, or None for any device.
+
+        Raises:
+            PacketError: 401, a key is missing or wrong.
+            UnavailableError: no device key could be read yet.
+        """
+        device_key = headers.get(b"x-device-key")
+        if device_key is not None:
+            device_uuid = await self._device(_digest(device_key))
+            if device_uuid is None:
+                raise PacketError("X-Device-Key: wrong, expired or revoked", 401)
+            return device_uuid
+        if self._api_key is not None:
+            given = headers.get(b"x-api-key")
+            if given is None or not compare_digest(_digest(given), self._api_key):
+                raise PacketError("X-API-Key: missing or wrong", 401)
+        return None
+
+    async def _device(self, digest: str) -> str | None:
+        found = self._find(digest)
+        age = None if self._read_at is None else monotonic() - self._read_at
+        if age is None or age >= (UNKNOWN_TTL_S if found is None else self._ttl_s):
+            await self._read()
+            found = self._find(digest)
+        if found is None or (found.expires_at is not None and found.expires_at <= time()):
+            return None
+        return found.device_uuid
+
+    def _find(self, digest: str) -> _DeviceKey | None:
+        for key in self._devices.get(digest[:8], ()):
+            if compare_digest(key.digest, digest):
+                return key
+        return None
+
+    async def _read(self) -> None:
+        asked_at = monotonic()
+        try:
+            keys = await self._lookups.ask("device keys", _ask_keys)
+        except IotError:
+            if self._read_at is None:
+                raise
+            return  # the database is away: those known from before go on
+        devices: dict[str, list[_DeviceKey]] = {}
+        for key in keys:
+            devices.setdefault(key.digest[:8], []).append(key)
+        self._devices, self._read_at = devices, asked_at
+
+
+def _digest(key: bytes) -> str:
+    return sha256(key).hexdigest()
+
+
+def _ask_keys(database: Database) -> list[_DeviceKey]:
+    return [
+        _DeviceKey(row[0].lower(), str(row[1]).lower(), None if row[2] is None else float(row[2]))
+        for row in database.query("list_device_keys")
+    ]

@@ -1,0 +1,100 @@
+"""The OpenAPI document of what `Ingest` answers, in the place of what FastAPI would find out."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from ingest_edge.ingest import BULK, PACKETS, READINGS, LegacyAnswer, PacketAnswer
+from ingest_edge.problems import CONTENT_TYPE, ProblemBody
+from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody
+
+_PROBLEMS = {
+    400: "The connection ended before the body did.",
+    401: "A key is missing, wrong, expired or revoked.",
+    403: "The device key belongs to another device.",
+    404: "There is no such device.",
+    408: "The body took too long.",
+    413: "The body has more than 1 MiB, or more than 8 MiB once inflated.",
+    415: "The body's encoding is neither gzip nor identity.",
+    422: "The body is not a valid packet, or the device has none of its sensors.",
+    429: "The device sends too often; `Retry-After` says when to go on.",
+    500: "A fault of this service.",
+    503: "The packet could not be stored now; send it again after `Retry-After` seconds.",
+}
+_RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+_SENSOR = "00000000-0000-0000-0000-000000000101"
+_DOORS = (
+    (
+        PACKETS,
+        "Store one packet of one device: whole, or not at all",
+        PacketBody,
+        202,
+        PacketAnswer,
+        {
+            "device_uuid": "00000000-0000-0000-0000-000000000001",
+            "ts": "2026-01-01T12:00:00Z",
+            "readings": [{"sensor_uuid": _SENSOR, "value": 23.5}],
+        },
+    ),
+    (
+        READINGS,
+        "Store one reading by sensor_id (legacy)",
+        LegacyReading,
+        200,
+        LegacyAnswer,
+        {"sensor_id": 1, "value": 23.5},
+    ),
+    (
+        BULK,
+        "Store readings by sensor_id (legacy)",
+        LegacyBody,
+        200,
+        LegacyAnswer,
+        {"readings": [{"sensor_id": 1, "value": 23.5}]},
+    ),
+)
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document: FastAPI's own routes and the three doors."""
+    made = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    types = (PacketBody, LegacyReading, LegacyBody, PacketAnswer, LegacyAnswer, ProblemBody)
+    template = "#/components/schemas/{name}"
+    (*references, problem), schemas = msgspec.json.schema_components(types, ref_template=template)
+    by_type = dict(zip(types, references, strict=False))
+    made["components"] = {
+        "schemas": schemas,
+        "responses": {
+            str(status): {
+                "description": text,
+                "content": {CONTENT_TYPE: {"schema": problem}},
+                **({"headers": _RETRY_AFTER} if status in (429, 503) else {}),
+            }
+            for status, text in _PROBLEMS.items()
+        },
+        "securitySchemes": {
+            "api-key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "device-key": {"type": "apiKey", "in": "header", "name": "X-Device-Key"},
+        },
+    }
+    for path, summary, body, status, answer, example in _DOORS:
+        content = {"schema": by_type[body], "example": example}
+        made["paths"][path] = {
+            "post": {
+                "summary": summary,
+                "requestBody": {"required": True, "content": {"application/json": content}},
+                "security": [{}, {"api-key": []}, {"device-key": []}],
+                "responses": {
+                    str(status): {
+                        "description": "In Kafka, acknowledged by all in-sync replicas.",
+                        "content": {"application/json": {"schema": by_type[answer]}},
+                    },
+                    **{str(one): {"$ref": f"#/components/responses/{one}"} for one in _PROBLEMS},
+                },
+            }
+        }
+    not_ready = made["paths"]["/health/ready"]["get"]["responses"]
+    not_ready["503"] = {"$ref": "#/components/responses/503"}
+    return made
