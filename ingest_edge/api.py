@@ -43,8 +43,10 @@ class Edge:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     configure_log()
     for name in ("uvicorn", "uvicorn.access"):  # the server's own lines become ours
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+        logger = logging.getLogger(name)
+        if logger.handlers:  # else nobody wants them
+            logger.handlers.clear()
+            logger.propagate = True
     settings = load_settings()
     brokers = settings.brokers
     lookups = Lookups(settings)

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +26,16 @@ from contract.errors import IotError, SetupError
 from contract.log import configure_log
 from contract.packet import MAX_VALUE
 from contract.settings import load_settings
+from ops.check_edge import checks, edge_wants_key, run_checks
 from ops.demo import run_demo
-from ops.devices import SensorSpec, list_devices, register, sensor_spec
+from ops.devices import (
+    SensorSpec,
+    list_devices,
+    new_key,
+    register,
+    revoke_keys,
+    sensor_spec,
+)
 from ops.feed import feed, read_csv
 from ops.post import EdgeClient
 from ops.simulate import DEVICES, register_demo, simulate
@@ -156,6 +171,59 @@ def feed_command(
     )
 
 
+@app.command("check-edge")
+@_told
+def check_edge_command(
+    url: Annotated[str, typer.Argument(help="Address of the edge.")] = _URL,
+    device: Annotated[
+        str, typer.Option(help="device_uuid to post as; default: one made for it.")
+    ] = "",
+    sensor: Annotated[str, typer.Option(help="sensor_uuid of that device.")] = "",
+    device_key: Annotated[
+        str, typer.Option(help="The device's own key; default: INGEST_API_KEY.")
+    ] = "",
+) -> None:
+    """Post a good packet and each kind of bad one, and show whether the answers are right.
+
+    Without --device and --sensor, the device "check-edge" is made in the configured database.
+    """
+    if bool(device) != bool(sensor):
+        raise SetupError("give --device and --sensor together, or neither")
+    settings = load_settings()
+    url = url.rstrip("/")
+    keyed = edge_wants_key(url)
+    if not device:
+        database = open_database(settings)
+        made = register(database, "check-edge", [sensor_spec("check")])
+        database.close()
+        device, sensor = made.uuid, made.sensors["check"]
+    keys = {}
+    if device_key:
+        keys["X-Device-Key"] = device_key
+    elif settings.ingest_api_key:
+        keys["X-API-Key"] = settings.ingest_api_key.get_secret_value()
+    if keyed and not keys:
+        raise SetupError("the edge wants a key: set INGEST_API_KEY, or give --device-key")
+    table = Table("", "what was sent", "right", "came", "what the edge said", box=None)
+    wrong = 0
+    wanted = checks(device, sensor, keyed=keyed)
+    for outcome in track(
+        run_checks(url, keys, wanted), "asking", len(wanted), console=_err, transient=True
+    ):
+        wrong += not outcome.right
+        table.add_row(
+            "[green]yes[/]" if outcome.right else "[red]NO[/]",
+            outcome.check.name,
+            str(outcome.check.expected),
+            str(outcome.status or "-"),
+            Text(outcome.detail),
+        )
+    _out.print(table)
+    if wrong:
+        raise SetupError(f"{wrong} of {len(wanted)} answers are not right")
+    _out.print(f"all {len(wanted)} answers are right")
+
+
 @devices_app.command("add")
 @_told
 def devices_add(
@@ -208,6 +276,38 @@ def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
     if not -MAX_VALUE < span[0] < span[1] < MAX_VALUE:
         raise SetupError(f"--{severity} {text}: MIN must be below MAX, and both within 1e10")
     specs[name] = replace(specs[name], ranges={**specs[name].ranges, severity: span})
+
+
+@devices_app.command("new-key")
+@_told
+def devices_new_key(
+    name: Annotated[str, typer.Argument(help="Name of the device.")],
+    label: Annotated[str, typer.Option(help="What the key is for; at most 100 characters.")] = "",
+) -> None:
+    """Make a key with which only this device can post, and show it once."""
+    if len(label) > 100:
+        raise SetupError("--label has at most 100 characters")
+    database = open_database(load_settings())
+    device, key = new_key(database, name, label)
+    database.close()
+    _err.print(f"key of {name} ({device.uuid}), shown only now:", markup=False, highlight=False)
+    print(key)
+    _err.print("send it as the header X-Device-Key", highlight=False)
+
+
+@devices_app.command("revoke-keys")
+@_told
+def devices_revoke_keys(name: Annotated[str, typer.Argument(help="Name of the device.")]) -> None:
+    """Revoke all keys of a device; edges stop taking them within SENSOR_MAP_TTL_SECONDS."""
+    settings = load_settings()
+    database = open_database(settings)
+    revoke_keys(database, name)
+    database.close()
+    _out.print(
+        f"all keys of {name} are revoked; edges with this setting stop taking them within "
+        f"{settings.sensor_map_ttl_seconds:g} s",
+        markup=False, highlight=False,
+    )  # fmt: skip
 
 
 @devices_app.command("list")

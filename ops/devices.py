@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
+from secrets import token_hex
 from uuid import NAMESPACE_URL, uuid5
 
 from contract.errors import SetupError
@@ -85,6 +87,35 @@ def find(database: Database, name: str) -> RegisteredDevice | None:
     if len(found) > 1:
         raise SetupError(f"{len(found)} devices are named {name}: rename all but one of them")
     return found[0] if found else None
+
+
+def new_key(database: Database, name: str, label: str) -> tuple[RegisteredDevice, str]:
+    """A new key of the device of that name. Only its SHA-256 is kept.
+
+    Raises:
+        SetupError: no device has that name, or several have.
+    """
+    device = _existing(database, name)
+    key = token_hex(32)
+    digest = sha256(key.encode()).hexdigest()
+    database.execute("add_device_key", device.uuid, digest, label or None)
+    return device, key
+
+
+def revoke_keys(database: Database, name: str) -> None:
+    """Revoke all keys of the device of that name.
+
+    Raises:
+        SetupError: no device has that name, or several have.
+    """
+    database.execute("revoke_device_keys", _existing(database, name).uuid)
+
+
+def _existing(database: Database, name: str) -> RegisteredDevice:
+    device = find(database, name)
+    if device is None:
+        raise SetupError(f"no device is named {name}: `iot devices list` shows those there are")
+    return device
 
 
 def list_devices(database: Database, name: str | None = None) -> list[RegisteredDevice]:

@@ -13,6 +13,7 @@ from contract.settings import Settings
 
 _PATIENCE_S = 60.0
 _START_S = 10.0
+_NOT_YET = ("unknown_device", "unknown_sensor")
 
 
 class EdgeClient:
@@ -80,8 +81,9 @@ class EdgeClient:
             if not body["unknown_sensors"]:
                 return int(body["accepted"])
             raise UnavailableError(f"the edge does not know the sensors {body['unknown_sensors']}")
-        said = f"the edge answered {answer.status_code}: {answer.json()['detail']}"
-        if answer.status_code in (404, 503) or "none of these sensors" in said:
+        problem = answer.json()
+        said = f"the edge answered {answer.status_code}: {problem['detail']}"
+        if answer.status_code in (429, 503) or problem["reason"] in _NOT_YET:
             raise UnavailableError(said)
         raise SetupError(said)
 
