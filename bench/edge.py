@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, repeat
 from json import dumps
 from pathlib import Path
 from random import Random
@@ -81,14 +82,14 @@ def _result(loads: dict[str, list[Load]]) -> Result:
     return Result(figures, rows)
 
 
-def _hello(connection: int) -> list[bytes]:
-    return [request("GET", "/")]
+def _hello(connection: int) -> Iterator[bytes]:
+    return repeat(request("GET", "/"))
 
 
-def _packets(size: int, *, dated: bool = False) -> Callable[[int], list[bytes]]:
+def _packets(size: int, *, dated: bool = False) -> Callable[[int], Iterator[bytes]]:
     """Packets of one device a connection, with `size` sensors."""
 
-    def packets(connection: int) -> list[bytes]:
+    def packets(connection: int) -> Iterator[bytes]:
         device, random = connection % _DEVICES, Random(connection)
         made = []
         for second in range(_PACKETS):
@@ -99,7 +100,7 @@ def _packets(size: int, *, dated: bool = False) -> Callable[[int], list[bytes]]:
             ]
             body = dumps({"device_uuid": _uuid(device, 999), "readings": readings})
             made.append(request("POST", "/ingest/packets", body.encode()))
-        return made
+        return cycle(made)
 
     return packets
 

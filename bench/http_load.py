@@ -1,17 +1,28 @@
 """A load generator that costs as little as it can: it shares two cores with what it measures.
 
-Closed loop: each connection sends its next request when the answer to the last one is there.
+A connection sends its next request when the answer to the last one is there, or, with an
+interval, not before it is due.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from time import perf_counter
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import uvloop
+
+
+class Answer(NamedTuple):
+    """One answered request."""
+
+    connection: int
+    number: int
+    """Which of its connection's requests it was, from 0."""
+    status: int
+    latency_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +30,22 @@ class Load:
     """What came back."""
 
     elapsed_s: float
-    statuses: Counter[int] = field(default_factory=Counter)
-    latencies_ms: list[float] = field(default_factory=list)
+    answers: list[Answer]
+
+    @property
+    def statuses(self) -> Counter[int]:
+        """How often each status came."""
+        return Counter(answer.status for answer in self.answers)
 
     @property
     def rate(self) -> float:
         """Requests answered a second."""
-        return len(self.latencies_ms) / self.elapsed_s
+        return len(self.answers) / self.elapsed_s
 
-    def percentile_ms(self, percent: float) -> float:
-        """The time within which `percent` of the requests were answered."""
-        return float(np.percentile(self.latencies_ms, percent))
+    def percentile_ms(self, percent: float, status: int | None = None) -> float:
+        """The time within which `percent` of the requests (with that status) were answered."""
+        found = [one.latency_ms for one in self.answers if status in (None, one.status)]
+        return float(np.percentile(found, percent))
 
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:
@@ -41,43 +57,48 @@ def request(method: str, path: str, body: bytes = b"") -> bytes:
 
 
 def run_load(
-    port: int, requests: Callable[[int], list[bytes]], *, connections: int, seconds: float
+    port: int,
+    requests: Callable[[int], Iterator[bytes]],
+    *,
+    connections: int,
+    seconds: float,
+    interval_s: float = 0.0,
 ) -> Load:
-    """Send `requests(i)` round and round on connection i for `seconds`, and wait for the rest.
+    """Send what `requests(i)` yields on connection i for `seconds`, and wait for the rest.
 
     Raises:
         OSError: nobody listens on the port, or a connection was cut.
         TimeoutError: the last answers did not come within 30 s.
     """
-    return uvloop.run(_run(port, requests, connections, seconds))
+    return uvloop.run(_run(port, requests, connections, seconds, interval_s))
 
 
 async def _run(
-    port: int, requests: Callable[[int], list[bytes]], connections: int, seconds: float
+    port: int,
+    requests: Callable[[int], Iterator[bytes]],
+    connections: int,
+    seconds: float,
+    interval_s: float,
 ) -> Load:
     loop = asyncio.get_running_loop()
-    statuses: Counter[int] = Counter()
-    latencies: list[float] = []
     start = perf_counter()
+    plan = _Plan(start + seconds, interval_s, [])
     clients = []
     for number in range(connections):
-        ended = loop.create_future()
-        make = _maker(requests(number), start + seconds, statuses, latencies, ended)
-        await loop.create_connection(make, "127.0.0.1", port)
-        clients.append(ended)
+        begin = start + interval_s * number / connections
+        client = _Client(plan, number, requests(number), begin, loop)
+        await loop.create_connection(lambda made=client: made, "127.0.0.1", port)  # type: ignore[misc]
+        clients.append(client.ended)
     async with asyncio.timeout(seconds + 30):
         await asyncio.gather(*clients)
-    return Load(perf_counter() - start, statuses, latencies)
+    return Load(perf_counter() - start, plan.answers)
 
 
-def _maker(
-    requests: list[bytes],
-    end: float,
-    statuses: Counter[int],
-    latencies: list[float],
-    ended: asyncio.Future[None],
-) -> "Callable[[], _Client]":
-    return lambda: _Client(requests, end, statuses, latencies, ended)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    end: float
+    interval_s: float
+    answers: list[Answer]
 
 
 class _Client(asyncio.Protocol):
@@ -85,20 +106,21 @@ class _Client(asyncio.Protocol):
 
     def __init__(
         self,
-        requests: list[bytes],
-        end: float,
-        statuses: Counter[int],
-        latencies: list[float],
-        ended: asyncio.Future[None],
+        plan: _Plan,
+        connection: int,
+        requests: Iterator[bytes],
+        due: float,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._requests, self._end, self._ended = requests, end, ended
-        self._statuses, self._latencies = statuses, latencies
-        self._next = 0
+        self._plan, self._connection, self._requests, self._loop = plan, connection, requests, loop
+        self._due = due
+        self._number = 0
         self._buffer = b""
+        self.ended: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's own class
-        self._send()
+        self._next(perf_counter())
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -110,20 +132,26 @@ class _Client(asyncio.Protocol):
         if len(self._buffer) < head + 4 + size:
             return
         now = perf_counter()
-        self._statuses[int(self._buffer[9:12])] += 1
-        self._latencies.append((now - self._sent) * 1000)
+        status, latency = int(self._buffer[9:12]), (now - self._sent) * 1000
+        self._plan.answers.append(Answer(self._connection, self._number, status, latency))
+        self._number += 1
         self._buffer = b""
-        if now < self._end:
-            self._send()
-        else:
-            self._transport.close()
-            self._ended.set_result(None)
+        self._next(now)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._ended.done():
-            self._ended.set_exception(exc or ConnectionResetError("the server hung up"))
+        if not self.ended.done():
+            self.ended.set_exception(exc or ConnectionResetError("the server hung up"))
+
+    def _next(self, now: float) -> None:
+        self._due = max(self._due + self._plan.interval_s, now) if self._number else self._due
+        if self._due >= self._plan.end:
+            self.ended.set_result(None)
+            self._transport.close()
+        elif self._due > now:
+            self._loop.call_later(self._due - now, self._send)
+        else:
+            self._send()
 
     def _send(self) -> None:
         self._sent = perf_counter()
-        self._transport.write(self._requests[self._next])
-        self._next = (self._next + 1) % len(self._requests)
+        self._transport.write(next(self._requests))

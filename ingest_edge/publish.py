@@ -3,7 +3,8 @@
 import asyncio
 from collections import deque
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -38,7 +39,7 @@ class Publisher:
         self._topic = topic
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
-        self._config = client_config(brokers) | {
+        self._config: dict[str, Any] = client_config(brokers) | {
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 2,
@@ -118,7 +119,9 @@ class Publisher:
 
     def close(self) -> None:
         """Send what is queued, and end the thread. Blocks."""
-        self._producer.flush(DELIVERY_S)
+        end = monotonic() + DELIVERY_S
+        while len(self._producer) and monotonic() < end:
+            sleep(0.01)  # the thread collects
         self._ended.set()
         self._thread.join()
 
@@ -133,9 +136,13 @@ class Publisher:
 
     def _poll(self) -> None:
         while not self._ended.is_set():
-            self._producer.poll(0.1)
-            for producer in self._dead:
-                producer.poll(0)
+            producer = self._producer
+            try:
+                producer.poll(0.1)
+                for dead in self._dead:
+                    dead.poll(0)
+            except KafkaException as error:  # the library raises a fatal error here, once
+                self._loop.call_soon_threadsafe(self._replace_if_dead, producer, error.args[0])
             if self._answers:  # one wake-up of the loop for all that came together
                 self._loop.call_soon_threadsafe(self._settle)
 

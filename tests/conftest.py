@@ -97,6 +97,12 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield broker.process.stdout.readline().strip()
 
 
+@pytest.fixture(scope="session")
+def given_brokers() -> str | None:
+    """The address of the real broker that was given, if one was."""
+    return _GIVEN.kafka_bootstrap_servers
+
+
 def pytest_report_header() -> list[str]:
     kafka = _GIVEN.kafka_bootstrap_servers or "embedded, in memory"
     return [f"broker: {kafka}", f"SQL Server: {_GIVEN.db_host or 'none given'}"]

@@ -1,0 +1,267 @@
+"""The edge while its broker is stopped, killed, too slow, or fails in another way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from random import Random
+from shutil import which
+from time import monotonic, sleep
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from bench.http_load import request, run_load
+from contract.packet import decode
+from contract.settings import child_environment
+from ops.children import Children
+
+from .conftest import Pipeline, wait_until
+from .test_pipeline import records
+
+_KAFKA = Path(__file__).parents[2] / ".ci" / "kafka"
+_MIB = 2**20
+
+
+class KafkaNode:
+    """An Apache Kafka of one test, that it may stop and kill."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [which("bash"), str(_KAFKA), str(self._folder)], stdout=subprocess.PIPE, text=True
+        )
+        self.address = self._process.stdout.readline().strip()
+        assert self.address, "Kafka did not start"
+
+    def signal(self, number: int) -> None:
+        os.kill(int((self._folder / "pid").read_text()), number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        self._end()
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._end()
+
+    def limit(self, bytes_per_s: int) -> None:
+        """Take only so much from each producer."""
+        subprocess.run(
+            [which("java"), "-cp", f"{self._folder}/libs/*", "kafka.admin.ConfigCommand",
+             "--bootstrap-server", self.address, "--alter", "--entity-type", "clients",
+             "--entity-default", "--add-config", f"producer_byte_rate={bytes_per_s}"],
+            check=True, capture_output=True, timeout=30,
+        )  # fmt: skip
+
+    def _end(self) -> None:
+        self._process.wait(20)
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def kafka(tmp_path, given_brokers):
+    if given_brokers is None:
+        pytest.skip("the broker must be a real one: set KAFKA_BOOTSTRAP_SERVERS")
+    if not (which("java") and which("mvn")):
+        pytest.skip("no Java or no Maven: a test that kills its broker starts one of its own")
+    node = KafkaNode(tmp_path / "kafka")
+    yield node
+    node.stop()
+
+
+@pytest.fixture
+def own_broker(tmp_path):
+    """The in-memory broker, of one test only."""
+    with Children(tmp_path) as children:
+        broker = children.start("own-broker", "ops.broker", env=child_environment({}))
+        yield broker.process.stdout.readline().strip(), broker.process
+        broker.process.send_signal(signal.SIGCONT)
+
+
+def pipeline_on(brokers, tmp_path):
+    children = Children(tmp_path)
+    return Pipeline(tmp_path, brokers, children, f"test.{uuid4().hex[:12]}"), children
+
+
+def packets(rig, connection, size=5):
+    """Packets with ids that tell connection and number."""
+    random = Random(connection)
+    for number in count():
+        readings = [
+            {"sensor_uuid": rig.sensors["pump"], "value": random.random()} for _ in range(size)
+        ]
+        packet_id = f"{connection}-{number}"
+        body = {"device_uuid": rig.uuid, "packet_id": packet_id, "readings": readings}
+        yield request("POST", "/ingest/packets", json.dumps(body).encode())
+
+
+def ids(brokers, topic):
+    return Counter(decode(message.value()).packet_id for message in records(brokers, topic))
+
+
+def accepted(load):
+    return [f"{one.connection}-{one.number}" for one in load.answers if one.status == 202]
+
+
+def memory(process, name="VmRSS"):
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(name)
+
+
+def test_what_was_accepted_survives_a_broker_that_stands_still_and_one_that_is_killed(
+    kafka, tmp_path
+):
+    pipeline, children = pipeline_on(kafka.address, tmp_path)
+    with children:
+        rig, edge = pipeline.register(), pipeline.start_edge()
+        requests = lambda connection: packets(rig, connection)  # noqa: E731
+        run_load(pipeline.port, lambda n: packets(rig, f"w{n}"), connections=64, seconds=1)
+        before = memory(edge.process)
+
+        def harm():
+            sleep(3)
+            kafka.signal(signal.SIGSTOP)
+            sleep(5)
+            kafka.signal(signal.SIGCONT)
+            sleep(3)
+            kafka.kill()
+            kafka.start()
+
+        with ThreadPoolExecutor(1) as pool:
+            harmed = pool.submit(harm)
+            load = run_load(pipeline.port, requests, connections=64, seconds=20, interval_s=0.05)
+            harmed.result()
+        assert edge.process.poll() is None
+        assert memory(edge.process, "VmHWM") - before < 50 * _MIB
+        assert set(load.statuses) <= {202, 503}
+        assert load.statuses[202] > 1000
+        assert max(one.latency_ms for one in load.answers) < 11_000
+        found = ids(kafka.address, pipeline.topic)
+        assert {found[one] for one in accepted(load)} == {1}
+        assert max(found.values()) == 1
+        assert run_load(
+            pipeline.port, lambda n: packets(rig, f"z{n}"), connections=4, seconds=1
+        ).statuses.keys() == {202}
+        print(f"{dict(load.statuses)}, {(memory(edge.process, 'VmHWM') - before) / _MIB:.1f} MiB")
+
+
+def test_four_times_what_the_broker_takes_is_refused_early_and_the_rest_is_stored(kafka, tmp_path):
+    kafka.limit(300_000)
+    pipeline, children = pipeline_on(kafka.address, tmp_path)
+    with children:
+        rig = pipeline.register()
+        pipeline.start_edge(MAX_PACKETS_IN_FLIGHT="200")
+        size = 20
+        for name in ("warm", "measured"):
+            alone = run_load(
+                pipeline.port,
+                lambda n, name=name: packets(rig, f"{name}{n}", size),
+                connections=64,
+                seconds=4,
+            )
+        capacity = alone.statuses[202] / alone.elapsed_s
+        connections = 800
+        load = run_load(
+            pipeline.port,
+            lambda n: packets(rig, n, size),
+            connections=connections,
+            seconds=10,
+            interval_s=connections / (4 * capacity),
+        )
+        refused = load.percentile_ms(99, 503)
+        print(f"takes {capacity:.0f}/s, offered {load.rate:.0f}/s: {dict(load.statuses)}, ")
+        print(f"503 within {refused:.0f} ms, 202 within {load.percentile_ms(99, 202):.0f} ms")
+        assert load.rate > 3 * capacity
+        assert set(load.statuses) == {202, 503}
+        assert refused < 500
+        assert load.statuses[202] > 0.5 * capacity * 10
+        found = ids(kafka.address, pipeline.topic)
+        assert {found[one] for one in accepted(load)} == {1}
+
+
+def test_a_broker_that_stands_still_is_told_within_the_time_and_early_beyond_the_cap(
+    own_broker, tmp_path
+):
+    address, broker = own_broker
+    pipeline, children = pipeline_on(address, tmp_path)
+    with children:
+        rig = pipeline.register()
+        pipeline.start_edge(MAX_PACKETS_IN_FLIGHT="10")
+
+        def post(number):
+            body = {
+                "device_uuid": rig.uuid,
+                "readings": [{"sensor_uuid": rig.sensors["pump"], "value": number}],
+            }
+            start = monotonic()
+            answer = pipeline.post(body)
+            return answer, monotonic() - start
+
+        assert post(0)[0].status_code == 202
+        assert httpx.get(f"{pipeline.url}/health/ready").status_code == 200
+        broker.send_signal(signal.SIGSTOP)
+        with ThreadPoolExecutor(31) as pool:
+            asked = [pool.submit(post, number) for number in range(30)]
+            sleep(1)
+            ready = pool.submit(httpx.get, f"{pipeline.url}/health/ready", timeout=5).result()
+            live = httpx.get(f"{pipeline.url}/health/live", timeout=1)
+            answers = [one.result() for one in asked]
+        assert (ready.status_code, live.status_code) == (503, 200)
+        assert ready.headers["content-type"] == "application/problem+json"
+        assert {answer.status_code for answer, _ in answers} == {503}
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer, _ in answers)
+        times = sorted(took for _, took in answers)
+        assert times[19] < 1
+        assert 8 < times[20] <= times[-1] < 11
+        broker.send_signal(signal.SIGCONT)
+        wait_until(lambda: post(1)[0].status_code == 202, 15)
+
+
+def test_a_kafka_client_that_fails_for_good_is_replaced(own_broker, tmp_path):
+    code = f"""
+import asyncio, ctypes, glob, confluent_kafka
+from pathlib import Path
+from contract.packet import Packet
+from contract.errors import UnavailableError
+from ingest_edge.publish import Publisher
+
+packet = Packet(packet_id="a", device_id=1, device_uuid="d", received_at=1, sensor_id=[1],
+                ts=[1], device_ts=None, value=[1.0], seq=[0])
+
+async def main():
+    publisher = Publisher({own_broker[0]!r}, "fatal", 10)
+    await publisher.publish(packet)
+    place = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
+    library = ctypes.CDLL(glob.glob(str(place / "librdkafka*"))[0])
+    client = ctypes.c_void_p.from_address(id(publisher._producer) + object.__basicsize__)
+    library.rd_kafka_test_fatal_error.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+    library.rd_kafka_test_fatal_error(client, 47, b"as if fenced")
+    answers = []
+    for _ in range(3):
+        try:
+            await publisher.publish(packet)
+            answers.append("stored")
+        except UnavailableError as error:
+            answers.append("away")
+    publisher.close()
+    print(answers)
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout.strip() == "['away', 'stored', 'stored']", done.stderr
+    assert "Kafka client replaced" in done.stdout + done.stderr
