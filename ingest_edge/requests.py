@@ -14,8 +14,17 @@ import msgspec
 from contract.errors import PacketError
 from contract.packet import MAX_READINGS, MAX_TIME_MS, MAX_VALUE
 
-When = str | float | None
+_Iso = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+_Seconds = Annotated[
+    float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_TIME_MS // 1000})
+]
+When = _Iso | _Seconds | None
 """ISO-8601, with or without zone (none means UTC), or epoch seconds."""
+
+_Value = Annotated[
+    float,
+    msgspec.Meta(extra_json_schema={"exclusiveMinimum": -MAX_VALUE, "exclusiveMaximum": MAX_VALUE}),
+]
 
 _Uuid = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
 """Text that `uuid_text` looks at where nobody knows it: most are known, and making `UUID`s of
@@ -28,7 +37,7 @@ class PacketReading(msgspec.Struct, frozen=True, gc=False):
     """One reading of a packet; without `ts` it has the packet's."""
 
     sensor_uuid: _Uuid
-    value: float
+    value: _Value
     ts: When = None
 
 
@@ -58,7 +67,7 @@ class LegacyReading(msgspec.Struct, frozen=True, gc=False):
     """Body of `POST /ingest/readings`."""
 
     sensor_id: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-    value: float
+    value: _Value
     timestamp: When = None
 
     def names(self) -> dict[bytes, int]:

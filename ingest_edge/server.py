@@ -7,12 +7,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingest_edge.problems import CONTENT_TYPE, Problem
 
-HEAD_S = 20.0
+HEAD_S = 10.0
 """How long a sender may take for the head of a request."""
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection; a head that is not HTTP, or takes more than 20 to 40 s, is answered with a
+    """One connection; a head that is not HTTP, or takes more than 10 to 20 s, is answered with a
     problem and the connection is closed.
     """
 

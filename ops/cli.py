@@ -208,8 +208,9 @@ def check_edge_command(
     wrong = 0
     wanted = checks(device, sensor, keyed=keyed)
     for outcome in track(
-        run_checks(url, keys, wanted), "asking", len(wanted), console=_err, transient=True
-    ):
+        run_checks(url, keys, wanted), "asking", len(wanted),
+        console=_err, transient=True, disable=not _err.is_terminal,
+    ):  # fmt: skip
         wrong += not outcome.right
         table.add_row(
             "[green]yes[/]" if outcome.right else "[red]NO[/]",

@@ -1,7 +1,12 @@
+import gzip
+import json
+import shlex
 import signal
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from shutil import which
 from time import sleep
 from uuid import UUID, uuid4
 
@@ -148,3 +153,216 @@ def test_a_stop_does_not_wait_for_a_sender_that_never_ends(pipeline):
         sleep(0.5)
         edge.process.send_signal(signal.SIGTERM)
         edge.process.wait(25)
+
+
+def test_gzip_is_understood(pipeline, rig, brokers):
+    packed = gzip.compress(json.dumps(body(rig)).encode())
+    headers = {"Content-Encoding": "gzip"}
+    answer = httpx.post(f"{pipeline.url}/ingest/packets", content=packed, headers=headers)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+
+
+def test_a_device_key_opens_for_its_device_only_and_at_every_door(pipeline):
+    rig, other = pipeline.register(), pipeline.register("other", SensorSpec("x", "other", ""))
+    key = pipeline.iot("devices", "new-key", "rig").stdout.strip()
+    pipeline.start_edge(INGEST_API_KEY="t0ken")
+    ids = dict(pipeline.rows("SELECT name, id FROM sensors"))
+    header = {"X-Device-Key": key}
+    theirs = {
+        "device_uuid": other.uuid,
+        "readings": [{"sensor_uuid": other.sensors["x"], "value": 1}],
+    }
+    both = {"readings": [{"sensor_id": ids[name], "value": 1} for name in ("pump", "x")]}
+    answers = {
+        "own": pipeline.post(body(rig), **header),
+        "no key": pipeline.post(body(rig)),
+        "another's": pipeline.post(theirs, **header),
+        "unknown": pipeline.post(body(rig) | {"device_uuid": str(uuid4())}, **header),
+        "legacy, own": pipeline.post(both["readings"][0], "/ingest/readings", **header),
+        "legacy, another's": pipeline.post(both["readings"][1], "/ingest/readings", **header),
+        "legacy, both": pipeline.post(both, "/ingest/readings/bulk", **header),
+    }
+    assert {name: answer.status_code for name, answer in answers.items()} == {
+        "own": 202, "no key": 401, "another's": 403, "unknown": 404,
+        "legacy, own": 200, "legacy, another's": 403, "legacy, both": 403,
+    }  # fmt: skip
+
+
+def test_a_revoked_key_stops_within_the_ttl(pipeline):
+    rig = pipeline.register()
+    key = pipeline.iot("devices", "new-key", "rig").stdout.strip()
+    pipeline.start_edge(SENSOR_MAP_TTL_SECONDS="1")
+    assert pipeline.post(body(rig), **{"X-Device-Key": key}).status_code == 202
+    assert pipeline.iot("devices", "revoke-keys", "rig").returncode == 0
+    wait_until(lambda: pipeline.post(body(rig), **{"X-Device-Key": key}).status_code == 401, 5)
+
+
+def test_no_key_and_no_value_is_ever_told(pipeline):
+    rig = pipeline.register()
+    key = pipeline.iot("devices", "new-key", "rig").stdout.strip()
+    pipeline.start_edge(INGEST_API_KEY="t0ken")
+    secret = {"X-Device-Key": f"wr0ng{key}"}
+    said = [
+        pipeline.post(body(rig), **{"X-Device-Key": key}),
+        pipeline.post(body(rig), **{"X-API-Key": "t0ken"}),
+        pipeline.post(body(rig), **secret),
+        pipeline.post(body(rig, "much-t0ken"), **{"X-API-Key": "t0ken"}),
+        pipeline.post(body(rig), **{"X-API-Key": "wr0ng"}),
+        pipeline.post(body(rig), "/ingest/t0ken", **{"X-API-Key": "t0ken"}),
+        httpx.get(f"{pipeline.url}/metrics"),
+        httpx.get(f"{pipeline.url}/health"),
+        httpx.get(f"{pipeline.url}/health/ready"),
+        httpx.get(f"{pipeline.url}/openapi.json"),
+    ]
+    assert [answer.status_code for answer in said[:5]] == [202, 202, 401, 422, 401]
+    told = "".join(answer.text + str(answer.headers) for answer in said)
+    told += (pipeline.folder / "edge.log").read_text()
+    for word in (key, "t0ken", "wr0ng", "much"):
+        assert word not in told
+
+
+def test_each_refusal_is_one_line_of_the_log_with_the_id_that_the_sender_got(pipeline, rig):
+    refused = pipeline.post(body(rig, "x"))
+    own = pipeline.post(body(rig, "x"), **{"X-Request-Id": "boiler-7"})
+    evil = pipeline.post(body(rig, "x"), **{"X-Request-Id": 'a"} {"b'})
+    lines = {line["request"]: line for line in pipeline.log("edge") if line["event"] == "refused"}
+    first = refused.headers["x-request-id"]
+    assert refused.json()["instance"] == f"urn:request:{first}"
+    assert set(lines) == {first, "boiler-7", evil.headers["x-request-id"]}
+    assert own.headers["x-request-id"] == "boiler-7"
+    assert lines[first]["status"] == 422
+    assert lines[first]["reason"] == refused.json()["reason"] == "invalid"
+    assert all(
+        line.startswith("{") for line in (pipeline.folder / "edge.log").read_text().splitlines()
+    )
+
+
+def test_a_flood_of_refusals_does_not_flood_the_log(pipeline, rig):
+    with httpx.Client(base_url=pipeline.url) as client:
+        for _ in range(300):
+            assert client.post("/ingest/packets", content=b"x").status_code == 422
+        sleep(1.1)
+        client.post("/ingest/packets", content=b"x")
+    lines = [line for line in pipeline.log("edge") if line["event"] == "refused"]
+    assert len(lines) < 150
+    assert len(lines) + sum(line.get("not_logged_before", 0) for line in lines) == 301
+
+
+def test_traceparent_goes_on_as_a_header_of_the_record(pipeline, rig, brokers):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert pipeline.post(body(rig), traceparent=trace).status_code == 202
+    assert pipeline.post(body(rig), traceparent=f"{trace}-x").status_code == 202
+    assert pipeline.post(body(rig)).status_code == 202
+    found = [message.headers() for message in records(brokers, pipeline.topic)]
+    assert found == [[("traceparent", trace.encode())], None, None]
+
+
+def test_a_device_that_sends_too_often_is_told_when_to_go_on(pipeline):
+    rig, other = pipeline.register(), pipeline.register("other", SensorSpec("x", "other", ""))
+    pipeline.start_edge(DEVICE_PACKETS_PER_SECOND="0.5")
+    answers = [pipeline.post(body(rig)) for _ in range(7)]
+    assert [answer.status_code for answer in answers[:6]] == [202] * 5 + [429]
+    assert 1 <= int(answers[5].headers["retry-after"]) <= 2
+    theirs = {
+        "device_uuid": other.uuid,
+        "readings": [{"sensor_uuid": other.sensors["x"], "value": 1}],
+    }
+    assert pipeline.post(theirs).status_code == 202
+    ids = dict(pipeline.rows("SELECT name, id FROM sensors"))
+    legacy = {"sensor_id": ids["pump"], "value": 1}
+    assert pipeline.post(legacy, "/ingest/readings").status_code == 429
+
+
+def test_what_was_answered_is_counted(pipeline, rig):
+    unknown = {"sensor_uuid": str(uuid4()), "value": 1}
+    both = body(rig, ts="2100-01-01T00:00:00Z")
+    both["readings"].append(unknown)
+    assert pipeline.post(both).status_code == 202
+    assert pipeline.post(body(rig, "x")).status_code == 422
+    assert pipeline.post(body(rig, 1e10)).status_code == 422
+    assert pipeline.post(body(rig, 1) | {"device_uuid": str(uuid4())}).status_code == 404
+    found = {}
+    for line in httpx.get(f"{pipeline.url}/metrics").text.splitlines():
+        if not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            found[name.removeprefix("iot_edge_")] = float(value)
+    packets = 'requests_total{path="/ingest/packets",status='
+    assert found[f'{packets}"202"}}'] == 1
+    assert found[f'{packets}"422"}}'] == 2
+    assert found[f'{packets}"404"}}'] == 1
+    assert found["readings_accepted_total"] == 1
+    assert found["readings_clock_skewed_total"] == 1
+    assert found['readings_refused_total{reason="unknown_sensor"}'] == 1
+    assert found['readings_refused_total{reason="unknown_device"}'] == 1
+    assert found['readings_refused_total{reason="invalid"}'] == 1  # one body could not be read
+    assert found["acknowledgement_seconds_count"] == 1
+    assert found["packets_in_flight"] == found["queue_fill_ratio"] == 0
+    assert found['directory_lookups_total{result="miss"}'] == 2
+    assert found["process_resident_memory_bytes"] > 2**20
+
+
+SEED = (
+    """
+curl -X POST http://localhost:8001/ingest/packets \\
+  -H "Content-Type: application/json" \\
+  -H "X-API-Key: <TU_API_KEY>" \\
+  -d '{
+    "device_uuid": "00000000-0000-0000-0000-000000000001",
+    "readings": [
+      {"sensor_uuid": "00000000-0000-0000-0000-000000000101", "value": 23.5},
+      {"sensor_uuid": "00000000-0000-0000-0000-000000000102", "value": 48.1}
+    ]
+  }'
+""",
+    """
+curl -X POST http://localhost:8001/ingest/readings \\
+  -H "Content-Type: application/json" \\
+  -d '{"sensor_id": 1, "value": 23.5}'
+""",
+)
+"""The examples of the README of the system that this one replaces, to the letter."""
+
+
+@pytest.mark.skipif(not which("curl"), reason="curl is not installed")
+@pytest.mark.parametrize("key", [None, "<TU_API_KEY>"])
+def test_the_commands_of_the_old_readme_go_on_working(pipeline, key):
+    device = str(UUID(int=1))
+    pipeline.database.execute("add_device", device, "seed", "gateway")
+    for number in (0x101, 0x102):
+        uuid = str(UUID(int=number))
+        pipeline.database.execute("add_sensor", device, uuid, "other", uuid, "")
+    pipeline.start_edge(**({"INGEST_API_KEY": key} if key else {}))
+    pipeline.start_flow()
+    answers = []
+    for command in SEED:
+        words = shlex.split(command.replace("\\\n", " ").replace(":8001", f":{pipeline.port}"))
+        words += ["--silent", "--write-out", "\n%{http_code}"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+        text, _, status = done.stdout.rpartition("\n")
+        answers.append((int(status), json.loads(text)))
+    (first, packet), (second, reading) = answers
+    assert first == 202
+    assert (packet["inserted"], packet["unknown_sensors"]) == (2, [])
+    if key:  # the second of them never had one
+        assert second == 401
+        assert "X-API-Key" in reading["detail"]
+    else:
+        assert (second, reading) == (200, {"inserted": 1})
+    pipeline.wait_stored(2 if key else 3)
+    assert {row[1] for row in pipeline.readings()} == {23.5, 48.1}
+
+
+def test_check_edge_finds_the_answers_right_and_says_where_they_are_not(pipeline):
+    pipeline.start_edge()
+    right = pipeline.iot("check-edge", pipeline.url)
+    assert (right.returncode, right.stderr) == (0, "")
+    assert "all 23 answers are right" in right.stdout
+    wrong = pipeline.iot(
+        "check-edge", pipeline.url, "--device", str(uuid4()), "--sensor", str(uuid4())
+    )
+    assert wrong.returncode == 1
+    assert "answers are not right" in wrong.stderr
+    assert "NO" in wrong.stdout
+    nobody = pipeline.iot("check-edge", "http://127.0.0.1:1")
+    assert nobody.returncode == 1
+    assert nobody.stderr.startswith("iot: no edge answers at http://127.0.0.1:1")

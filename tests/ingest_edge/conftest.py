@@ -1,0 +1,43 @@
+from contextlib import asynccontextmanager
+
+import pytest
+
+from contract.errors import UnavailableError
+from ingest_edge.lookups import Lookups
+from ops.devices import SensorSpec, register
+
+
+class Counted:
+    """A database that counts what it is asked, and can be taken away."""
+
+    def __init__(self, database):
+        self._database = database
+        self.asked: list[str] = []
+        self.away = False
+
+    def query(self, name, *parameters):
+        self.asked.append(name)
+        if self.away:
+            raise UnavailableError("away")
+        return self._database.query(name, *parameters)
+
+    def close(self):
+        pass
+
+
+@asynccontextmanager
+async def counted_lookups(settings):
+    """Lookups, and the database behind them."""
+    lookups = Lookups(settings)
+    await lookups.open()
+    counted = Counted(lookups._database)
+    lookups._connect = lambda: counted  # type: ignore[assignment, method-assign, return-value]
+    try:
+        yield lookups, counted
+    finally:
+        await lookups.close()
+
+
+@pytest.fixture
+def rig(database):
+    return register(database, "rig", [SensorSpec(f"s{n}", "other", "") for n in range(5)])

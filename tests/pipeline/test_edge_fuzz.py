@@ -1,0 +1,245 @@
+"""The edge against senders that mean no good."""
+
+import gzip
+import json
+import random
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from time import monotonic
+from uuid import UUID, uuid4
+
+import pytest
+
+from contract.settings import child_environment
+
+from .test_edge_faults import memory
+from .test_pipeline import records
+
+_MIB = 2**20
+_CASES = 2000
+
+
+@pytest.fixture
+def seed(pipeline):
+    """The device of the examples in the OpenAPI document."""
+    device, sensor = (str(UUID(int=number)) for number in (0x1, 0x101))
+    pipeline.database.execute("add_device", device, "seed", "gateway")
+    pipeline.database.execute("add_sensor", device, sensor, "temperature", "t", "°C")
+    return device, sensor
+
+
+def test_the_openapi_document_says_what_the_edge_answers(pipeline, seed):
+    pipeline.start_edge()
+    finished = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", "run", f"{pipeline.url}/openapi.json",
+         "--checks", "all", "--max-examples", "200",
+         # a packet that is valid may still name sensors that are not there: 422
+         "--exclude-checks", "positive_data_acceptance", "--seed", "1", "--no-color",
+         "--generation-database", "none"],
+        cwd=pipeline.folder, env=child_environment({}),
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout[-6000:] + finished.stderr[-2000:]
+
+
+def post(pipeline, body: bytes, *headers: str, chunks=False, path="/ingest/packets"):
+    """Status and content type of the answer, from a socket of our own: no client tidies up."""
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    head += "".join(f"{header}\r\n" for header in headers)
+    head += "Transfer-Encoding: chunked\r\n" if chunks else f"Content-Length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", pipeline.port), 40) as sender:
+        sender.sendall(head.encode() + b"\r\n")
+        with suppress(OSError):  # it may be refused before its end
+            sender.sendall(body)
+        return answer(sender)
+
+
+def answer(sender):
+    got = b""
+    while b"\r\n\r\n" not in got or not got.split(b"\r\n\r\n", 1)[1]:
+        piece = sender.recv(65536)
+        if not piece:
+            break
+        got += piece
+    assert got.startswith(b"HTTP/1.1 "), got[:80]
+    return int(got[9:12]), b"content-type: application/problem+json" in got
+
+
+def hostile(device, sensor, seed=1):
+    """(what, body, headers): packets of a known device that are wrong, without end."""
+    rnd = random.Random(seed)
+    good = {"device_uuid": device, "readings": [{"sensor_uuid": sensor, "value": 1.5}]}
+    text = json.dumps(good)
+    plain = text.encode()
+    zipped = ("Content-Encoding: gzip",)
+    bomb = gzip.compress(b"[" * 200 * _MIB, 9)
+    spaces = gzip.compress(plain + b" " * 20 * _MIB, 9)
+    value = "1.5"
+    digits = gzip.compress(text.replace(value, "1" * 8_000_000).encode(), 1)
+
+    def replaced(by):
+        return text.replace(value, by).encode("utf-8", "surrogatepass")
+
+    makers = [
+        lambda: ("bomb", bomb, zipped),
+        lambda: ("spaces", spaces, zipped),
+        lambda: ("bomb cut off", bomb[: rnd.randrange(1, len(bomb))], zipped),
+        lambda: ("gzip cut off", gzip.compress(plain)[: rnd.randrange(0, 60)], zipped),
+        lambda: ("gzip broken", flipped(gzip.compress(plain), rnd), zipped),
+        lambda: ("bomb in a bomb", gzip.compress(bomb), zipped),
+        lambda: ("not gzip", plain, zipped),
+        lambda: ("gzip, not said", gzip.compress(plain), ()),
+        lambda: ("encoding", plain, (f"Content-Encoding: {rnd.choice(['br', 'x', 'gzip,gzip'])}",)),
+        lambda: ("nesting", nested(rnd), ()),
+        lambda: ("nesting in a packet", replaced(nested(rnd).decode()), ()),
+        lambda: ("number", replaced("9" * rnd.randrange(400, 1_000_000)), ()),
+        lambda: ("number inflated", digits, zipped),
+        lambda: ("exponent", replaced("1e" + "9" * rnd.randrange(3, 5000)), ()),
+        lambda: (
+            "no number",
+            replaced(rnd.choice(["NaN", "Infinity", "-Infinity", "nan", "+1"])),
+            (),
+        ),
+        lambda: (
+            "large number",
+            replaced(rnd.choice(["1e10", "-1e10", "1e308", "9999999999.999999"])),
+            (),
+        ),
+        lambda: ("kind", replaced(rnd.choice(["null", "true", '"1"', "[]", "{}", "[1]"])), ()),
+        lambda: ("many readings", many(good, rnd.randrange(1001, 9000)), ()),
+        lambda: ("no readings", json.dumps(good | {"readings": []}).encode(), ()),
+        lambda: ("name twice", text.replace('"value"', '"value": 1, "value"').encode(), ()),
+        lambda: (
+            "device twice",
+            text.replace("{", f'{{"device_uuid": "{uuid4()}", ', 1).encode(),
+            (),
+        ),
+        lambda: (
+            "name twice, escaped",
+            text.replace('"value"', '"value": 1, "\\u0076alue"').encode(),
+            (),
+        ),
+        lambda: ("lone surrogate", text.replace(sensor, "\\ud800").encode(), ()),
+        lambda: ("surrogate as UTF-8", replaced('"\ud800"'), ()),
+        lambda: ("surrogate id", json.dumps(good | {"packet_id": "\udfff"}).encode(), ()),
+        lambda: ("not UTF-8", plain.replace(b"device", bytes([rnd.randrange(128, 256)])), ()),
+        lambda: ("other encoding", text.encode(rnd.choice(["utf-16", "utf-32", "utf-7"]))[1:], ()),
+        lambda: ("byte order", b"\xef\xbb\xbf" + plain, ()),
+        lambda: ("cut off", plain[: rnd.randrange(0, len(plain))], ()),
+        lambda: ("more behind", plain + rnd.choice([b"}", b"x", b"\0", plain]), ()),
+        lambda: ("noise", rnd.randbytes(rnd.randrange(0, 3000)), ()),
+        lambda: ("long uuid", text.replace(sensor, "a" * rnd.randrange(37, 500_000)).encode(), ()),
+        lambda: (
+            "long id",
+            json.dumps(good | {"packet_id": "x" * rnd.randrange(201, 9000)}).encode(),
+            (),
+        ),
+        lambda: (
+            "time",
+            json.dumps(
+                good
+                | {
+                    "ts": rnd.choice(
+                        ["", "x" * 99999, -1, 1e300, "9999-12-31T23:59:59Z", [], {}, True]
+                    )
+                }
+            ).encode(),
+            (),
+        ),
+        lambda: ("large", plain + b" " * rnd.randrange(_MIB, 3 * _MIB), ()),
+        lambda: ("zeros", b"\0" * rnd.randrange(1, _MIB), ()),
+        lambda: ("unknown device", json.dumps(good | {"device_uuid": str(uuid4())}).encode(), ()),
+        lambda: ("wrong device key", plain, (f"X-Device-Key: {rnd.randbytes(9).hex()}",)),
+    ]
+    while True:
+        yield rnd.choice(makers)()
+
+
+def flipped(content, rnd):
+    """With one byte of the header, or of the packed data, or of the sum, wrong."""
+    place = rnd.choice([0, 1, 2, *range(12, len(content))])
+    return content[:place] + bytes([content[place] ^ rnd.randrange(1, 256)]) + content[place + 1 :]
+
+
+def nested(rnd):
+    opening = rnd.choice(["[", '{"a":', '{"value":', '[{"readings":'])
+    return (opening * rnd.choice([100, 2000, 100_000])).encode()
+
+
+def many(good, count):
+    return json.dumps(good | {"readings": good["readings"] * count}).encode()
+
+
+def endless(pipeline, seconds=30.0):
+    """Chunks until somebody ends it."""
+    with socket.create_connection(("127.0.0.1", pipeline.port), 40) as sender:
+        sender.sendall(
+            b"POST /ingest/packets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        end, sent = monotonic() + seconds, 0
+        try:
+            while monotonic() < end:
+                sender.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
+                sent += 65536
+        except OSError:
+            pass  # the edge has had enough
+        assert monotonic() < end, f"it took {sent} bytes"
+
+
+def slow(pipeline, opening):
+    """A byte a second; what came back, and when."""
+    start = monotonic()
+    with socket.create_connection(("127.0.0.1", pipeline.port), 60) as sender:
+        sender.sendall(opening)
+        sender.settimeout(1)
+        while True:
+            try:
+                return *answer(sender), monotonic() - start
+            except TimeoutError:
+                assert monotonic() < start + 60, "nobody ended it"
+                sender.sendall(b"a")
+
+
+def test_hostile_bodies_end_with_4xx_in_bounded_time_and_memory(pipeline, seed, brokers):
+    edge = pipeline.start_edge()
+    good = json.dumps({"device_uuid": seed[0], "readings": [{"sensor_uuid": seed[1], "value": 1}]})
+    assert post(pipeline, good.encode())[0] == 202
+    before = memory(edge.process)
+    body = b"POST /ingest/packets HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n"
+    with ThreadPoolExecutor(40) as pool:
+        slow_ones = [pool.submit(slow, pipeline, body) for _ in range(8)]
+        slow_ones += [
+            pool.submit(slow, pipeline, b"POST /ingest/packets HTTP/1.1\r\nX-") for _ in range(8)
+        ]
+        without_end = [pool.submit(endless, pipeline) for _ in range(4)]
+
+        def one(case):
+            what, content, headers = case
+            start = monotonic()
+            status, is_problem = post(pipeline, content, *headers)
+            return what, status, is_problem, monotonic() - start
+
+        cases = islice(hostile(*seed), _CASES)
+        with ThreadPoolExecutor(4) as few:
+            answers = list(few.map(one, cases))
+        for each in without_end:
+            each.result()
+        slow_answers = [each.result() for each in slow_ones]
+    wrong = [one for one in answers if not (400 <= one[1] < 500 and one[2])]
+    assert not wrong
+    assert len(answers) == _CASES
+    slowest, given_up = max(one[3] for one in answers), max(one[2] for one in slow_answers)
+    grown = (memory(edge.process, "VmHWM") - before) / _MIB
+    print({one[0]: one[1] for one in answers})
+    print(f"slowest {slowest:.2f} s, slow senders {given_up:.0f} s, {grown:.0f} MiB more at most")
+    assert {(status, is_problem) for status, is_problem, _ in slow_answers} == {(408, True)}
+    assert given_up < 30
+    assert slowest < 10
+    assert grown < 150
+    assert edge.process.poll() is None
+    assert post(pipeline, good.encode())[0] == 202
+    assert len(records(brokers, pipeline.topic)) == 2
