@@ -24,6 +24,14 @@ _PROBLEMS = {
     503: "The packet could not be stored now; send it again after `Retry-After` seconds.",
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+_HEADERS = [
+    {"in": "header", "name": name, "description": text, "schema": {"type": "string"} | more}
+    for name, text, more in (
+        ("Content-Encoding", "How the body is packed.", {"enum": ["identity", "gzip"]}),
+        ("X-Request-Id", "Comes back and is logged, if it is 1 to 64 of A-Z a-z 0-9 . _ : -", {}),
+        ("traceparent", "W3C trace context; goes on as a header of the record.", {}),
+    )
+]
 _SENSOR = "00000000-0000-0000-0000-000000000101"
 _DOORS = (
     (
@@ -84,6 +92,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         made["paths"][path] = {
             "post": {
                 "summary": summary,
+                "parameters": _HEADERS,
                 "requestBody": {"required": True, "content": {"application/json": content}},
                 "security": [{}, {"api-key": []}, {"device-key": []}],
                 "responses": {

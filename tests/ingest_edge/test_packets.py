@@ -55,6 +55,11 @@ def test_uuids_may_come_in_upper_case():
     assert accepted(reading(1, S1.upper())).packet.sensor_id == [7]
 
 
+def test_names_and_texts_that_look_like_names_are_no_fault():
+    content = body(reading(note="value", tags=["ts"]), packet_id='a "value" and a "ts"', ts=None)
+    assert packet_of(parse(content, PacketBody), DEVICE, NOW).packet.value == [1.5]
+
+
 def test_no_known_sensor_at_all_is_refused():
     with pytest.raises(PacketError, match="none of these sensors"):
         accepted(reading(1, str(UUID(int=999))))
@@ -95,6 +100,11 @@ WRONG = [
     (body(reading(), packet_id=""), "packet_id: "),
     (body(reading(), packet_id="x" * 201), "packet_id: "),
     (body(reading()).replace(b"device_uuid", b"device"), "device_uuid"),
+    (body(reading()).replace(b'"value"', b'"value": 1, "value"'), "the same name twice"),
+    (body(reading()).replace(b'"value"', b'"value": 1, "v\\u0061lue"'), "the same name twice"),
+    (body(reading(ts=5)).replace(b'"ts"', b'"ts": 4, "ts"'), "the same name twice"),
+    (body(reading(), ts=5).replace(b'"ts"', b'"ts": null, "ts"'), "the same name twice"),
+    (body(reading(ts=NOW)), "give epoch seconds, not milliseconds"),
 ]
 
 
