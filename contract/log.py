@@ -5,6 +5,8 @@ import sys
 
 import structlog
 from stamina.instrumentation import set_on_retry_hooks
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
 
 
@@ -19,7 +21,8 @@ def configure_log() -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     after: list[Processor] = [
-        structlog.processors.dict_tracebacks,
+        # without the values of local variables: there are keys and payloads among them
+        ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
         structlog.processors.JSONRenderer(),
     ]
     structlog.configure(

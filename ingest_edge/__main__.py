@@ -28,6 +28,7 @@ def main(
         host=host,
         port=port,
         http=Protocol,
+        ws="none",
         log_config=None,
         log_level="info",
         access_log=False,

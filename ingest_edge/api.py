@@ -1,4 +1,4 @@
-"""The HTTP edge: `uvicorn ingest_edge.api:app --port 8001`."""
+"""The HTTP edge as an application; `python -m ingest_edge` serves it."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -20,10 +20,11 @@ from contract.settings import Settings, load_settings
 from contract.topic import ensure_topic
 from ingest_edge.ingest import BULK, PACKETS, READINGS, Ingest
 from ingest_edge.lookups import Lookups
-from ingest_edge.metrics import REGISTRY, REQUESTS
+from ingest_edge.metrics import REGISTRY
 from ingest_edge.openapi import document
 from ingest_edge.problems import CONTENT_TYPE, Problem, explain
 from ingest_edge.publish import Publisher
+from ingest_edge.refusals import refusals
 
 _log = structlog.get_logger("edge")
 _DOORS = {PACKETS, READINGS, BULK}
@@ -61,7 +62,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     ingest.close()
     await to_thread.run_sync(publisher.close)
-    await lookups.close()
+    await to_thread.run_sync(lookups.close)
 
 
 class _App(FastAPI):
@@ -75,6 +76,8 @@ class _App(FastAPI):
         elif scope["type"] == "lifespan":
             await self._live(scope, receive, send)
         else:
+            if scope["type"] == "http" and scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}  # the server leaves the body out
             await super().__call__(scope, receive, send)
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,26 +99,29 @@ class _App(FastAPI):
             await send({"type": "lifespan.startup.failed", "message": str(error)})
 
 
-app = _App(title="IoT Ingest Service", version="0.4.0", lifespan=_lifespan)
+app = _App(title="IoT Ingest Service", version="0.4.0", lifespan=_lifespan, redirect_slashes=False)
 app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
 
 @app.exception_handler(HTTPException)
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404:
-        return _answer(Problem(404, f"nothing is here; packets are posted to {PACKETS}", "path"))
-    return _answer(Problem(error.status_code, str(error.detail), "", dict(error.headers or {})))
+        problem = Problem(404, f"nothing is here; packets are posted to {PACKETS}", "path")
+    else:
+        problem = Problem(error.status_code, str(error.detail), "", dict(error.headers or {}))
+    return _answer(request, problem)
 
 
 @app.exception_handler(Exception)
 async def _on_fault(request: Request, error: Exception) -> Response:
-    _log.error("request failed", path=request.url.path, exc_info=error)
-    return _answer(explain(error))
+    return _answer(request, explain(error), error)
 
 
-def _answer(problem: Problem) -> Response:
-    REQUESTS.labels("other", str(problem.status)).inc()
-    return Response(problem.body(), problem.status, problem.headers, CONTENT_TYPE)
+def _answer(request: Request, problem: Problem, error: Exception | None = None) -> Response:
+    request_id, client = refusals.request_id(), request.client
+    refusals.note(problem, "other", request_id, client.host if client else None, error)
+    headers = problem.headers | {"X-Request-Id": request_id}
+    return Response(problem.body(request_id), problem.status, headers, CONTENT_TYPE)
 
 
 @app.get("/health")
@@ -139,7 +145,8 @@ async def ready(request: Request) -> Response:
     """
     edge: Edge = request.app.state.edge
     if not await edge.publisher.reachable():
-        return _answer(Problem(503, "the broker does not answer", headers={"Retry-After": "2"}))
+        problem = Problem(503, "the broker does not answer", headers={"Retry-After": "2"})
+        return _answer(request, problem)
     database = "away" if edge.lookups.away else "ok"
     return JSONResponse({"status": "ok", "broker": "ok", "database": database})
 

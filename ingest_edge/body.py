@@ -79,7 +79,7 @@ class Bodies:
         return body if encoding is None else _inflated(body, encoding.lower())
 
     async def _receive(self, incoming: Incoming) -> bytes:
-        length = incoming.headers.get(b"content-length", b"0")
+        length = incoming.headers.get(b"content-length", b"0").strip().lstrip(b"0") or b"0"
         if len(length) > 7 or int(length) > MAX_BODY:
             raise _too_large()
         message = await incoming.receive()
@@ -157,5 +157,5 @@ def _inflated(body: bytes, encoding: bytes) -> bytes:
     if not inflater.eof:
         raise PacketError("the body is not valid gzip: its end is missing")
     if inflater.unused_data:
-        raise PacketError("the body is not valid gzip: something follows its end")
+        raise PacketError("something follows the end of the gzip: only one member is understood")
     return plain

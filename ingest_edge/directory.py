@@ -35,15 +35,12 @@ class Directory:
     def fresh(self, uuid: str) -> Device | None:
         """The device, if that is known without asking. `uuid` is in its canonical form."""
         known = self._devices.get(uuid)
-        if known is None or known[0] + self._ttl_s <= monotonic():
-            return None
-        LOOKUPS.hit.inc()
-        return known[1]
+        return known[1] if known and monotonic() < known[0] + self._ttl_s else None
 
-    async def device(self, uuid: str, *, lacking: bool = False) -> Device | None:
+    async def device(self, uuid: str, lacking: Collection[str] = ()) -> Device | None:
         """The device, or None; one query, and none if it is known and fresh.
 
-        `lacking` says that the caller misses a sensor: then an answer is good for 2 s only.
+        `lacking` are sensors that the caller misses: then an answer is good for 2 s only.
 
         Raises:
             UnavailableError: the database is away, and the answer is not known from before.
@@ -52,6 +49,7 @@ class Directory:
         ttl = min(self._ttl_s, UNKNOWN_TTL_S) if lacking else self._ttl_s
         if known is not None and monotonic() < known[0] + ttl:
             LOOKUPS.hit.inc()
+            self._remember_lacking(known, lacking)
             return known[1]
         if known is None and self._is_unknown(uuid):
             return None
@@ -59,7 +57,7 @@ class Directory:
         try:
             found = await self._lookups.ask(uuid, lambda database: _ask_device(database, uuid))
         except IotError:
-            if known is None:
+            if known is None or not self._unknown.keys() >= set(lacking):
                 raise
             LOOKUPS.stale.inc()
             return known[1]
@@ -70,6 +68,7 @@ class Directory:
         else:
             _bound(self._devices, _DEVICES)
             self._devices[uuid] = (asked_at, found)
+            self._remember_lacking(self._devices[uuid], lacking)
         return found
 
     async def owners(self, sensor_ids: Collection[int]) -> dict[int, str]:
@@ -114,6 +113,11 @@ class Directory:
             return False
         LOOKUPS.unknown.inc()
         return True
+
+    def _remember_lacking(self, known: tuple[float, Device], lacking: Collection[str]) -> None:
+        for sensor in lacking:
+            if sensor not in known[1].sensors:
+                self._remember_unknown(sensor, known[0])
 
     def _remember_unknown(self, key: str | int, at: float) -> None:
         self._unknown.pop(key, None)

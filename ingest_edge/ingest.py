@@ -7,39 +7,39 @@ that is done here.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from itertools import count
 from time import monotonic, time
-from uuid import uuid4
 
 import msgspec
-import structlog
 from starlette.types import Receive, Scope, Send
 
-from contract.errors import PacketError
+from contract.errors import PacketError, UnavailableError
 from contract.settings import Settings
 from ingest_edge.body import Bodies, Incoming, discard
 from ingest_edge.directory import Directory
 from ingest_edge.keys import Keys
 from ingest_edge.limits import RateLimit
 from ingest_edge.lookups import Lookups
-from ingest_edge.metrics import ACCEPTED, READINGS_REFUSED, REQUESTS, SKEWED
-from ingest_edge.packets import Accepted, Device, lacks, legacy_packet, legacy_readings, packet_of
-from ingest_edge.problems import Problem, explain
+from ingest_edge.metrics import ACCEPTED, LOOKUPS, READINGS_REFUSED, REQUESTS, SKEWED
+from ingest_edge.packets import (
+    Accepted,
+    Device,
+    legacy_packet,
+    legacy_readings,
+    missing,
+    packet_of,
+)
+from ingest_edge.problems import CONTENT_TYPE, explain
 from ingest_edge.publish import Headers, Publisher
+from ingest_edge.refusals import refusals
 from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, parse, uuid_text
 
 PACKETS = "/ingest/packets"
 READINGS = "/ingest/readings"
 BULK = "/ingest/readings/bulk"
 
-_LINES = 20
-"""Refusals logged in a second; of more only their number is."""
-_log = structlog.get_logger("edge")
 _traceparent = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _given_id = re.compile(rb"[A-Za-z0-9._:-]{1,64}").fullmatch
 _encode = msgspec.json.Encoder().encode
-_process = uuid4().hex[:8]
-_number = count(1)
 
 
 class PacketAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -68,7 +68,6 @@ class Ingest:
         self._publisher = publisher
         self._limit = RateLimit(settings.device_packets_per_second)
         self._bodies = Bodies()
-        self._refusals = _Refusals()
         self._doors: dict[str, _Door] = {
             PACKETS: self._packet,
             READINGS: self._reading,
@@ -92,6 +91,10 @@ class Ingest:
             return
         try:
             status, content = await self._doors[path](incoming)
+        except asyncio.CancelledError:  # the edge stops, and does not wait any longer
+            incoming.ended = True
+            await self._refuse(scope, incoming, send, UnavailableError("stopped"), close=True)
+            return
         except Exception as error:  # noqa: BLE001 - the outermost boundary: it becomes an answer
             await self._refuse(scope, incoming, send, error)
             return
@@ -104,17 +107,21 @@ class Ingest:
         body = parse(await self._bodies.read(incoming), PacketBody)
         incoming.readings = len(body.readings)
         device = self._directory.fresh(body.device_uuid)
-        if device is None or lacks(device, body):
+        if device is None or missing(device, body):
             device = await self._look_up(body)
+        else:
+            LOOKUPS.hit.inc()
         if bound_to is not None and bound_to != device.uuid:
             raise PacketError("X-Device-Key: it belongs to another device", 403)
         accepted = packet_of(body, device, received_at)
-        self._limit.take(device.uuid, monotonic())
+        unknown = incoming.readings - len(accepted.packet.sensor_id)
+        self._limit.take((device.uuid,), monotonic())
+        self._publisher.check_room(1)
         packet = accepted.packet
         await self._publish(incoming, accepted)
         number = len(packet.sensor_id)
-        if number < incoming.readings:
-            READINGS_REFUSED.labels("unknown_sensor").inc(incoming.readings - number)
+        if unknown:
+            READINGS_REFUSED.labels("unknown_sensor").inc(unknown)
         answer = PacketAnswer(number, number, accepted.unknown_sensors, packet.packet_id)
         return 202, _encode(answer)
 
@@ -122,8 +129,8 @@ class Ingest:
         """The device, asked for again where it lacks a sensor."""
         uuid = uuid_text(body.device_uuid, "device_uuid")
         device = await self._directory.device(uuid)
-        if device is not None and lacks(device, body):
-            device = await self._directory.device(uuid, lacking=True)
+        if device is not None and (lacking := missing(device, body)):
+            device = await self._directory.device(uuid, lacking)
         if device is None:
             raise PacketError("device_uuid: there is no such device", 404)
         return device
@@ -166,9 +173,14 @@ class Ingest:
             raise PacketError(
                 "sensor_id: there is no such sensor, or it is inactive", reason="unknown_sensor"
             )
-        for one in packets:
-            self._limit.take(one.packet.device_uuid, monotonic())
-        await asyncio.gather(*(self._publish(incoming, one) for one in packets))
+        self._limit.take(by_device.keys(), monotonic())
+        self._publisher.check_room(len(packets))
+        done = await asyncio.gather(
+            *(self._publish(incoming, one) for one in packets), return_exceptions=True
+        )
+        for error in done:  # each was waited for: what is stored is not counted as refused
+            if error is not None:
+                raise error
         stored = {number for one in packets for number in one.packet.sensor_id}
         unknown = [reading[0] for reading in checked if reading[0] not in stored]
         if unknown:
@@ -180,26 +192,32 @@ class Ingest:
         headers: Headers = [("traceparent", trace)] if trace and _traceparent(trace) else None
         await self._publisher.publish(accepted.packet, headers)
         ACCEPTED.inc(len(accepted.packet.sensor_id))
+        incoming.readings -= len(accepted.packet.sensor_id)
         if accepted.skewed:
             SKEWED.inc(accepted.skewed)
 
-    async def _refuse(self, scope: Scope, incoming: Incoming, send: Send, error: Exception) -> None:
+    async def _refuse(
+        self,
+        scope: Scope,
+        incoming: Incoming,
+        send: Send,
+        error: Exception,
+        *,
+        close: bool = False,
+    ) -> None:
         given = incoming.headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _given_id(given) else f"{_process}-{next(_number)}"
+        request_id = given.decode() if _given_id(given) else refusals.request_id()
         answer = explain(error)
-        REQUESTS.labels(scope["path"], str(answer.status)).inc()
         if incoming.readings:
             READINGS_REFUSED.labels(answer.reason).inc(incoming.readings)
-        self._refusals.log(answer, request_id, scope, error)
-        headers = [
-            (name.lower().encode(), value.encode()) for name, value in answer.headers.items()
-        ]
+        client = scope["client"]
+        refusals.note(answer, scope["path"], request_id, client[0] if client else None, error)
+        headers = [(name.lower().encode(), text.encode()) for name, text in answer.headers.items()]
         headers.append((b"x-request-id", request_id.encode()))
-        if not await discard(incoming):
+        if close or not await discard(incoming):
             headers.append((b"connection", b"close"))
-        await _send(
-            send, answer.status, b"application/problem+json", answer.body(request_id), headers
-        )
+        kind = CONTENT_TYPE.encode()
+        await _send(send, answer.status, kind, answer.body(request_id), headers)
 
 
 _Door = Callable[[Incoming], Awaitable[tuple[int, bytes]]]
@@ -212,36 +230,3 @@ async def _send(
     headers += ((b"content-type", kind), (b"content-length", length))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
-
-
-class _Refusals:
-    """Logs refusals, one line each; of more than 20 in a second only the number is told."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._lines = 0
-
-    def log(self, answer: Problem, request_id: str, scope: Scope, error: Exception) -> None:
-        if answer.status == 500:
-            _log.error("request failed", request=request_id, path=scope["path"], exc_info=error)
-            return
-        second = int(monotonic())
-        more = {}
-        if second != self._second:
-            if self._lines > _LINES:
-                more["not_logged_before"] = self._lines - _LINES
-            self._second, self._lines = second, 0
-        self._lines += 1
-        if self._lines > _LINES:
-            return
-        client = scope["client"]
-        _log.warning(
-            "refused",
-            request=request_id,
-            path=scope["path"],
-            status=answer.status,
-            reason=answer.reason,
-            detail=str(error),
-            client=client[0] if client else None,
-            **more,
-        )

@@ -37,17 +37,12 @@ class Keys:
         self._devices: dict[str, list[_DeviceKey]] = {}
         self._read_at: float | None = None
 
-    @property
-    def open(self) -> bool:
-        """Whether a request needs no key."""
-        return self._api_key is None
-
     async def check(self, headers: Mapping[bytes, bytes]) -> str | None:
         """The uuid of the device that the request is bound to, or None for any device.
 
         Raises:
             PacketError: 401, a key is missing or wrong.
-            UnavailableError: no device key could be read yet.
+            UnavailableError: the device key is not known from before, and the database is away.
         """
         device_key = headers.get(b"x-device-key")
         if device_key is not None:
@@ -65,7 +60,11 @@ class Keys:
         found = self._find(digest)
         age = None if self._read_at is None else monotonic() - self._read_at
         if age is None or age >= (UNKNOWN_TTL_S if found is None else self._ttl_s):
-            await self._read()
+            try:
+                await self._read()
+            except IotError:
+                if found is None:
+                    raise
             found = self._find(digest)
         if found is None or (found.expires_at is not None and found.expires_at <= time()):
             return None
@@ -79,12 +78,7 @@ class Keys:
 
     async def _read(self) -> None:
         asked_at = monotonic()
-        try:
-            keys = await self._lookups.ask("device keys", _ask_keys)
-        except IotError:
-            if self._read_at is None:
-                raise
-            return  # the database is away: those known from before go on
+        keys = await self._lookups.ask("device keys", _ask_keys)
         devices: dict[str, list[_DeviceKey]] = {}
         for key in keys:
             devices.setdefault(key.digest[:8], []).append(key)

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Thread
 from time import monotonic
 from typing import TypeVar, cast
 
@@ -14,6 +15,8 @@ from sql.database import Database, open_database
 
 _AWAY_S = 2.0
 """How long a database that failed is left in peace: nobody waits for its time-out meanwhile."""
+_ANSWER_S = 3.0
+"""How long who asks waits; the question itself may take longer."""
 _WAITING = 256
 """How many questions may wait; more would only wait longer."""
 _T = TypeVar("_T")
@@ -25,10 +28,15 @@ class Lookups:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lookups")
+        self._loop = asyncio.get_running_loop()
         self._database: Database | None = None
         self._away_until = 0.0
-        self._asked: dict[Hashable, asyncio.Task[object]] = {}
+        self._asked: dict[Hashable, asyncio.Future[object]] = {}
+        self._calls: SimpleQueue[tuple[Callable[[], object], asyncio.Future[object]] | None]
+        self._calls = SimpleQueue()
+        # a daemon: a database that hangs must not hold up the end of the process
+        self._thread = Thread(target=self._run, name="lookups", daemon=True)
+        self._thread.start()
 
     async def open(self) -> None:
         """Connect.
@@ -38,10 +46,10 @@ class Lookups:
         """
         await self._in_thread(self._connect)
 
-    async def close(self) -> None:
-        """Disconnect and end the thread."""
-        await self._in_thread(self._disconnect)
-        self._thread.shutdown()
+    def close(self) -> None:
+        """Disconnect and end the thread, once it has no question any more; waits 1 s at most."""
+        self._calls.put(None)
+        self._thread.join(1)
 
     @property
     def away(self) -> bool:
@@ -52,37 +60,56 @@ class Lookups:
         """What `question` returns; whoever asks under the same name meanwhile gets the same.
 
         Raises:
-            UnavailableError: the database is away, or too many questions wait for it.
+            UnavailableError: the database is away, takes more than 3 s, or too many questions
+                wait for it.
             IotError: by blame, see `Database`.
         """
-        task = self._asked.get(name)
-        if task is None:
+        answer = self._asked.get(name)
+        if answer is None:
             if self.away:
                 raise UnavailableError("the database is away")
             if len(self._asked) >= _WAITING:
                 raise UnavailableError("too many questions wait for the database")
-            task = asyncio.create_task(self._answer(question))
-            self._asked[name] = task
-            task.add_done_callback(lambda done: self._forget(name, done))
-        return cast(_T, await asyncio.shield(task))  # who gives up does not end it for the others
+            answer = self._in_thread(lambda: self._answer(question))
+            self._asked[name] = answer
+            answer.add_done_callback(lambda done: self._forget(name, done))
+        try:
+            async with asyncio.timeout(_ANSWER_S):  # who gives up does not end it for the others
+                return cast(_T, await asyncio.shield(answer))
+        except TimeoutError as error:
+            raise UnavailableError("the database takes too long") from error
 
-    def _forget(self, name: Hashable, done: asyncio.Task[object]) -> None:
+    def _forget(self, name: Hashable, done: asyncio.Future[object]) -> None:
         del self._asked[name]
         if not done.cancelled():
             done.exception()  # it was told to those who still waited
 
-    async def _answer(self, question: Callable[[Database], object]) -> object:
+    def _answer(self, question: Callable[[Database], object]) -> object:
+        if self.away:  # it failed since this was asked
+            raise UnavailableError("the database is away")
         try:
-            return await self._in_thread(lambda: question(self._connect()))
+            return question(self._connect())
         except IotError as error:
-            if not self.away:
-                self._away_until = monotonic() + _AWAY_S
-                _log.warning("database away, answering from memory", error=str(error))
-                await self._in_thread(self._disconnect)
+            self._away_until = monotonic() + _AWAY_S
+            _log.warning("database away, answering from memory", error=str(error))
+            self._disconnect()
             raise
 
-    async def _in_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    def _in_thread(self, call: Callable[[], object]) -> asyncio.Future[object]:
+        answer: asyncio.Future[object] = self._loop.create_future()
+        self._calls.put((call, answer))
+        return answer
+
+    def _run(self) -> None:
+        while (asked := self._calls.get()) is not None:
+            call, answer = asked
+            try:
+                result = call()
+            except Exception as error:  # noqa: BLE001 - raised again where it was asked
+                self._loop.call_soon_threadsafe(_settle, answer, None, error)
+            else:
+                self._loop.call_soon_threadsafe(_settle, answer, result, None)
+        self._disconnect()
 
     def _connect(self) -> Database:
         if self._database is None:
@@ -93,3 +120,12 @@ class Lookups:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _settle(answer: asyncio.Future[object], result: object, error: Exception | None) -> None:
+    if answer.cancelled():
+        return
+    if error is None:
+        answer.set_result(result)
+    else:
+        answer.set_exception(error)

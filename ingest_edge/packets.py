@@ -80,13 +80,14 @@ def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
     return _accepted(device, columns, received_at, body.packet_id, list(unknown))
 
 
-def lacks(device: Device, body: PacketBody) -> bool:
-    """Whether `body` has a sensor that `device` is not known to have."""
+def missing(device: Device, body: PacketBody) -> list[str]:
+    """The sensors in `body`, in lower case, that `device` is not known to have."""
     sensors = device.sensors
-    return any(
-        reading.sensor_uuid not in sensors and reading.sensor_uuid.lower() not in sensors
+    return [
+        reading.sensor_uuid.lower()
         for reading in body.readings
-    )
+        if reading.sensor_uuid not in sensors and reading.sensor_uuid.lower() not in sensors
+    ]
 
 
 _Reading = tuple[int, float, int | None]

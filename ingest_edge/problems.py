@@ -21,6 +21,7 @@ _REASONS = {
     415: "encoding",
     422: "invalid",
     429: "rate_limited",
+    431: "too_large",
     500: "fault",
     503: "unavailable",
 }

@@ -65,12 +65,9 @@ class Publisher:
         """Return when the packet is on the topic, acknowledged by all in-sync replicas.
 
         Raises:
-            UnavailableError: `max_in_flight` packets wait already (told at once), or no
-                acknowledgement came within 10 s. The packet may then still arrive; sending it
-                again is safe when it carries its id.
+            UnavailableError: no acknowledgement came within 10 s. The packet may then still
+                arrive; sending it again is safe when it carries its id.
         """
-        if self._in_flight >= self._max_in_flight:
-            raise UnavailableError("too many packets wait for the broker")
         done: _Done = self._loop.create_future()
         answers = self._answers
 
@@ -97,6 +94,15 @@ class Publisher:
             self._replace_if_dead(producer, refusal)
             raise UnavailableError(f"the broker did not acknowledge: {refusal.str()}")
         ACKNOWLEDGED.observe(monotonic() - start)
+
+    def check_room(self, packets: int) -> None:
+        """See that so many more packets may be published; a lone request may bring any number.
+
+        Raises:
+            UnavailableError: `max_in_flight` packets wait already.
+        """
+        if self._in_flight and self._in_flight + packets > self._max_in_flight:
+            raise UnavailableError("too many packets wait for the broker")
 
     async def reachable(self) -> bool:
         """Whether brokers lead all partitions of the topic; the answer is up to 1 s old, and takes
@@ -141,6 +147,7 @@ class Publisher:
                 producer.poll(0.1)
                 for dead in self._dead:
                     dead.poll(0)
+                self._dead = [dead for dead in self._dead if len(dead)]
             except KafkaException as error:  # the library raises a fatal error here, once
                 self._loop.call_soon_threadsafe(self._replace_if_dead, producer, error.args[0])
             if self._answers:  # one wake-up of the loop for all that came together

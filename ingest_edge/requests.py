@@ -6,6 +6,7 @@ the reading, and never repeats what was sent.
 
 import json
 from datetime import UTC, datetime
+from math import floor
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -14,7 +15,8 @@ import msgspec
 from contract.errors import PacketError
 from contract.packet import MAX_READINGS, MAX_TIME_MS, MAX_VALUE
 
-_Iso = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+_LOOKED_THROUGH = 524_288
+_Iso = Annotated[str, msgspec.Meta(max_length=64, extra_json_schema={"format": "date-time"})]
 _Seconds = Annotated[
     float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_TIME_MS // 1000})
 ]
@@ -26,7 +28,7 @@ _Value = Annotated[
     msgspec.Meta(extra_json_schema={"exclusiveMinimum": -MAX_VALUE, "exclusiveMaximum": MAX_VALUE}),
 ]
 
-_Uuid = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
+_Uuid = Annotated[str, msgspec.Meta(max_length=64, extra_json_schema={"format": "uuid"})]
 """Text that `uuid_text` looks at where nobody knows it: most are known, and making `UUID`s of
 them would cost more than all the rest of a request.
 """
@@ -109,7 +111,7 @@ def parse(body: bytes, kind: type[_B]) -> _B:
         found: _B = _DECODERS[kind].decode(body)  # type: ignore[assignment]
         # names are counted as text: only where that tells nothing is the body read once more
         if b"\\" in body or any(body.count(name) != n for name, n in found.names().items()):
-            json.loads(body, object_pairs_hook=_no_name_twice)
+            _look_for_repeated_names(body)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `$")
         place = place.rstrip("`").lstrip(".")
@@ -117,6 +119,15 @@ def parse(body: bytes, kind: type[_B]) -> _B:
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PacketError("the body is not valid JSON") from error
     return found
+
+
+def _look_for_repeated_names(body: bytes) -> None:
+    if len(body) > _LOOKED_THROUGH:  # it would hold up all others for too long
+        raise PacketError(
+            f"the body has more than {_LOOKED_THROUGH} bytes, and null, escaped or unknown fields "
+            "in it: leave them out"
+        )
+    json.loads(body, object_pairs_hook=_no_name_twice)
 
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> None:
@@ -175,7 +186,8 @@ def time_ms(when: When, place: str) -> int | None:
             raise PacketError(f"{place}: not between the years 1970 and 9998") from error
         ms = (elapsed.days * 86_400 + elapsed.seconds) * 1000 + elapsed.microseconds // 1000
     else:
-        ms = round(min(max(when, -1.0), 1e12) * 1000)
+        # a microsecond more than said: 0.123 is a little less than that in binary
+        ms = floor(min(max(when, -1.0), 1e12) * 1000 + 0.001)
     if not 0 <= ms <= MAX_TIME_MS:
         hint = "; give epoch seconds, not milliseconds" if _is_milliseconds(when) else ""
         raise PacketError(f"{place}: not between the years 1970 and 9998{hint}")

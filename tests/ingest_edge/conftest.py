@@ -35,7 +35,7 @@ async def counted_lookups(settings):
     try:
         yield lookups, counted
     finally:
-        await lookups.close()
+        lookups.close()
 
 
 @pytest.fixture

@@ -70,11 +70,11 @@ def test_a_device_that_lacks_a_sensor_is_asked_for_again_but_not_all_the_time(
         async with opened(settings) as (directory, asked):
             await directory.device(rig.uuid)
             for _ in range(100):
-                await directory.device(rig.uuid, lacking=True)
+                await directory.device(rig.uuid, [str(uuid4())])
             assert len(asked.asked) == 1
             monkeypatch.setattr(module, "UNKNOWN_TTL_S", 0.05)
             await asyncio.sleep(0.1)
-            await directory.device(rig.uuid, lacking=True)
+            await directory.device(rig.uuid, [str(uuid4())])
             assert len(asked.asked) == 2
 
     asyncio.run(run())

@@ -119,12 +119,17 @@ def test_an_inactive_sensor_counts_as_unknown(pipeline, rig):
     assert pipeline.post(body(rig)).status_code == 422
 
 
-def test_known_devices_go_on_when_the_database_is_away(pipeline, rig):
+def test_known_devices_go_on_when_the_database_is_away(pipeline):
+    rig = pipeline.register()
+    pipeline.start_edge(SENSOR_MAP_TTL_SECONDS="0.2")
     assert pipeline.post(body(rig)).status_code == 202
-    pipeline.database.close()
-    (pipeline.folder / "iot.db").rename(pipeline.folder / "away.db")
+    pipeline.rows("ALTER TABLE devices RENAME TO away")
+    sleep(0.3)
     assert pipeline.post(body(rig)).status_code == 202
-    (pipeline.folder / "away.db").rename(pipeline.folder / "iot.db")
+    assert pipeline.post(body(rig) | {"device_uuid": str(uuid4())}).status_code in (500, 503)
+    assert httpx.get(f"{pipeline.url}/health/ready").json()["database"] == "away"
+    told = (pipeline.folder / "edge.log").read_text()
+    assert "database away" in told
 
 
 def test_packets_in_flight_are_answered_before_a_stop(pipeline, brokers):
@@ -366,3 +371,116 @@ def test_check_edge_finds_the_answers_right_and_says_where_they_are_not(pipeline
     nobody = pipeline.iot("check-edge", "http://127.0.0.1:1")
     assert nobody.returncode == 1
     assert nobody.stderr.startswith("iot: no edge answers at http://127.0.0.1:1")
+
+
+def talk(pipeline, *pieces, pause=0.3, end=False):
+    """Everything that comes back on one connection for those bytes, until the edge hangs up."""
+    got = b""
+    with socket.create_connection(("127.0.0.1", pipeline.port), 5) as peer:
+        for piece in pieces:
+            peer.sendall(piece)
+            sleep(pause)
+        if end:
+            peer.shutdown(socket.SHUT_WR)
+        with suppress(TimeoutError, ConnectionResetError):
+            while more := peer.recv(65536):
+                got += more
+    return got
+
+
+def raw(content, *headers):
+    head = f"POST /ingest/packets HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
+    return (head + "".join(f"{one}\r\n" for one in headers) + "\r\n").encode() + content
+
+
+def test_what_is_no_request_is_answered_with_a_problem_counted_and_not_flooding(pipeline, rig):
+    for content, status in (
+        (b"GARBAGE\r\n\r\n", b"400"),
+        (b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000, b"431"),
+        (b"GET /health HTTP/1.1\r\n" + b"a:\r\n" * 20_000, b"431"),
+    ):
+        answer = talk(pipeline, content)
+        assert answer.startswith(b"HTTP/1.1 " + status), answer
+        assert b"application/problem+json" in answer
+    for _ in range(50):
+        talk(pipeline, b"GARBAGE\r\n\r\n", pause=0)
+    assert (
+        'requests_total{path="other",status="400"} 51' in httpx.get(f"{pipeline.url}/metrics").text
+    )
+    assert len((pipeline.folder / "edge.log").read_text().splitlines()) < 60
+
+
+def test_an_answer_belongs_to_its_request_whatever_follows_on_the_connection(pipeline, rig):
+    good = raw(json.dumps(body(rig)).encode())
+    for follows in (b"GARBAGE\r\n\r\n", good[:-1] + b"]" + b"GARBAGE\r\n\r\n"):
+        assert talk(pipeline, good + follows, pause=0).startswith(b"HTTP/1.1 202")
+
+
+def test_a_sender_that_has_closed_its_side_still_gets_its_answer(pipeline, rig):
+    good = raw(json.dumps(body(rig)).encode())
+    assert talk(pipeline, good, pause=0, end=True).startswith(b"HTTP/1.1 202")
+
+
+def test_an_upgrade_that_is_offered_is_passed_over(pipeline, rig):
+    good = raw(
+        json.dumps(body(rig)).encode(),
+        "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk",
+    )  # fmt: skip
+    assert talk(pipeline, good).startswith(b"HTTP/1.1 202")
+    cut = good.index(b"\r\n\r\n") + 20
+    assert talk(pipeline, good[:cut], good[cut:]).startswith(b"HTTP/1.1 202")
+
+
+def test_bulk_of_several_devices_is_refused_before_any_of_it_is_stored(pipeline, brokers):
+    pipeline.register()
+    pipeline.register("other", SensorSpec("x", "other", ""))
+    pipeline.start_edge(DEVICE_PACKETS_PER_SECOND="0.01", MAX_PACKETS_IN_FLIGHT="1")
+    ids = dict(pipeline.rows("SELECT name, id FROM sensors"))
+    both = {"readings": [{"sensor_id": ids[name], "value": 1} for name in ("pump", "x")]}
+    assert pipeline.post(both, "/ingest/readings/bulk").status_code == 200
+    assert pipeline.post(both, "/ingest/readings/bulk").status_code == 429
+    one = {"sensor_id": ids["boiler"], "value": 1}
+    assert pipeline.post(one, "/ingest/readings").status_code == 429
+    assert len(records(brokers, pipeline.topic)) == 2
+
+
+def test_a_fault_and_a_stop_tell_no_key_and_no_payload(pipeline):
+    rig = pipeline.register()
+    edge = pipeline.start_edge(INGEST_API_KEY="t0ken")
+    pipeline.rows("ALTER TABLE sensors RENAME TO away")
+    answer = pipeline.post(body(rig), **{"X-API-Key": "t0ken", "X-Request-Id": "s3cret-free"})
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    with socket.create_connection(("127.0.0.1", pipeline.port)) as slow:
+        slow.sendall(
+            b"POST /ingest/packets HTTP/1.1\r\nHost: x\r\nX-API-Key: t0ken\r\n"
+            b"Content-Length: 100\r\n\r\n{payl0ad"
+        )
+        sleep(0.5)
+        edge.process.send_signal(signal.SIGTERM)
+        slow.settimeout(25)
+        last = slow.recv(65536)
+        edge.process.wait(25)
+    assert last.startswith(b"HTTP/1.1 503")
+    assert b"application/problem+json" in last
+    told = (pipeline.folder / "edge.log").read_text()
+    assert "request failed" in told
+    assert "Exception in ASGI" not in told
+    assert "t0ken" not in told
+    assert "payl0ad" not in told
+    assert rig.uuid not in told
+
+
+def test_a_sensor_that_cannot_be_looked_up_is_not_called_unknown(pipeline):
+    rig = pipeline.register()
+    pipeline.start_edge(SENSOR_MAP_TTL_SECONDS="0.2")
+    never = body(rig)
+    never["readings"].append({"sensor_uuid": str(uuid4()), "value": 1})
+    assert len(pipeline.post(never).json()["unknown_sensors"]) == 1
+    pipeline.rows("ALTER TABLE devices RENAME TO away")
+    sleep(0.3)
+    new = body(rig)
+    new["readings"].append({"sensor_uuid": str(uuid4()), "value": 1})
+    pipeline.post(new)  # the first to find the database broken may be told so: 500
+    assert pipeline.post(new).status_code == 503
+    assert pipeline.post(never).status_code == 202
