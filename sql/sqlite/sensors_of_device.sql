@@ -2,4 +2,4 @@
 SELECT d.id, s.sensor_uuid, s.id
 FROM devices AS d
 LEFT JOIN sensors AS s ON s.device_id = d.id AND s.is_active = 1
-WHERE d.device_uuid = ?1 COLLATE NOCASE AND d.status NOT IN ('deleted', 'revoked', 'suspended');
+WHERE lower(d.device_uuid) = lower(?1) AND d.status NOT IN ('deleted', 'revoked', 'suspended');

@@ -14,5 +14,5 @@ CREATE TABLE device_api_keys (
 );
 
 -- uuids are the same in upper and in lower case
-CREATE UNIQUE INDEX ux_devices_uuid_any_case ON devices (device_uuid COLLATE NOCASE);
+CREATE UNIQUE INDEX ux_devices_uuid_any_case ON devices (lower(device_uuid));
 CREATE INDEX ix_device_api_keys_device ON device_api_keys (device_id);
