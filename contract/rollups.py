@@ -1,0 +1,30 @@
+"""Sums of a sensor's readings over a minute, five minutes or an hour of event time, as columns."""
+
+from dataclasses import dataclass
+
+from contract.columns import Floats, Ints
+
+ROLLUP_MS = (60_000, 300_000, 3_600_000)
+"""The periods: rows of `sensor_readings_1m`, `_5m` and `_1h`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollups:
+    """B buckets. A bucket may come again with more readings; the one with the most counts."""
+
+    period: Ints
+    """(B,) one of `ROLLUP_MS`."""
+    sensor_id: Ints
+    """(B,)"""
+    bucket: Ints
+    """(B,) start of the bucket, epoch milliseconds UTC, a multiple of the period."""
+    count: Ints
+    """(B,) readings in it, at least 1."""
+    mean: Floats
+    """(B,)"""
+    minimum: Floats
+    """(B,)"""
+    maximum: Floats
+    """(B,)"""
+    last: Floats
+    """(B,) the value with the highest event time."""
