@@ -55,3 +55,18 @@ def concatenate(pieces: Sequence[PacketColumns]) -> PacketColumns:
             for field in fields(PacketColumns)
         }
     )
+
+
+def piece_of(piece: PacketColumns, first: int, last: int) -> PacketColumns:
+    """The records from `first` up to, without, `last`, and their readings."""
+    starts = np.r_[0, np.cumsum(piece.count)]
+    records, readings = slice(first, last), slice(starts[first], starts[last])
+    per_record = ("arrival", "device_id", "packet_hash", "received_at", "fresh", "count")
+    return PacketColumns(
+        **{
+            field.name: getattr(piece, field.name)[
+                records if field.name in per_record else readings
+            ]
+            for field in fields(PacketColumns)
+        }
+    )

@@ -6,12 +6,13 @@ from hashlib import sha256
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One transition of one sensor, ready to be stored."""
+    """One transition of a sensor or a device, ready to be stored."""
 
     event_key: str
-    """32 hexadecimal digits, see `event_key`."""
+    """32 hexadecimal digits, see `event_key` and `device_event_key`."""
     device_id: int
-    sensor_id: int
+    sensor_id: int | None
+    """None: the event is the device's."""
     at: int
     """End of the pane that brought the transition, epoch milliseconds UTC."""
     event_type: str
@@ -21,14 +22,16 @@ class Event:
     """At most 255 characters."""
     message: str
     """At most 1000 characters."""
-    value: float
-    """Mean of that pane, in the sensor's unit."""
+    value: float | None
+    """Mean of that pane, in the sensor's unit; None where no pane brought it."""
     payload: str
     """A JSON object."""
     resolves: str | None
     """The event that ends with this one."""
     status: str
     """`active`, or `resolved` for an event that only tells of an end."""
+    silent: bool = False
+    """Stored with a notification that is already read: while a sensor is flapping."""
 
 
 def event_key(sensor_id: int, at: int, event_code: str) -> str:
@@ -37,4 +40,17 @@ def event_key(sensor_id: int, at: int, event_code: str) -> str:
     >>> event_key(7, 1732400000000, "RECOVERED_ANOMALY")
     'ea525c20b7b20b749792c810edfdad6d'
     """
-    return sha256(f"{sensor_id}|{at}|{event_code}".encode()).hexdigest()[:32]
+    return _key(f"{sensor_id}|{at}|{event_code}")
+
+
+def device_event_key(device_id: int, at: int, event_code: str) -> str:
+    """Likewise, for an event that is a device's: no sensor's key is the same.
+
+    >>> device_event_key(7, 1732400000000, "DEVICE_SILENT")
+    'f3c7307a6f2d7535ca31e87a231a4e15'
+    """
+    return _key(f"device {device_id}|{at}|{event_code}")
+
+
+def _key(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:32]

@@ -1,22 +1,35 @@
-"""The level of each sensor: raised at once, lowered after enough quiet panes.
+"""The level of each sensor: raised at once, lowered after enough quiet panes, and told apart from
+flapping.
 
-A level is raised by the first pane whose mean lies beyond a threshold of a higher level. It is
-lowered when `CLEAR_AFTER` panes in a row ask for less and lie inside the level's own reset
-bounds; it then becomes what the last of them asks for, so CRITICAL may fall to WARN.
+A level is raised by the first pane for which a rule asks for a higher one. It is lowered when as
+many panes in a row as its rule says ask for less while no rule of that level or above holds; it
+then becomes what the last of them asks for, so CRITICAL may fall to WARN.
+
+Flapping is Kapacitor's measure: the share of the last 20 steps between evaluations that changed
+the level, the newest weighing half as much again as the oldest. An evaluation here is the level as
+the rules give it pane by pane, with hysteresis but before quiet panes are counted.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import NEVER, Floats, Ints
+from contract.columns import NEVER
 from contract.level import Level
 from dataflows.panes import Panes
-from dataflows.rules import Rules
+from dataflows.rules import CLEAR_AFTER, DETECTOR, Rules
+from dataflows.verdicts import BY_DETECTOR, NOBODY, Verdicts
 
-CLEAR_AFTER = 5
-_VERSION = 1
+_STEPS = 20
+_WEIGHT = 118 - 2 * np.arange(_STEPS)
+"""Of the newest step first; in hundredths, so that sums are exact."""
+FLAPPING_IN = 0.50 * 100 * _STEPS
+FLAPPING_OUT = 0.25 * 100 * _STEPS
+_BITS = (np.arange(1024)[:, None] >> np.arange(10)) & 1
+_SHARE_NEW = _BITS @ _WEIGHT[:10]
+_SHARE_OLD = _BITS @ _WEIGHT[10:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,104 +44,129 @@ class Transition:
     """End of the pane with which the sensor left NORMAL, epoch milliseconds UTC."""
     changed_at: int
     """End of the pane that brought `before`, likewise."""
-    rule: int | None
-    """The rule that asked for `after`, an index into `Rules`; None where after is NORMAL."""
+    kind_before: int
+    """The kind of rule that asked for `before`, an index into `KINDS`."""
+    kind: int
+    """The kind of rule that asks for `after`."""
+    rule: int
+    """The rule that asks for `after`, an index into `Rules.rule`, or `NOBODY`, or `BY_DETECTOR`."""
+    silent: bool
+    """Whether the sensor is flapping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flapping:
+    """A sensor began, or ceased, to change its level with almost every pane."""
+
+    pane: int
+    begins: bool
+    since: int
+    """End of the pane with which it began."""
+    level: Level
 
 
 class LevelState:
-    """The levels of one partition's sensors, in columns with a row for each row of the panes."""
+    """The levels of one partition's sensors, in columns."""
 
     def __init__(self) -> None:
         self._level = np.empty(0, np.int8)
         self._quiet = np.empty(0, np.int64)
+        self._clear_after = np.empty(0, np.int64)
         self._since = np.empty(0, np.int64)
         self._changed_at = np.empty(0, np.int64)
+        self._kind = np.empty(0, np.int64)
+        self._given = np.empty(0, np.int8)
+        self._changes = np.empty(0, np.int64)
+        self._flapping = np.empty(0, np.int64)
+        """Since when; NEVER where it is not."""
 
-    def snapshot(self) -> tuple[object, ...]:
-        """The state as plain arrays, with a version tag in front."""
-        columns = (self._level, self._quiet, self._since, self._changed_at)
-        return (_VERSION, *(column.copy() for column in columns))
+    _COLUMNS = (
+        "_level", "_quiet", "_clear_after", "_since", "_changed_at", "_kind", "_given",
+        "_changes", "_flapping",
+    )  # fmt: skip
+    _NEW = (0, 0, CLEAR_AFTER, NEVER, NEVER, 0, 0, 0, NEVER)
 
-    @classmethod
-    def restore(cls, snapshot: tuple[object, ...]) -> "LevelState":
-        """The state that `snapshot` was taken of."""
-        version, *columns = snapshot
-        if version != _VERSION:
-            raise ValueError(f"recovery state has version {version}, this program reads {_VERSION}")
-        state = cls()
-        state._level, state._quiet, state._since, state._changed_at = columns  # type: ignore[assignment]
-        return state
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays."""
+        return tuple(getattr(self, name).copy() for name in self._COLUMNS)
 
-    def step(self, panes: Panes, sensor_id: Ints, rules: Rules) -> list[Transition]:
-        """Evaluate closed panes, in their order; `sensor_id` tells the sensor of each row."""
-        self._grow(len(sensor_id))
-        asked, held, asking = _evaluate(panes.mean, sensor_id[panes.row], rules)
-        busy = np.union1d(panes.row[asked > 0], panes.row[self._level[panes.row] > 0])
-        if not len(busy):
-            return []
-        todo = np.flatnonzero(np.isin(panes.row, busy))
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of."""
+        for name, column in zip(self._COLUMNS, snapshot, strict=True):
+            setattr(self, name, column)
+
+    def level(self, row: int) -> Level:
+        """The level of the sensor in this row."""
+        return Level(self._level[row])
+
+    def step(
+        self, panes: Panes, verdicts: Verdicts, rules: Rules, sensors: int
+    ) -> tuple[list[Transition], list[Flapping]]:
+        """Evaluate closed panes, in their order, by what `rules` asked for."""
+        if new := sensors - len(self._level):
+            for name, value in zip(self._COLUMNS, self._NEW, strict=True):
+                column = getattr(self, name)
+                more = np.full(new, value, column.dtype)
+                setattr(self, name, np.concatenate((column, more)))
+        awake = (self._level > 0) | (self._changes > 0) | (self._given > 0)
+        awake[panes.row[verdicts.asked > 0]] = True
+        todo = np.flatnonzero(awake[panes.row])
+        transitions: list[Transition] = []
+        flappings: list[Flapping] = []
+        if not len(todo):
+            return transitions, flappings
         row = panes.row[todo]
         starts = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
         rank = np.arange(len(row)) - np.repeat(starts, np.diff(np.r_[starts, len(row)]))
-        found: list[Transition] = []
-        for turn in range(int(rank.max()) + 1):  # the n-th pane of every sensor at once
-            found += self._turn(todo[rank == turn], panes, asked, held, asking)
-        return sorted(found, key=lambda transition: transition.pane)
+        by_rank = todo[np.argsort(rank, kind="stable")]
+        for pane in np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]):
+            # the n-th pane of every sensor at once
+            flappings += self._flap(pane, panes, verdicts)
+            transitions += self._move(pane, panes, verdicts, rules)
+        return transitions, flappings
 
-    def _turn(
-        self,
-        pane: NDArray[np.intp],
-        panes: Panes,
-        asked: NDArray[np.int8],
-        held: NDArray[np.int8],
-        asking: Ints,
-    ) -> list[Transition]:
-        """Evaluate panes of which no two belong to the same sensor."""
-        row = panes.row[pane]
-        level, wanted = self._level[row], asked[pane]
-        quiet = (wanted < level) & ((held[pane] >> level) & 1 == 0)
-        self._quiet[row] = np.where(quiet, self._quiet[row] + 1, 0)
-        changes = np.flatnonzero((wanted > level) | (self._quiet[row] >= CLEAR_AFTER))
+    def _flap(self, pane: NDArray[np.intp], panes: Panes, verdicts: Verdicts) -> list[Flapping]:
+        row, asked = panes.row[pane], verdicts.asked[pane]
+        given = self._given[row]
+        changed = (asked > given) | ((asked < given) & (verdicts.held[pane] < given))
+        self._given[row] = np.where(changed, asked, given)
+        changes = (self._changes[row] << 1 | changed) & (2**_STEPS - 1)
+        self._changes[row] = changes
+        share = _SHARE_NEW[changes & 1023] + _SHARE_OLD[changes >> 10]
+        flaps = self._flapping[row] != NEVER
+        turns = np.where(flaps, share < FLAPPING_OUT, share > FLAPPING_IN)
         found = []
-        for index in changes.tolist():
-            p, r = int(pane[index]), int(row[index])
-            before, after, end = Level(level[index]), Level(wanted[index]), int(panes.end[p])
-            since = end if before is Level.NORMAL else int(self._since[r])
-            rule = None if after is Level.NORMAL else int(asking[p])
-            found.append(Transition(p, before, after, since, int(self._changed_at[r]), rule))
-            self._level[r], self._quiet[r] = after, 0
-            self._since[r], self._changed_at[r] = since, end
+        for index in np.flatnonzero(turns).tolist():
+            r, end = int(row[index]), int(panes.end[pane[index]])
+            begins = not flaps[index]
+            since = end if begins else int(self._flapping[r])
+            found.append(Flapping(int(pane[index]), begins, since, Level(self._level[r])))
+            self._flapping[r] = end if begins else NEVER
         return found
 
-    def _grow(self, rows: int) -> None:
-        new = rows - len(self._level)
-        if new:
-            self._level = np.concatenate((self._level, np.zeros(new, np.int8)))
-            self._quiet = np.concatenate((self._quiet, np.zeros(new, np.int64)))
-            self._since = np.concatenate((self._since, np.full(new, NEVER)))
-            self._changed_at = np.concatenate((self._changed_at, np.full(new, NEVER)))
-
-
-def _evaluate(
-    mean: Floats, sensor_id: Ints, rules: Rules
-) -> tuple[NDArray[np.int8], NDArray[np.int8], Ints]:
-    """For each pane: the level asked for, the levels that are held (bit 1 << level), and the
-    first rule that asks for that level (an index into `rules`, -1 where none does).
-    """
-    asked = np.zeros(len(mean), np.int8)
-    held = np.zeros(len(mean), np.int8)
-    asking = np.full(len(mean), -1)
-    first = np.searchsorted(rules.sensor_id, sensor_id, "left")
-    count = np.searchsorted(rules.sensor_id, sensor_id, "right") - first
-    for turn in range(int(count.max(initial=0))):  # the n-th rule of every sensor at once
-        pane = np.flatnonzero(count > turn)
-        rule = first[pane] + turn
-        value = mean[pane]
-        beyond = ((value < rules.low[rule]) | (value > rules.high[rule])) ^ rules.equal[rule]
-        inside = (value >= rules.reset_low[rule]) & (value <= rules.reset_high[rule])
-        inside &= ~(rules.equal[rule] & beyond)
-        held[pane] |= np.where(inside, 0, 1 << rules.level[rule]).astype(np.int8)
-        more = beyond & (rules.level[rule] > asked[pane])
-        asked[pane[more]] = rules.level[rule[more]]
-        asking[pane[more]] = rule[more]
-    return asked, held, asking
+    def _move(
+        self, pane: NDArray[np.intp], panes: Panes, verdicts: Verdicts, rules: Rules
+    ) -> list[Transition]:
+        row = panes.row[pane]
+        level, asked = self._level[row], verdicts.asked[pane]
+        quiet = (asked < level) & (verdicts.held[pane] < level)
+        self._quiet[row] = np.where(quiet, self._quiet[row] + 1, 0)
+        changes = (asked > level) | (quiet & (self._quiet[row] >= self._clear_after[row]))
+        found = []
+        for index in np.flatnonzero(changes).tolist():
+            p, r = int(pane[index]), int(row[index])
+            before, after, end = Level(level[index]), Level(asked[index]), int(panes.end[p])
+            rule = NOBODY if after is Level.NORMAL else int(verdicts.rule[p])
+            kind = int(rules.kind[rule]) if rule >= 0 else DETECTOR if rule == BY_DETECTOR else 0
+            clear_after = int(rules.clear_after[rule]) if rule >= 0 else CLEAR_AFTER
+            since = end if before is Level.NORMAL else int(self._since[r])
+            found.append(
+                Transition(
+                    pane=p, before=before, after=after, since=since,
+                    changed_at=int(self._changed_at[r]), kind_before=int(self._kind[r]),
+                    kind=kind, rule=rule, silent=bool(self._flapping[r] != NEVER),
+                )
+            )  # fmt: skip
+            self._level[r], self._quiet[r], self._clear_after[r] = after, 0, clear_after
+            self._since[r], self._changed_at[r], self._kind[r] = since, end, kind
+        return found

@@ -19,25 +19,34 @@ and aggregated once, in the order of (event time, arrival), when it closes.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import NEVER, Floats, Ints, PacketColumns
+from contract.columns import NEVER, Floats, Ints
 from contract.packet import FUTURE_MS
+from dataflows.sensors import Heard
 
 PANE_MS = 1_000
-_VERSION = 1
-_SMALL = 2.0**-40
-"""A power of two, so that scaling by it rounds nothing that matters where a sum overflows."""
+LARGE = 1e150
+"""Beyond this size a square may overflow; moments are then those of the values times `SMALL`."""
+SMALL = 2.0**-600
+"""A power of two: scaling by it rounds nothing that matters where a sum overflows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panes:
-    """Closed panes, sorted by sensor row and end. P panes."""
+    """Closed panes, sorted by sensor row and end. P panes.
+
+    Times inside a pane are seconds since its start. Second moments are sums of products of
+    deviations from the means, of values times `SMALL` where minimum or maximum are beyond `LARGE`.
+    """
 
     row: Ints
-    """(P,) the sensor's row, an index into `PaneState.sensor_id`."""
+    """(P,) the sensor's row."""
+    device: Ints
+    """(P,) row of the device that sent its last reading."""
     end: Ints
     """(P,) end of the pane, exclusive, epoch milliseconds UTC."""
     count: Ints
@@ -48,175 +57,227 @@ class Panes:
     """(P,)"""
     maximum: Floats
     """(P,)"""
+    first: Floats
+    """(P,) the value with the lowest event time; of several, the one that arrived first."""
     last: Floats
     """(P,) the value with the highest event time; of several, the one that arrived last."""
+    time: Floats
+    """(P,) mean time."""
+    time_time: Floats
+    """(P,) second moment of the times."""
+    time_value: Floats
+    """(P,) second moment of times and values."""
+    value_value: Floats
+    """(P,) second moment of the values."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """What did not enter a pane, since the state was made."""
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Readings that came after their pane had closed."""
 
-    late: int = 0
-    future: int = 0
-    duplicates: int = 0
+    row: Ints
+    ts: Ints
+    value: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Spells:
+    """Times in which a sensor was idle, sorted by row and time; only those that have ended."""
+
+    row: Ints
+    end: Ints
+    """End of the sensor's newest pane at that time."""
+    until: Ints
+    """The partition's arrival time when the sensor was heard again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The reading with the highest event time of each sensor that has a new one."""
+
+    row: Ints
+    ts: Ints
+    value: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What a piece of the sequence led to."""
+
+    panes: Panes
+    late: Late
+    spells: Spells
+    newest: Newest
+    idle: NDArray[np.bool_]
+    """(S,) the sensors that are idle at the end of the piece."""
 
 
 class PaneState:
-    """The open panes of one partition; its sensors are rows of columns, in order of appearance."""
+    """The open panes of one partition; its sensors are rows of columns."""
 
     def __init__(self, grace_ms: int, idle_ms: int) -> None:
         self._grace = grace_ms
         self._idle = idle_ms
-        self._arrival = NEVER
-        self.sensor_id: Ints = _ints()
-        self.device_id: Ints = _ints()
+        self.last_arrival: Ints = _ints()
+        """(S,) the partition's arrival time when the sensor's last record came."""
         self._watermark: Ints = _ints()
         self._closed_until: Ints = _ints()
-        self._last_arrival: Ints = _ints()
-        self._by_id: NDArray[np.intp] = np.empty(0, np.intp)
         # readings of open panes, in order of arrival
         self._row: Ints = _ints()
+        self._device: Ints = _ints()
         self._ts: Ints = _ints()
         self._value: Floats = np.empty(0)
-        self.counts = Counts()
+        self.late = 0
+        """How many readings came too late for their pane."""
+        self.future = 0
+        """How many were dated more than five minutes after their arrival."""
 
-    def snapshot(self) -> tuple[object, ...]:
-        """The state as plain arrays and numbers, with a version tag in front."""
-        counts = (self.counts.late, self.counts.future, self.counts.duplicates)
-        columns = (self.sensor_id, self.device_id, self._watermark, self._closed_until)
-        more = (self._last_arrival, self._row, self._ts, self._value)
-        copies = tuple(column.copy() for column in columns + more)
-        return (_VERSION, self._arrival, copies, counts)
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays and numbers."""
+        columns = (self.last_arrival, self._watermark, self._closed_until)
+        more = (self._row, self._device, self._ts, self._value)
+        return (*(column.copy() for column in columns + more), self.late, self.future)
 
-    @classmethod
-    def restore(cls, snapshot: tuple[object, ...], grace_ms: int, idle_ms: int) -> "PaneState":
-        """The state that `snapshot` was taken of."""
-        version, arrival, columns, counts = snapshot
-        if version != _VERSION:
-            raise ValueError(f"recovery state has version {version}, this program reads {_VERSION}")
-        state = cls(grace_ms, idle_ms)
-        state._arrival = arrival  # type: ignore[assignment]
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of."""
         (
-            state.sensor_id,
-            state.device_id,
-            state._watermark,
-            state._closed_until,
-            state._last_arrival,
-            state._row,
-            state._ts,
-            state._value,
-        ) = columns  # type: ignore[misc]
-        state._by_id = np.argsort(state.sensor_id)
-        state.counts = Counts(*counts)  # type: ignore[misc]
-        return state
+            self.last_arrival,
+            self._watermark,
+            self._closed_until,
+            self._row,
+            self._device,
+            self._ts,
+            self._value,
+            self.late,
+            self.future,
+        ) = snapshot
 
-    def step(self, piece: PacketColumns) -> Panes:
-        """Take the next piece of the partition's sequence; return the panes that it closes."""
-        arrival = np.maximum(np.maximum.accumulate(piece.arrival), self._arrival)
-        self._arrival = int(arrival[-1])
-        record = np.repeat(np.arange(len(piece.count)), piece.count)
-        self.counts.duplicates += int((~piece.fresh).sum())
-        keep = np.flatnonzero(piece.fresh[record])
-        record = record[keep]
-        row = self._rows(piece.sensor_id[keep], piece.device_id[record])
-        self._take(
-            row,
-            piece.ts[keep],
-            piece.value[keep],
-            arrival[record],
-            piece.ts[keep] > piece.arrival[record] + FUTURE_MS,
-        )
-        silent = self._last_arrival + self._idle <= self._arrival
+    def step(self, heard: Heard, sensors: int) -> Closing:
+        """Take the next piece of the sequence; return what it closes. `sensors` is S."""
+        nothing = np.full(sensors - len(self._watermark), NEVER)
+        self._watermark = np.concatenate((self._watermark, nothing))
+        self._closed_until = np.concatenate((self._closed_until, nothing))
+        self.last_arrival = np.concatenate((self.last_arrival, nothing))
+        late, spells, newest = self._take(heard)
+        idle = self.last_arrival + self._idle <= heard.arrival[-1]
         at_end = np.maximum(self._closed_until, _pane_end(self._watermark))
-        self._closed_until = np.where(silent, at_end, self._closed_until)
-        return self._close()
+        self._closed_until = np.where(idle, at_end, self._closed_until)
+        return Closing(self._close(), late, spells, newest, idle)
 
-    def _take(
-        self, row: Ints, ts: Ints, value: Floats, arrival: Ints, future: NDArray[np.bool_]
-    ) -> None:
+    def _take(self, heard: Heard) -> tuple[Late, Spells, Newest]:
         """Let readings in, or count them out; move watermarks and `closed_until`."""
+        row, ts, value = heard.row, heard.ts, heard.value
         if not len(row):
-            return
+            return (
+                Late(_ints(), _ints(), np.empty(0)),
+                Spells(_ints(), _ints(), _ints()),
+                Newest(_ints(), _ints(), np.empty(0)),
+            )
+        future = ts > heard.own_arrival[heard.record] + FUTURE_MS
         order = np.argsort(row, kind="stable")
-        s_row, s_arrival, s_future = row[order], arrival[order], future[order]
-        s_ts = np.where(s_future, NEVER, ts[order])
+        s_row, s_arrival = row[order], heard.arrival[heard.record[order]]
+        s_future, s_ts = future[order], ts[order]
+        if any_future := bool(future.any()):
+            s_ts = np.where(s_future, NEVER, s_ts)
         first = np.r_[True, s_row[1:] != s_row[:-1]]
-        segment = np.cumsum(first) - 1
+        firsts = np.flatnonzero(first)
+        lasts = np.r_[firsts[1:] - 1, len(s_row) - 1]
+        rows = s_row[firsts]
 
-        mark = np.maximum(_running_maximum(s_ts, segment), self._watermark[s_row])
-        mark_before = np.where(first, self._watermark[s_row], np.roll(mark, 1))
-        arrival_before = np.where(first, self._last_arrival[s_row], np.roll(s_arrival, 1))
+        mark = _running_maximum(s_ts, first, self._watermark[rows])
+        mark_before, arrival_before = np.roll(mark, 1), np.roll(s_arrival, 1)
+        mark_before[firsts] = self._watermark[rows]
+        arrival_before[firsts] = self.last_arrival[rows]
         was_idle = arrival_before + self._idle <= s_arrival
-        by_idle = np.where(was_idle, _pane_end(mark_before), NEVER)
-        by_idle = np.maximum(_running_maximum(by_idle, segment), self._closed_until[s_row])
-        closed_before = np.maximum(by_idle, _floor(mark_before - self._grace))
-        late = _pane_end(s_ts) <= closed_before
+        closed = _floor(mark_before - self._grace)
+        if was_idle.any():
+            by_idle = np.where(was_idle, _pane_end(mark_before), NEVER)
+            by_idle = _running_maximum(by_idle, first, self._closed_until[rows])
+        else:
+            by_idle = np.repeat(self._closed_until[rows], lasts - firsts + 1)
+        late = _pane_end(s_ts) <= np.maximum(closed, by_idle)
 
-        last = np.flatnonzero(np.r_[first[1:], True])
-        rows = s_row[last]
-        self._watermark[rows] = mark[last]
-        self._last_arrival[rows] = s_arrival[last]
-        self._closed_until[rows] = np.maximum(by_idle[last], _floor(mark[last] - self._grace))
+        spell = np.flatnonzero(was_idle & (mark_before > NEVER))
+        spells = Spells(s_row[spell], _pane_end(mark_before[spell]), s_arrival[spell])
+        newest = np.where((s_ts == mark) & ~s_future, np.arange(len(s_row)), -1)
+        newest = np.maximum.reduceat(newest, firsts)
+        newest = order[newest[newest >= 0]]
 
-        self.counts.future += int(s_future.sum())
-        self.counts.late += int((late & ~s_future).sum())
-        enters = np.sort(order[~late & ~s_future])
+        self._watermark[rows] = mark[lasts]
+        self.last_arrival[rows] = s_arrival[lasts]
+        self._closed_until[rows] = np.maximum(by_idle[lasts], _floor(mark[lasts] - self._grace))
+
+        if any_future:
+            late &= ~s_future
+            self.future += int(s_future.sum())
+        out = order[late]
+        out.sort()
+        self.late += len(out)
+        enters = np.ones(len(row), bool)
+        enters[out] = False
+        if any_future:
+            enters &= ~future
+        device = heard.device[heard.record[enters]]
         self._row = np.concatenate((self._row, row[enters]))
+        self._device = np.concatenate((self._device, device))
         self._ts = np.concatenate((self._ts, ts[enters]))
         self._value = np.concatenate((self._value, value[enters]))
+        return (
+            Late(row[out], ts[out], value[out]),
+            spells,
+            Newest(row[newest], ts[newest], value[newest]),
+        )
 
     def _close(self) -> Panes:
         """Aggregate and drop the panes that end at or before their sensor's `closed_until`."""
         closing = _pane_end(self._ts) <= self._closed_until[self._row]
-        row, ts, value = self._row[closing], self._ts[closing], self._value[closing]
-        if len(row):
-            stays = ~closing
-            self._row, self._ts, self._value = self._row[stays], self._ts[stays], self._value[stays]
-            order = np.lexsort((ts, row))
-            row, ts, value = row[order], ts[order], value[order]
-        end = _pane_end(ts)
-        starts = np.flatnonzero(
-            np.r_[True, (row[1:] != row[:-1]) | (end[1:] != end[:-1])][: len(row)]
-        )
-        if not len(starts):
-            return Panes(_ints(), _ints(), _ints(), *(np.empty(0) for _ in range(4)))
-        count = np.diff(np.r_[starts, len(row)])
-        low, high = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts)
-        return Panes(
-            row=row[starts],
-            end=end[starts],
-            count=count,
-            mean=_mean(value, starts, count, low, high),
-            minimum=low,
-            maximum=high,
-            last=value[starts + count - 1],
-        )
+        row, device = self._row[closing], self._device[closing]
+        ts, value = self._ts[closing], self._value[closing]
+        if not len(row):
+            return Panes(_ints(), _ints(), _ints(), _ints(), *(np.empty(0) for _ in range(9)))
+        stays = ~closing
+        self._row, self._device = self._row[stays], self._device[stays]
+        self._ts, self._value = self._ts[stays], self._value[stays]
+        order = np.lexsort((ts, row))
+        return aggregate(row[order], device[order], ts[order], value[order])
 
-    def _rows(self, sensor_id: Ints, device_id: Ints) -> Ints:
-        """The rows of the sensors; a sensor that is new gets the next row."""
-        place = self._places(sensor_id)
-        new = place < 0
-        if new.any():
-            ids, index = np.unique(sensor_id[new], return_index=True)
-            index.sort()
-            ids = sensor_id[new][index]
-            nothing = np.full(len(ids), NEVER)
-            self.sensor_id = np.concatenate((self.sensor_id, ids))
-            self.device_id = np.concatenate((self.device_id, device_id[new][index]))
-            self._watermark = np.concatenate((self._watermark, nothing))
-            self._closed_until = np.concatenate((self._closed_until, nothing))
-            self._last_arrival = np.concatenate((self._last_arrival, nothing))
-            self._by_id = np.argsort(self.sensor_id)
-            place = self._places(sensor_id)
-        return place
 
-    def _places(self, sensor_id: Ints) -> Ints:
-        """(N,) rows, -1 where a sensor has none."""
-        if not len(self.sensor_id):
-            return np.full(len(sensor_id), -1)
-        found = np.searchsorted(self.sensor_id, sensor_id, sorter=self._by_id)
-        place = self._by_id[np.minimum(found, len(self._by_id) - 1)]
-        return np.where(self.sensor_id[place] == sensor_id, place, -1)
+def aggregate(row: Ints, device: Ints, ts: Ints, value: Floats) -> Panes:
+    """The panes of readings (at least one), which are sorted by row, event time and arrival."""
+    end = _pane_end(ts)
+    starts = np.flatnonzero(np.r_[True, (row[1:] != row[:-1]) | (end[1:] != end[:-1])])
+    count = np.diff(np.r_[starts, len(row)])
+    low, high = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts)
+    mean = _mean(value, starts, count, low, high)
+    time = (ts - end + PANE_MS).astype(np.float64)
+    mean_time = np.add.reduceat(time, starts) / count  # of whole numbers, so that equal ones stay
+    time = (time - np.repeat(mean_time, count)) / 1000.0
+    scale = scale_of(low, high)
+    if scale is None:
+        deviation = value - np.repeat(mean, count)
+    else:
+        deviation = value * np.repeat(scale, count) - np.repeat(mean * scale, count)
+    return Panes(
+        row=row[starts],
+        device=device[starts + count - 1],
+        end=end[starts],
+        count=count,
+        mean=mean,
+        minimum=low,
+        maximum=high,
+        first=value[starts],
+        last=value[starts + count - 1],
+        time=mean_time / 1000.0,
+        time_time=np.add.reduceat(time * time, starts),
+        time_value=np.add.reduceat(time * deviation, starts),
+        value_value=np.add.reduceat(deviation * deviation, starts),
+    )
+
+
+def scale_of(low: Floats, high: Floats) -> Floats | None:
+    """What moments of values between `low` and `high` are scaled by; None where all are 1."""
+    large = (high > LARGE) | (low < -LARGE)
+    return np.where(large, SMALL, 1.0) if large.any() else None
 
 
 def _ints() -> Ints:
@@ -238,16 +299,25 @@ def _mean(value: Floats, starts: Ints, count: Ints, low: Floats, high: Floats) -
         mean = np.add.reduceat(value, starts) / count
     too_large = ~np.isfinite(mean)
     if too_large.any():
-        scaled = np.add.reduceat(value * _SMALL, starts) / count
-        mean[too_large] = np.clip(scaled, low * _SMALL, high * _SMALL)[too_large] / _SMALL
-    return np.clip(mean, low, high)
+        scaled = np.add.reduceat(value * SMALL, starts) / count
+        mean[too_large] = np.clip(scaled, low * SMALL, high * SMALL)[too_large] / SMALL
+    return np.minimum(np.maximum(mean, low), high)
 
 
-def _running_maximum(value: Ints, segment: Ints) -> Ints:
-    """The maximum so far within each segment; `segment` counts up from 0.
-
-    Ranks instead of values keep it inside 64 bits, whatever a sender's clock says.
+def _running_maximum(value: Ints, first: NDArray[np.bool_], before: Ints) -> Ints:
+    """The maximum so far within each segment, each begun by `first`, and by `before` (one for
+    each segment). Segments are kept apart by their number in the upper bits of ranks, so that
+    nothing overflows, whatever a sender's clock says.
     """
+    segment = np.cumsum(first) - 1
+    value = np.maximum(value, before[segment])
+    low = int(value.min())
+    span = int(value.max()) - low + 1
+    if span * (int(segment[-1]) + 1) < 2**62:
+        offset = segment * span - low
+        running: Ints = np.maximum.accumulate(value + offset) - offset
+        return running
     distinct, rank = np.unique(value, return_inverse=True)
     offset = segment * len(distinct)
-    return distinct[np.maximum.accumulate(rank + offset) - offset]
+    by_rank: Ints = distinct[np.maximum.accumulate(rank + offset) - offset]
+    return by_rank

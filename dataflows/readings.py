@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 from typing import Any, TypeGuard
@@ -16,27 +17,42 @@ from bytewax.outputs import Sink
 from contract.columns import PacketColumns
 from contract.errors import IotError
 from contract.event import Event
+from contract.latest import Latest
 from contract.log import configure_log
+from contract.predictions import Predictions
+from contract.rollups import Rollups
 from contract.settings import load_settings
 from contract.topic import ensure_topic
 from dataflows.dead_letters import DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
 from dataflows.duplicates import DuplicateLogic
-from dataflows.rules import load_rules
+from dataflows.engine import Times
+from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource, Records
 from dataflows.watch import PartitionLogic, Watch
 from sinks.events import events_sink
+from sinks.latest import latest_sink
+from sinks.predictions import predictions_sink
 from sinks.readings import readings_sink
+from sinks.rollups import rollups_sink
 
 _log = structlog.get_logger("flow")
 
 
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Where everything goes."""
+
+    readings: Sink[tuple[str, PacketColumns]]
+    latest: Sink[tuple[str, Latest]]
+    rollups: Sink[tuple[str, Rollups]]
+    predictions: Sink[tuple[str, Predictions]]
+    events: Sink[tuple[str, Event]]
+    dead_letters: Sink[Any]
+
+
 def graph(
-    source: FixedPartitionedSource[tuple[str, Records], int],
-    watch: Watch,
-    readings: Sink[tuple[str, PacketColumns]],
-    events: Sink[tuple[str, Event]],
-    dead_letters: Sink[Any],
+    source: FixedPartitionedSource[tuple[str, Records], int], watch: Watch, sinks: Sinks
 ) -> Dataflow:
     """The dataflow. The key of every stream is the partition of the topic."""
     flow = Dataflow("readings")
@@ -46,13 +62,24 @@ def graph(
     # (partition, PacketColumns | BadRecord)
     split = op.branch("sort_out", decoded, _is_packets)
     # trues: (partition, PacketColumns), falses: (partition, BadRecord)
-    op.output("bury", split.falses, dead_letters)
+    op.output("bury", split.falses, sinks.dead_letters)
     packets = op.stateful_batch("mark_duplicates", split.trues, DuplicateLogic)
     # (partition, PacketColumns)
-    op.output("store_readings", packets, readings)
-    changes = op.stateful_batch("watch", packets, partial(PartitionLogic, watch))
+    op.output("store_readings", packets, sinks.readings)
+    outcomes = op.stateful_batch("watch", packets, partial(PartitionLogic, watch))
+    # (partition, Outcome)
+    events = op.flat_map_value("pick_events", outcomes, lambda outcome: outcome.events)
     # (partition, Event)
-    op.output("store_events", changes, events)
+    op.output("store_events", events, sinks.events)
+    rollups = op.map_value("pick_rollups", outcomes, lambda outcome: outcome.rollups)
+    # (partition, Rollups)
+    op.output("store_rollups", rollups, sinks.rollups)
+    predictions = op.map_value("pick_predictions", outcomes, lambda outcome: outcome.predictions)
+    # (partition, Predictions)
+    op.output("store_predictions", predictions, sinks.predictions)
+    latest = op.map_value("pick_latest", outcomes, lambda outcome: outcome.latest)
+    # (partition, Latest)
+    op.output("store_latest", latest, sinks.latest)
     return flow
 
 
@@ -72,7 +99,8 @@ def flow() -> Dataflow:
     try:
         settings = load_settings()
         brokers = settings.brokers
-        rules = load_rules(settings)
+        book = LiveRules(settings)
+        rules = book.load()
         partitions = ensure_topic(brokers, settings.kafka_topic)
         ensure_topic(brokers, settings.dead_letter_topic, {"max.message.bytes": "4194304"})
     except IotError as error:
@@ -83,14 +111,20 @@ def flow() -> Dataflow:
         topic=settings.kafka_topic,
         partitions=partitions,
         database=settings.database,
-        rules=len(rules.rule),
+        rules=len(rules.thresholds) + len(rules.deltas),
     )
+    times = Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)
     return graph(
         PacketSource(brokers, settings.kafka_topic, settings.start_from, stopping.asked),
-        Watch(rules, settings.grace_ms, settings.idle_close_ms, settings.iot_lang),
-        readings_sink(settings),
-        events_sink(settings),
-        DeadLetterSink(brokers, settings.dead_letter_topic),
+        Watch(book, times),
+        Sinks(
+            readings=readings_sink(settings),
+            latest=latest_sink(settings),
+            rollups=rollups_sink(settings),
+            predictions=predictions_sink(settings),
+            events=events_sink(settings),
+            dead_letters=DeadLetterSink(brokers, settings.dead_letter_topic),
+        ),
     )
 
 

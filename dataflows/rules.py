@@ -1,142 +1,409 @@
-"""The threshold rules in force: rows of `alert_thresholds` as columns."""
+"""The rules in force: rows of `alert_thresholds`, `sensor_threshold_profiles` and
+`delta_thresholds`, checked, known by a version, and as columns.
+"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any
+from hashlib import sha256
+from math import inf, isfinite
+from typing import Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from contract.level import Level
-from contract.settings import Settings
-from sql.database import open_database
 
 HYSTERESIS = 0.05
 """What share of the threshold's span a value must come back inside before a level ends."""
+CLEAR_AFTER = 5
+"""How many quiet panes in a row end a level, where the rule does not say."""
+RAISE_AFTER_SLOWLY = 3
+"""How many panes in a row a forecast or a detector needs to be believed."""
 
 _LEVELS = {"warning": Level.WARN, "critical": Level.CRITICAL}
-_log = structlog.get_logger("rules")
+KINDS = ("threshold", "delta", "forecast", "detector")
+"""What can ask for a level."""
+DETECTOR = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One threshold as a text names it."""
+class Threshold(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks for its level where the mean is below `low` or above `high`, or equal to it (`equal`),
+    and lets go of it where reset_low <= mean <= reset_high. None: not bounded on that side.
+    """
 
+    table: str
     id: int
+    sensor_id: int
     name: str
     condition: str
-    low: float
-    high: float
+    level: Level
+    low: float | None
+    high: float | None
+    reset_low: float | None
+    reset_high: float | None
+    raise_after: int
+    clear_after: int
+    forecast_after: int
+    """In how many panes in a row w10's trend must lead to a critical bound; 0: no forecast."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether it watches for one value."""
+        return self.condition == "equal_to"
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks for its level where two panes in a row differ by a bound or more. None: no bound."""
+
+    table: str
+    id: int
+    sensor_id: int
+    level: Level
+    abs_delta: float | None
+    rel_delta: float | None
+    abs_slope: float | None
+    rel_slope: float | None
+    min_readings: int
+    raise_after: int
+    clear_after: int
+
+
+class RuleSet(msgspec.Struct, frozen=True):
+    """All rules that make sense, in the order of their sensors and ids."""
+
+    thresholds: tuple[Threshold, ...] = ()
+    deltas: tuple[Delta, ...] = ()
+
+    def encode(self) -> bytes:
+        """As JSON, which `decode_rules` reads."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    def version(self) -> str:
+        """12 hexadecimal digits that stand for the content.
+
+        >>> RuleSet().version()
+        '7ba3f9ba2fe1'
+        """
+        return sha256(self.encode()).hexdigest()[:12]
+
+
+def decode_rules(text: str | bytes) -> RuleSet:
+    """The rules that `RuleSet.encode` wrote."""
+    return msgspec.json.decode(text, type=RuleSet)
+
+
+class _ThresholdRow(msgspec.Struct):
+    sensor_id: int
+    condition_type: Literal["greater_than", "less_than", "equal_to", "out_of_range"]
+    severity: Literal["info", "warning", "critical"] = "warning"
+    id: int = 0
+    name: str = ""
+    threshold_value_min: float | None = None
+    threshold_value_max: float | None = None
+    is_active: bool | int = True
+    consecutive_readings: int | None = None
+    clear_after: int | None = None
+    reset_value_min: float | None = None
+    reset_value_max: float | None = None
+    forecast_after: int | None = None
+
+
+class _ProfileRow(msgspec.Struct):
+    sensor_id: int
+    id: int = 0
+    warning_min: float | None = None
+    warning_max: float | None = None
+    alert_min: float | None = None
+    alert_max: float | None = None
+
+
+class _DeltaRow(msgspec.Struct):
+    sensor_id: int
+    id: int = 0
+    abs_delta: float | None = None
+    rel_delta: float | None = None
+    abs_slope: float | None = None
+    rel_slope: float | None = None
+    severity: Literal["info", "warning", "critical"] | None = None
+    is_active: bool | int = True
+    min_readings: int | None = None
+    raise_after: int | None = None
+    clear_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Sensor:
-    """A sensor as a text names it."""
+class Refused:
+    """A row that makes no sense."""
 
-    name: str
-    type: str
-    unit: str
-    device: str
+    table: str
+    id: int
+    error: str
+    kept: bool
+    """Whether the last good row of that id stays in force."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """All rules, sorted by sensor. K rules.
+Tables = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Rows by the name of their table; each by the names of its columns."""
 
-    A rule asks for its level where value < low or value > high (with `equal`: where value is
-    neither, that is, equal to the bound), and lets go of it where reset_low <= value <= reset_high.
+_X = TypeVar("_X", Threshold, Delta)
+
+
+def make_rules(tables: Tables, good: RuleSet | None = None) -> tuple[RuleSet, list[Refused]]:
+    """The rules in `tables`. Of a row that makes no sense the rule that it gave in `good`, the
+    rules before, stays in force, if there is one. Rows of severity `info` ask for no level, and
+    delta rules count one a sensor, the one with the lowest id.
     """
+    refused: list[Refused] = []
+    before = good or RuleSet()
+    thresholds = _read(tables, "alert_thresholds", _thresholds, before.thresholds, refused)
+    thresholds += _read(tables, "sensor_threshold_profiles", _profile, before.thresholds, refused)
+    deltas: dict[int, Delta] = {}
+    for delta in _read(tables, "delta_thresholds", _delta, before.deltas, refused):
+        deltas.setdefault(delta.sensor_id, delta)
+    thresholds.sort(key=lambda one: (one.sensor_id, one.table, one.id, -one.level))
+    return RuleSet(tuple(thresholds), tuple(deltas[sensor] for sensor in sorted(deltas))), refused
+
+
+def _read(
+    tables: Tables, table: str, make: Any, good: Iterable[_X], refused: list[Refused]
+) -> list[_X]:
+    made: list[_X] = []
+    rows = [{"id": number, **row} for number, row in enumerate(tables.get(table, ()), 1)]
+    for row in sorted(rows, key=lambda row: row["id"] if isinstance(row["id"], int) else 0):
+        try:
+            made += make(table, row)
+        except (msgspec.ValidationError, ValueError) as error:
+            number = row["id"] if isinstance(row["id"], int) else 0
+            kept = [one for one in good if (one.table, one.id) == (table, number)]
+            refused.append(Refused(table, number, str(error), bool(kept)))
+            made += kept
+    return made
+
+
+def _thresholds(table: str, values: Mapping[str, Any]) -> list[Threshold]:
+    row = msgspec.convert(values, _ThresholdRow)
+    _check_finite(row)
+    condition, low, high = row.condition_type, row.threshold_value_min, row.threshold_value_max
+    if low is None:
+        raise ValueError(f"{condition} lacks threshold_value_min")
+    if condition != "out_of_range":
+        high = None
+    elif high is None:
+        raise ValueError("out_of_range lacks threshold_value_max")
+    elif low > high:
+        raise ValueError("threshold_value_min is above threshold_value_max")
+    if not row.is_active or row.severity == "info":
+        return []
+    back_low, back_high = row.reset_value_min, row.reset_value_max
+    if condition == "greater_than":
+        low, high, back_low, back_high = None, low, None, back_low
+    return [
+        _threshold(
+            table, row.id, row.sensor_id, row.name or f"{table} {row.id}", condition,
+            _LEVELS[row.severity], low, high, back_low, back_high,
+            _count("consecutive_readings", row.consecutive_readings, 1),
+            _count("clear_after", row.clear_after, CLEAR_AFTER),
+            _count("forecast_after", row.forecast_after, RAISE_AFTER_SLOWLY, least=0),
+        )
+    ]  # fmt: skip
+
+
+def _profile(table: str, values: Mapping[str, Any]) -> list[Threshold]:
+    row = msgspec.convert(values, _ProfileRow)
+    _check_finite(row)
+    for low_name, high_name in (
+        ("alert_min", "warning_min"), ("warning_min", "warning_max"),
+        ("warning_max", "alert_max"), ("alert_min", "alert_max"),
+    ):  # fmt: skip
+        low, high = getattr(row, low_name), getattr(row, high_name)
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"{low_name} is above {high_name}")
+    spans = (
+        (Level.WARN, row.warning_min, row.warning_max),
+        (Level.CRITICAL, row.alert_min, row.alert_max),
+    )
+    return [
+        _threshold(
+            table, row.id, row.sensor_id, f"{table} {row.id}", "out_of_range",
+            level, low, high, None, None, 1, CLEAR_AFTER, RAISE_AFTER_SLOWLY,
+        )
+        for level, low, high in spans
+        if low is not None or high is not None
+    ]  # fmt: skip
+
+
+def _threshold(  # noqa: PLR0917 - one for each column
+    table: str, number: int, sensor_id: int, name: str, condition: str, level: Level,
+    low: float | None, high: float | None, back_low: float | None, back_high: float | None,
+    raise_after: int, clear_after: int, forecast_after: int,
+) -> Threshold:  # fmt: skip
+    """With the bounds of reset that the row gives, or those of `HYSTERESIS`: of the span between
+    two bounds, or of the size of a single one.
+    """
+    span = abs(high - low) if low is not None and high is not None else abs(low or high or 0.0)
+    inside = HYSTERESIS * span
+    if condition == "equal_to":
+        back_low = back_high = None
+    else:
+        if low is not None and back_low is None:
+            back_low = low + inside
+        if high is not None and back_high is None:
+            back_high = high - inside
+        if (low is not None and back_low is not None and back_low < low) or (
+            high is not None and back_high is not None and back_high > high
+        ):
+            raise ValueError("a reset value lies beyond its threshold value")
+        if back_low is not None and back_high is not None and back_low > back_high:
+            raise ValueError("reset_value_min is above reset_value_max")
+    return Threshold(
+        table=table, id=number, sensor_id=sensor_id, name=name, condition=condition, level=level,
+        low=low, high=high, reset_low=back_low, reset_high=back_high,
+        raise_after=raise_after, clear_after=clear_after, forecast_after=forecast_after,
+    )  # fmt: skip
+
+
+def _delta(table: str, values: Mapping[str, Any]) -> list[Delta]:
+    row = msgspec.convert(values, _DeltaRow)
+    _check_finite(row)
+    bounds = {name: getattr(row, name) for name in DELTA_BOUNDS}
+    if all(bound is None for bound in bounds.values()):
+        raise ValueError("it has no bound")
+    for name, bound in bounds.items():
+        if bound is not None and bound <= 0:
+            raise ValueError(f"{name} is not above 0")
+    if not row.is_active or row.severity == "info":
+        return []
+    return [
+        Delta(
+            table=table, id=row.id, sensor_id=row.sensor_id,
+            level=_LEVELS[row.severity or "warning"], **bounds,
+            min_readings=_count("min_readings", row.min_readings, 5, least=0),
+            raise_after=_count("raise_after", row.raise_after, 1),
+            clear_after=_count("clear_after", row.clear_after, CLEAR_AFTER),
+        )
+    ]  # fmt: skip
+
+
+DELTA_BOUNDS = ("abs_delta", "rel_delta", "abs_slope", "rel_slope")
+
+
+def _count(name: str, value: int | None, usual: int, least: int = 1) -> int:
+    if value is None:
+        return usual
+    if not least <= value <= 10_000:
+        raise ValueError(f"{name} is not between {least} and 10000")
+    return value
+
+
+def _check_finite(row: msgspec.Struct) -> None:
+    for name in row.__struct_fields__:
+        value = getattr(row, name)
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{name} is not a finite number")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules of one kind as columns, sorted by sensor. K rules."""
 
     sensor_id: Ints
     """(K,) ascending."""
+    number: Ints
+    """(K,) index into `Rules.rule`."""
     level: NDArray[np.int8]
     """(K,) WARN or CRITICAL."""
-    equal: NDArray[np.bool_]
-    """(K,)"""
-    low: Floats
-    high: Floats
-    reset_low: Floats
-    reset_high: Floats
-    rule: tuple[Rule, ...]
-    sensors: Mapping[int, Sensor]
-    """The sensors that have rules, by id."""
-
-    def sensor(self, sensor_id: int) -> Sensor:
-        """The sensor's names; one whose rules were all taken away is named by its id."""
-        return self.sensors.get(sensor_id) or Sensor(f"sensor {sensor_id}", "unknown", "", "?")
+    raise_after: Ints
+    """(K,) how many panes in a row must ask for it."""
+    bounds: Floats
+    """(B, K) what the kind compares with."""
 
 
-def load_rules(settings: Settings) -> Rules:
-    """The active rules of the configured database; a row that makes no sense is left out, and
-    logged by its id with the reason.
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Asks for WARN where the trend leads to a critical threshold."""
 
-    Raises:
-        IotError: by blame, see `Database`.
-    """
-    database = open_database(settings)
-    try:
-        return make_rules(database.query("list_thresholds"))
-    finally:
-        database.close()
+    threshold: Threshold
+    level: Level = Level.WARN
 
 
-def make_rules(rows: Sequence[Sequence[Any]]) -> Rules:
-    """Rules from rows (id, sensor_id, name, condition_type, min, max, severity, sensor's name,
-    sensor_type, unit, device's name). Severity `info` asks for no level and gives no rule.
-    """
-    made: list[tuple[int, int, bool, Floats, Rule]] = []
-    sensors: dict[int, Sensor] = {}
-    for number, sensor_id, name, condition, low, high, severity, *names in rows:
-        if severity == "info":
-            continue
-        wrong = _what_is_wrong(condition, low, high, severity)
-        if wrong:
-            _log.error("threshold left out", threshold_id=number, sensor_id=sensor_id, error=wrong)
-            continue
-        bounds = _bounds(condition, low, high)
-        rule = Rule(number, name, condition, float(bounds[0]), float(bounds[1]))
-        sensors[sensor_id] = Sensor(*names)
-        made.append((sensor_id, _LEVELS[severity], condition == "equal_to", bounds, rule))
-    made.sort(key=lambda one: (one[0], -one[1], one[4].id))
-    bounds = np.array([one[3] for one in made]).reshape(-1, 4)
-    return Rules(
-        sensor_id=np.array([one[0] for one in made], np.int64),
-        level=np.array([one[1] for one in made], np.int8),
-        equal=np.array([one[2] for one in made], bool),
-        low=bounds[:, 0],
-        high=bounds[:, 1],
-        reset_low=bounds[:, 2],
-        reset_high=bounds[:, 3],
-        rule=tuple(one[4] for one in made),
-        sensors=sensors,
+class Rules:
+    """A rule set as columns."""
+
+    def __init__(self, rules: RuleSet) -> None:
+        self.version = rules.version()
+        forecasts = [
+            Forecast(one)
+            for one in rules.thresholds
+            if one.level is Level.CRITICAL and not one.equal and one.forecast_after
+        ]
+        self.rule: tuple[Threshold | Delta | Forecast, ...] = (
+            *rules.thresholds, *rules.deltas, *forecasts
+        )  # fmt: skip
+        first = len(rules.thresholds)
+        second = first + len(rules.deltas)
+        self.thresholds = _group(
+            0,
+            [(one.sensor_id, one.level, one.raise_after) for one in rules.thresholds],
+            [
+                (one.low, one.low, -inf, inf)
+                if one.equal
+                else (*_span(one.low, one.high), *_span(one.reset_low, one.reset_high))
+                for one in rules.thresholds
+            ],
+            4,
+        )
+        """Bounds: low, high, reset_low, reset_high."""
+        self.equal = np.array([one.equal for one in rules.thresholds], bool)
+        """(K,) the thresholds that watch for one value."""
+        self.deltas = _group(
+            first,
+            [(one.sensor_id, one.level, one.raise_after) for one in rules.deltas],
+            [
+                (*(_or_inf(getattr(one, name)) for name in DELTA_BOUNDS), one.min_readings)
+                for one in rules.deltas
+            ],
+            5,
+        )
+        """Bounds: `DELTA_BOUNDS`, and how many readings must have been seen before."""
+        self.forecasts = _group(
+            second,
+            [
+                (one.threshold.sensor_id, one.level, one.threshold.forecast_after)
+                for one in forecasts
+            ],
+            [_span(one.threshold.low, one.threshold.high) for one in forecasts],
+            2,
+        )
+        """Bounds: low and high of the critical threshold."""
+        self.clear_after = np.array(
+            [
+                one.threshold.clear_after if isinstance(one, Forecast) else one.clear_after
+                for one in self.rule
+            ],
+            np.int64,
+        )
+        """(all rules,) how many quiet panes end the level that a rule asked for."""
+        self.kind = np.repeat([0, 1, 2], [first, second - first, len(forecasts)])
+        """(all rules,) index into `KINDS`."""
+
+
+def _span(low: float | None, high: float | None) -> tuple[float, float]:
+    return -inf if low is None else low, inf if high is None else high
+
+
+def _or_inf(bound: float | None) -> float:
+    return inf if bound is None else bound
+
+
+def _group(
+    first: int, rows: list[tuple[int, Level, int]], bounds: list[tuple[Any, ...]], width: int
+) -> Group:
+    return Group(
+        sensor_id=np.array([row[0] for row in rows], np.int64),
+        number=np.arange(first, first + len(rows)),
+        level=np.array([row[1] for row in rows], np.int8),
+        raise_after=np.array([row[2] for row in rows], np.int64),
+        bounds=np.array(bounds, np.float64).reshape(-1, width).T,
     )
-
-
-def _what_is_wrong(condition: str, low: Any, high: Any, severity: str) -> str | None:
-    if severity not in _LEVELS:
-        return f"unknown severity {severity}"
-    if condition not in ("greater_than", "less_than", "equal_to", "out_of_range"):
-        return f"unknown condition_type {condition}"
-    needed = (low, high) if condition == "out_of_range" else (low,)
-    if any(bound is None or not isfinite(bound) for bound in needed):
-        return f"{condition} lacks a bound"
-    if condition == "out_of_range" and low > high:
-        return "threshold_value_min is above threshold_value_max"
-    return None
-
-
-def _bounds(condition: str, low: float, high: float | None) -> Floats:
-    """(low, high, reset_low, reset_high). The span of a single bound is its own size."""
-    inf = float("inf")
-    if condition == "out_of_range" and high is not None:
-        inside = HYSTERESIS * (high - low)
-        return np.array([low, high, low + inside, high - inside])
-    inside = HYSTERESIS * abs(low)
-    if condition == "greater_than":
-        return np.array([-inf, low, -inf, low - inside])
-    if condition == "less_than":
-        return np.array([low, inf, low + inside, inf])
-    return np.array([low, low, -inf, inf])

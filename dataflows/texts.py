@@ -1,70 +1,125 @@
-"""What a person reads: the title and the message of an event, in Spanish or English."""
+"""What a person reads: the titles and messages of events, in Spanish or English."""
+
+from dataclasses import dataclass
 
 from contract.level import Level
-from dataflows.rules import Rule, Sensor
 
-_LEVEL_WORDS = {
-    "es": {Level.NORMAL: "normal", Level.WARN: "advertencia", Level.CRITICAL: "crítico"},
-    "en": {Level.NORMAL: "normal", Level.WARN: "warning", Level.CRITICAL: "critical"},
-}
-_BEYOND = {
+TITLE_LENGTH = 255
+MESSAGE_LENGTH = 1000
+_NAME_LENGTH = 100
+"""A title names two things, and a message both of them and a rule."""
+
+_WORDS = {
+    "es": {
+        Level.NORMAL: "normal", Level.WARN: "advertencia", Level.CRITICAL: "crítico",
+        "flapping": "oscilación", "silent": "sin datos", "back": "datos de nuevo",
+        "deviation": "desviación de lo previsto", "as_predicted": "según lo previsto",
+        "settled": "fin de la oscilación",
+    },
+    "en": {
+        Level.NORMAL: "normal", Level.WARN: "warning", Level.CRITICAL: "critical",
+        "flapping": "flapping", "silent": "no data", "back": "data again",
+        "deviation": "off prediction", "as_predicted": "as predicted",
+        "settled": "no longer flapping",
+    },
+}  # fmt: skip
+_MESSAGES = {
     "es": {
         "above": "{sensor} de {device} está en {value}, por encima de {bound} ({rule}).",
         "below": "{sensor} de {device} está en {value}, por debajo de {bound} ({rule}).",
         "equal": "{sensor} de {device} está en {value}, el valor que vigila {rule}.",
+        "delta": "{sensor} de {device} cambió en {change} en {duration}, hasta {value}.",
+        "forecast": "{sensor} de {device} está en {value} y alcanzará {bound} en unos {duration} "
+                    "si sigue así ({rule}).",
+        "detector": "{sensor} de {device} está en {value}, lo que no es normal en él.",
+        "recovered": "{sensor} de {device} volvió a la normalidad con {value}, tras {duration}.",
+        "flapping": "{sensor} de {device} cambia de nivel casi cada segundo, ahora con {value}. "
+                    "Sus cambios no se notificarán hasta que se estabilice. Revise el sensor o "
+                    "el umbral.",
+        "settled": "{sensor} de {device} dejó de oscilar tras {duration}.",
+        "sensor_silent": "{sensor} de {device} no envía datos desde hace {duration}; el "
+                         "dispositivo sí. Revise el sensor.",
+        "device_silent": "{device} no envía datos desde hace {duration}. Revise su alimentación y "
+                         "su red.",
+        "sensor_back": "{sensor} de {device} vuelve a enviar datos, tras {duration}.",
+        "device_back": "{device} vuelve a enviar datos, tras {duration}.",
+        "deviation": "{sensor} de {device} está en {value}; se había previsto {predicted}.",
+        "as_predicted": "{sensor} de {device} está en {value}, de nuevo cerca de lo previsto, tras "
+                        "{duration}.",
     },
     "en": {
         "above": "{sensor} of {device} is at {value}, above {bound} ({rule}).",
         "below": "{sensor} of {device} is at {value}, below {bound} ({rule}).",
         "equal": "{sensor} of {device} is at {value}, the value that {rule} watches for.",
+        "delta": "{sensor} of {device} changed by {change} within {duration}, to {value}.",
+        "forecast": "{sensor} of {device} is at {value} and will reach {bound} in about {duration} "
+                    "if it goes on like this ({rule}).",
+        "detector": "{sensor} of {device} is at {value}, which is not usual for it.",
+        "recovered": "{sensor} of {device} is back to normal at {value}, after {duration}.",
+        "flapping": "{sensor} of {device} changes its level almost every second, now at {value}. "
+                    "Its changes will not be notified until it settles. Check the sensor or the "
+                    "threshold.",
+        "settled": "{sensor} of {device} ceased to flap after {duration}.",
+        "sensor_silent": "{sensor} of {device} has sent no data for {duration}; the device "
+                         "has. Check the sensor.",
+        "device_silent": "{device} has sent no data for {duration}. Check its power "
+                         "and its network.",
+        "sensor_back": "{sensor} of {device} sends data again, after {duration}.",
+        "device_back": "{device} sends data again, after {duration}.",
+        "deviation": "{sensor} of {device} is at {value}; {predicted} had been predicted.",
+        "as_predicted": "{sensor} of {device} is at {value}, close to its prediction again, after "
+                        "{duration}.",
     },
-}
+}  # fmt: skip
 _ACTIONS = {
     "es": {Level.WARN: "Revíselo pronto.", Level.CRITICAL: "Intervenga de inmediato."},
     "en": {Level.WARN: "Check it soon.", Level.CRITICAL: "Act at once."},
 }
-_RECOVERED = {
-    "es": "{sensor} de {device} volvió a la normalidad con {value}, tras {duration}.",
-    "en": "{sensor} of {device} is back to normal at {value}, after {duration}.",
-}
 
 
-def event_title(language: str, sensor: Sensor, level: Level) -> str:
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A sensor, or a device alone, as texts name it."""
+
+    name: str
+    """The sensor's; empty for a device alone."""
+    type: str
+    unit: str
+    device: str
+
+
+def title(language: str, named: Named, word: Level | str) -> str:
     """At most 255 characters."""
-    return _cut(f"{sensor.device} · {sensor.name}: {_LEVEL_WORDS[language][level]}", 255)
+    what = " · ".join(_short(name) for name in (named.device, named.name) if name)
+    return f"{what}: {_WORDS[language][word]}"
 
 
-def recovery_message(language: str, sensor: Sensor, value: float, lasted_ms: int) -> str:
-    """Back to normal with `value` in the sensor's unit, after how long; at most 1000 characters."""
-    words = _words(sensor, value) | {"duration": _duration(lasted_ms)}
-    return _cut(_RECOVERED[language].format(**words), 1000)
-
-
-def alarm_message(language: str, sensor: Sensor, rule: Rule, level: Level, value: float) -> str:
-    """What was seen, in the sensor's unit, compared with what, and what to do; at most 1000
-    characters.
+def message(
+    language: str, kind: str, named: Named, level: Level | None = None, **words: str
+) -> str:
+    """What was seen, in the sensor's unit, compared with what; with a level, also what to do. At
+    most 1000 characters.
     """
-    if rule.condition == "equal_to":
-        side, bound = "equal", rule.low
-    else:
-        side, bound = ("above", rule.high) if value > rule.high else ("below", rule.low)
-    words = _words(sensor, value) | {"rule": rule.name, "bound": _quantity(bound, sensor.unit)}
-    return _cut(f"{_BEYOND[language][side].format(**words)} {_ACTIONS[language][level]}", 1000)
+    words = {name: _short(word) for name, word in words.items()}
+    text = _MESSAGES[language][kind].format(
+        sensor=_short(named.name), device=_short(named.device), **words
+    )
+    return text if level is None else f"{text} {_ACTIONS[language][level]}"
 
 
-def _words(sensor: Sensor, value: float) -> dict[str, str]:
-    quantity = _quantity(value, sensor.unit)
-    return {"sensor": sensor.name, "device": sensor.device, "value": quantity}
+def quantity(value: float, unit: str) -> str:
+    """Six significant digits and the unit.
 
-
-def _quantity(value: float, unit: str) -> str:
+    >>> quantity(21.0, "°C"), quantity(1234567.0, "")
+    ('21 °C', '1.23457e+06')
+    """
     return f"{value:.6g} {unit}".rstrip()
 
 
-def _duration(ms: int) -> str:
+def duration(ms: int) -> str:
     """In the two largest units that it has.
 
-    >>> _duration(65_000), _duration(7_260_000), _duration(5_000)
+    >>> duration(65_000), duration(7_260_000), duration(5_000)
     ('1 min 5 s', '2 h 1 min', '5 s')
     """
     seconds = ms // 1000
@@ -74,5 +129,5 @@ def _duration(ms: int) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _short(text: str) -> str:
+    return text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 1] + "…"

@@ -1,14 +1,17 @@
 """`iot`: what an operator, a data engineer or a newcomer types."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import wraps
 from json import dumps
 from pathlib import Path
 from signal import SIGINT, SIGTERM, default_int_handler, signal
+from sys import stdout
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
     track,
 )
+from rich.progress import open as rich_open
 from rich.table import Table
 from rich.text import Text
 
@@ -36,6 +40,7 @@ from ops.devices import (
     revoke_keys,
     sensor_spec,
 )
+from ops.dry_run import DryRun, read_records, read_rules
 from ops.feed import feed, read_csv
 from ops.post import EdgeClient
 from ops.simulate import DEVICES, register_demo, simulate
@@ -169,6 +174,48 @@ def feed_command(
         f"{len(series.ts)} rows of {len(series.sensors)} sensors: "
         f"{series.readings} readings accepted for {device} ({registered.uuid})"
     )
+
+
+@app.command("dry-run")
+@_told
+def dry_run_command(
+    file: Annotated[
+        Path,
+        typer.Option(
+            "--input", help="One record of the topic a line: partition, arrival, value (JSON)."
+        ),
+    ],
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="JSON: rows of alert_thresholds and so on, by their tables' names."),
+    ] = None,
+    windows: Annotated[bool, typer.Option("--windows", help="Print all windows, too.")] = False,
+    batch: Annotated[
+        int, typer.Option(min=1, help="How many records to take at once; it changes nothing.")
+    ] = 1000,
+) -> None:
+    """Run the engine over a file of records, with no broker and no database.
+
+    Prints a line of JSON for each window, event, late reading, rollup and prediction, in order of
+    time, and a summary.
+    """
+    run = DryRun(read_rules(rules), load_settings())
+    try:
+        with rich_open(
+            file, "rb", description="reading", console=_err, transient=True,
+            disable=not _err.is_terminal,
+        ) as lines:  # fmt: skip
+            run.run(read_records(lines, str(file)), batch)
+    except OSError as error:
+        raise SetupError(f"{file} cannot be read: {error.strerror}") from error
+    encode = msgspec.json.encode
+    try:
+        for line in run.lines(windows=windows):
+            stdout.buffer.write(encode(line) + b"\n")
+        stdout.buffer.write(encode({"kind": "summary"} | asdict(run.summary())) + b"\n")
+        stdout.buffer.flush()
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
 
 
 @app.command("check-edge")

@@ -19,10 +19,11 @@ def event_row(event: Event) -> Row:
         event.event_code,
         event.title,
         event.message,
-        round(event.value, 5),
+        None if event.value is None else round(event.value, 5),
         msgspec.Raw(event.payload.encode()),
         event.resolves,
         event.status,
+        event.silent,
     )
 
 

@@ -2,28 +2,11 @@
 
 import numpy as np
 
-from contract.columns import NEVER, Floats, PacketColumns
+from contract.columns import NEVER, PacketColumns
 from contract.settings import Settings
+from sinks.decimals import rounded
 from sinks.table import TableSink
 from sinks.writer import Row
-
-_DECIMALS = 5
-"""`sensor_readings.value` is decimal(15,5)."""
-
-
-def rounded(value: Floats) -> Floats:
-    """(N,) to 5 decimals, each as Python's `round` does it, that is, correctly: numpy multiplies
-    first, which is off by one where a value lies next to the middle between two results.
-
-    >>> rounded(np.array([-2.728085, 1.5])).tolist(), np.round(-2.728085, 5).item()
-    ([-2.72809, 1.5], -2.72808)
-    """
-    fast = np.round(value, _DECIMALS)
-    with np.errstate(over="ignore", invalid="ignore"):
-        fraction = np.abs(value * 10.0**_DECIMALS) % 1.0
-        near_middle = np.flatnonzero(~(np.abs(fraction - 0.5) > 1e-3))
-    fast[near_middle] = [round(one, _DECIMALS) for one in value[near_middle].tolist()]
-    return fast
 
 
 def reading_rows(columns: PacketColumns) -> list[Row]:

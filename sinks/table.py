@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contract.settings import Settings
-from sinks.writer import Row, Writer
+from sinks.writer import Row, Writer, first_counts
 
 X = TypeVar("X")
 
@@ -23,6 +23,8 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
     """The rows of an item."""
     key: Callable[[Row], Any]
     """What makes a row the same row; batches are sorted by it."""
+    replaces: Callable[[Row, Row], bool] = first_counts
+    """Whether a row counts instead of an earlier one with its key, as the statement has it."""
     connections: int = 1
     """How many writers, where the database takes more than one. A partition keeps to one."""
 
@@ -34,7 +36,8 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_TablePartition[X]":
         """Start a writer; it connects when there is something to write."""
-        return _TablePartition(Writer(self.settings, self.statement, self.key), self.rows)
+        writer = Writer(self.settings, self.statement, self.key, self.replaces)
+        return _TablePartition(writer, self.rows)
 
 
 class _TablePartition(StatefulSinkPartition[X, None]):

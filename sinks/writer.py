@@ -27,17 +27,31 @@ _QUEUED = 64
 _log = structlog.get_logger("sinks")
 
 
+def first_counts(new: Row, old: Row) -> bool:
+    """No row replaces an earlier one with its key."""
+    return False
+
+
 class Writer:
     """Writes rows with the statement `statement`, from a thread of its own.
 
-    `key` gives what makes a row the same row; of rows with equal keys in one batch the first one
-    counts. `put` and `flush` raise the thread's error, after which nothing is written any more.
+    `key` gives what makes a row the same row. Of rows with equal keys in one batch one is written:
+    `replaces(new, old)` tells whether a later one counts instead of an earlier one, by the rule
+    that the statement has for a row that is there. `put` and `flush` raise the thread's error,
+    after which nothing is written any more.
     """
 
-    def __init__(self, settings: Settings, statement: str, key: Callable[[Row], Any]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        statement: str,
+        key: Callable[[Row], Any],
+        replaces: Callable[[Row, Row], bool],
+    ) -> None:
         self._settings = settings
         self._statement = statement
         self._key = key
+        self._replaces = replaces
         self._queue: Queue[list[Row] | None] = Queue(_QUEUED)
         self._error: BaseException | None = None
         self._database: Database | None = None
@@ -96,10 +110,13 @@ class Writer:
                 self._database.close()
 
     def _distinct(self, rows: list[Row]) -> list[Row]:
-        first: dict[Any, Row] = {}
+        kept: dict[Any, Row] = {}
         for row in rows:
-            first.setdefault(self._key(row), row)
-        return [first[key] for key in sorted(first)]
+            key = self._key(row)
+            old = kept.setdefault(key, row)
+            if old is not row and self._replaces(row, old):
+                kept[key] = row
+        return [kept[key] for key in sorted(kept)]
 
     def _write(self, rows: list[Row]) -> None:
         try:

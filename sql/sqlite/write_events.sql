@@ -1,6 +1,7 @@
 -- ?1: JSON, rows [event_key, device_id, sensor_id, at, event_type, event_code, title, message,
--- value, payload (JSON), resolves or null, status], `at` in epoch milliseconds.
+-- value, payload (JSON), resolves or null, status, silent], `at` in epoch milliseconds.
 -- An event, its notification, and the end of the event that it resolves: all or nothing.
+-- A silent event's notification is stored as read.
 INSERT INTO ml_events (
     event_key, device_id, sensor_id, created_at, event_type, event_code, title, message, payload,
     status, resolved_at
@@ -25,8 +26,8 @@ WHERE true
 ON CONFLICT (event_key) WHERE event_key IS NOT NULL DO NOTHING;
 
 INSERT INTO alert_notifications (
-    event_key, source, source_event_id, severity, title, message, created_at, sensor_id, device_id,
-    triggered_value, event_type
+    event_key, source, source_event_id, severity, title, message, is_read, created_at, read_at,
+    sensor_id, device_id, triggered_value, event_type
 )
 SELECT
     e.event_key,
@@ -35,7 +36,9 @@ SELECT
     e.event_type,
     e.title,
     e.message,
+    json_extract(r.value, '$[12]'),
     e.created_at,
+    CASE WHEN json_extract(r.value, '$[12]') THEN e.created_at END,
     e.sensor_id,
     e.device_id,
     json_extract(r.value, '$[8]'),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from threading import Thread
 from time import sleep
 
@@ -6,15 +7,29 @@ import numpy as np
 import pytest
 
 from contract.columns import NEVER, PacketColumns
-from contract.event import Event, event_key
+from contract.event import Event, device_event_key, event_key
+from contract.latest import Latest
+from contract.predictions import HORIZON_MS, Predictions
+from contract.rollups import ROLLUP_MS, Rollups
 from ops.devices import SensorSpec, register
 from sinks.events import events_sink
+from sinks.latest import latest_sink
+from sinks.predictions import predictions_sink
 from sinks.readings import readings_sink
+from sinks.rollups import rollups_sink
+
+HOUR = 1732442400000
+"""2024-11-24 10:00 UTC."""
 
 
 @pytest.fixture
 def sensor(database):
-    register(database, "rig", [SensorSpec("boiler", "temperature", "°C")])
+    """Sensor 1; the other one of device 1 is sensor 2."""
+    register(
+        database,
+        "rig",
+        [SensorSpec("boiler", "temperature", "°C"), SensorSpec("pump", "power", "W")],
+    )
     return 1
 
 
@@ -37,7 +52,44 @@ def readings(*rows, sensor=1):
     )
 
 
-def event(number, resolves=None, status="active", sensor=1, title="t"):
+def rollups(*rows):
+    """Columns of buckets (period, sensor, bucket, count, mean): 1 below, above and last."""
+    period, sensor, bucket, count, mean = zip(*rows, strict=True)
+    return Rollups(
+        period=np.array(period),
+        sensor_id=np.array(sensor),
+        bucket=np.array(bucket),
+        count=np.array(count),
+        mean=np.array(mean, float),
+        minimum=np.array(mean, float) - 1,
+        maximum=np.array(mean, float) + 1,
+        last=np.array(mean, float) + 1,
+    )
+
+
+def latest(*rows):
+    """Columns of newest values (sensor, ts, value)."""
+    sensor, ts, value = zip(*rows, strict=True)
+    return Latest(np.array(sensor), np.array(ts), np.array(value, float))
+
+
+def predictions(*rows):
+    """Columns of predictions (model, sensor, predicted_at, value)."""
+    model, sensor, predicted_at, value = zip(*rows, strict=True)
+    return Predictions(
+        model_id=np.array(model),
+        sensor_id=np.array(sensor),
+        device_id=np.ones(len(rows), np.int64),
+        predicted_at=np.array(predicted_at),
+        target=np.array(predicted_at) + HORIZON_MS,
+        value=np.array(value, float),
+        confidence=np.full(len(rows), 0.123456),
+        window=np.full(len(rows), 60),
+        trend=np.arange(len(rows)) % 3 - 1,
+    )
+
+
+def event(number, resolves=None, status="active", sensor=1, title="t", silent=False):
     return Event(
         event_key=event_key(1, number, "X"),
         device_id=1,
@@ -51,6 +103,7 @@ def event(number, resolves=None, status="active", sensor=1, title="t"):
         payload='{"recommended_action":"check_soon","text":"say \\"90\\""}',
         resolves=resolves,
         status=status,
+        silent=silent,
     )
 
 
@@ -128,6 +181,124 @@ def test_no_event_without_its_notification_when_one_of_them_is_refused(settings,
     write(events_sink(settings), event(1), event(2, sensor=999), event(3))
     assert select(database, "SELECT count(*) FROM ml_events") == [(2,)]
     assert select(database, "SELECT count(*) FROM alert_notifications") == [(2,)]
+    assert select(database, "SELECT count(*) FROM sink_dead_letters") == [(1,)]
+
+
+def test_a_silent_event_has_a_notification_that_is_read(settings, database, sensor):
+    write(events_sink(settings), event(1, silent=True), event(2))
+    write(events_sink(settings), event(1, silent=True))
+    rows = select(
+        database, "SELECT is_read, read_at, created_at FROM alert_notifications ORDER BY created_at"
+    )
+    assert rows == [(1, rows[0][2], rows[0][2]), (0, None, rows[1][2])]
+    assert select(database, "SELECT status FROM ml_events") == [("active",)] * 2
+
+
+def test_an_event_of_a_device_has_no_sensor(settings, database, sensor):
+    of_device = replace(event(1, sensor=None), event_key=device_event_key(1, 1, "X"))
+    write(events_sink(settings), of_device, event(1))
+    write(events_sink(settings), of_device)
+    for table in ("ml_events", "alert_notifications"):
+        stored = select(database, f"SELECT device_id, sensor_id FROM {table} ORDER BY sensor_id")
+        assert sorted(stored, key=str) == [(1, 1), (1, None)]
+
+
+@pytest.mark.parametrize(("period", "table"), [(60_000, "1m"), (300_000, "5m"), (3_600_000, "1h")])
+def test_a_bucket_is_replaced_by_a_fuller_one_and_never_by_an_emptier(
+    settings, database, sensor, period, table
+):
+    def stored():
+        rows = select(database, f"SELECT * FROM sensor_readings_{table} ORDER BY sensor_id")
+        return [(row[0], str(row[1])[:19], *map(float, row[2:])) for row in rows]
+
+    first = rollups((period, 1, HOUR, 3, 3.0), (period, 2, HOUR, 9, -2.5))
+    full = [
+        (1, "2024-11-24 10:00:00", 5.12346, 4.12346, 6.12346, 6.12346, 5),
+        (2, "2024-11-24 10:00:00", -2.5, -3.5, -1.5, -1.5, 9),
+    ]
+    write(rollups_sink(settings), first)
+    fuller = rollups((period, 1, HOUR, 4, 4.0), (period, 1, HOUR, 5, 5.123456))
+    write(rollups_sink(settings), fuller, rollups((period, 2, HOUR, 8, 0.0)))
+    assert stored() == full
+    write(rollups_sink(settings), first, fuller, first)
+    write(rollups_sink(settings), first)
+    assert stored() == full
+    write(rollups_sink(settings), rollups((period, 1, HOUR, 5, 7.0)))
+    assert stored()[0][2:] == (7.0, 6.0, 8.0, 8.0, 5)
+
+
+def test_buckets_of_each_period_have_a_table_of_their_own(settings, database, sensor):
+    write(rollups_sink(settings), rollups(*((period, 1, HOUR, 1, 1.0) for period in ROLLUP_MS)))
+    for table in ("1m", "5m", "1h"):
+        assert select(database, f"SELECT count(*) FROM sensor_readings_{table}") == [(1,)]
+
+
+def test_the_latest_value_is_replaced_by_one_that_is_not_older(settings, database, sensor):
+    def stored():
+        rows = select(database, "SELECT * FROM sensor_readings_latest ORDER BY sensor_id")
+        return [(row[0], float(row[1]), str(row[2])[:23].removesuffix(".000")) for row in rows]
+
+    write(latest_sink(settings), latest((1, HOUR, 1.0)), latest((1, HOUR + 1, 2.0), (2, HOUR, 5.0)))
+    now = [(1, 2.0, "2024-11-24 10:00:00.001"), (2, 5.0, "2024-11-24 10:00:00")]
+    assert stored() == now
+    write(latest_sink(settings), latest((1, HOUR, 3.0)))
+    write(latest_sink(settings), latest((1, HOUR + 1, 2.0)), latest((1, HOUR, 3.0)))
+    assert stored()[0] == now[0]
+    write(latest_sink(settings), latest((1, HOUR + 1, 4.123456)))
+    assert stored()[0] == (1, 4.12346, now[0][2])
+    write(latest_sink(settings), latest((1, HOUR + 2, 5.0)), latest((1, HOUR + 2, 6.0)))
+    assert stored()[0] == (1, 6.0, "2024-11-24 10:00:00.002")
+
+
+def test_predictions_are_written_once_and_make_one_baseline_a_sensor(settings, database, sensor):
+    first = predictions((0, 1, HOUR, 1.0), (0, 1, HOUR + 60_000, 2.0), (0, 2, HOUR, 3.123456))
+    write(predictions_sink(settings), first, first)
+    write(predictions_sink(settings), first, predictions((0, 1, HOUR + 120_000, 4.0)))
+    models = select(
+        database,
+        "SELECT id, sensor_id, model_name, model_type, version, is_active, trained_at"
+        " FROM ml_models ORDER BY id",
+    )
+    assert [(*row[:6], str(row[6])[:19]) for row in models] == [
+        (1, 1, "baseline_moving_average", "baseline", "1.0.0", 1, "2024-11-24 10:00:00"),
+        (2, 2, "baseline_moving_average", "baseline", "1.0.0", 1, "2024-11-24 10:00:00"),
+    ]
+    rows = select(
+        database,
+        "SELECT model_id, sensor_id, device_id, horizon_minutes, window_points, trend, is_anomaly,"
+        " anomaly_score, risk_level, severity, status, explanation, predicted_at, target_timestamp,"
+        " predicted_value, confidence FROM predictions ORDER BY sensor_id, predicted_at",
+    )
+    assert [(*row[:2], float(row[14])) for row in rows] == [
+        (1, 1, 1.0),
+        (1, 1, 2.0),
+        (1, 1, 4.0),
+        (2, 2, 3.12346),
+    ]
+    assert [row[5] for row in rows] == ["down", "stable", "down", "up"]
+    assert rows[0][2:12] == (1, 10, 60, "down", 0, 0, "NONE", "info", "active", None)
+    assert [str(row[12])[:19] for row in rows[:2]] == ["2024-11-24 10:00:00", "2024-11-24 10:01:00"]
+    assert str(rows[0][13])[:19] == "2024-11-24 10:10:00"
+    assert float(rows[0][15]) == 0.1235
+
+
+def test_a_model_that_is_named_is_used_and_the_baseline_stands_beside_it(
+    settings, database, sensor
+):
+    database._connection.execute(
+        "INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at)"
+        " VALUES (1, 'sklearn_regression_iforest', 'sklearn', '1.0.0', 1, '2024-11-24 10:00:00')"
+    )
+    write(predictions_sink(settings), predictions((1, 1, HOUR, 1.0), (0, 1, HOUR, 1.0)))
+    assert select(database, "SELECT model_id FROM predictions ORDER BY model_id") == [(1,), (2,)]
+    assert select(database, "SELECT model_type FROM ml_models WHERE id = 2") == [("baseline",)]
+
+
+def test_no_model_is_left_of_a_prediction_that_is_refused(settings, database, sensor):
+    both = predictions((0, 1, HOUR, 1.0), (0, 2, HOUR, 1.0))
+    write(predictions_sink(settings), replace(both, device_id=np.array([999, 1])))
+    assert select(database, "SELECT sensor_id FROM ml_models") == [(2,)]
+    assert select(database, "SELECT sensor_id FROM predictions") == [(2,)]
     assert select(database, "SELECT count(*) FROM sink_dead_letters") == [(1,)]
 
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sinks.readings import rounded
+from sinks.decimals import rounded
 
 NEAR_MIDDLE = st.builds(
     lambda n, d: (n + 0.5) / 1e5 + d, st.integers(-(10**14), 10**14), st.floats(-1e-9, 1e-9)

@@ -1,0 +1,172 @@
+"""Sums of panes over buckets of event time: minutes, five minutes, hours.
+
+A bucket is told when its own last second or a later pane closes; with `flush` also when the sensor
+is idle and the arrival time has passed the bucket's end by `FLUSH_MS`. When more readings come for
+it after that, it is told again, with all of them. A sum is carried from piece to piece; it is added
+up pane by pane, in order, so that no cut of the sequence changes a bit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.columns import NEVER, Floats, Ints
+from dataflows.panes import PANE_MS, Closing, Panes
+
+FLUSH_MS = 10_000
+_EMPTY = np.array([[0.0], [np.inf], [-np.inf], [0.0], [0.0]])
+_SECONDS = 2**38
+"""More than a time in seconds can be; rows times this, and a time, are one sortable number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """B buckets that ended, or were told early."""
+
+    row: Ints
+    """(B,) the sensor's row."""
+    start: Ints
+    """(B,) epoch milliseconds UTC."""
+    count: Ints
+    """(B,) readings in it."""
+    mean: Floats
+    """(B,)"""
+    minimum: Floats
+    """(B,)"""
+    maximum: Floats
+    """(B,)"""
+    last: Floats
+    """(B,)"""
+    device: Ints
+    """(B,) row of the device that sent its last reading."""
+
+
+class BucketState:
+    """The newest bucket of each sensor, for one period."""
+
+    def __init__(self, period_ms: int, *, flush: bool) -> None:
+        self.period = period_ms
+        self._flush = flush
+        self._start = np.empty(0, np.int64)
+        self._count = np.empty(0, np.int64)
+        self._told = np.empty(0, bool)
+        self._sums = np.empty((5, 0))
+        """Sum, minimum, maximum and last of the values, and the last device's row."""
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays."""
+        columns = (self._start, self._count, self._told, self._sums)
+        return tuple(column.copy() for column in columns)
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of."""
+        self._start, self._count, self._told, self._sums = snapshot
+
+    def step(self, closing: Closing, arrival: int, sensors: int) -> Buckets:
+        """Add closed panes; `arrival` is the partition's arrival time at the end of the piece."""
+        self._grow(sensors)
+        start = (closing.panes.end - PANE_MS) // self.period * self.period
+        early, told = self._early(closing, start) if self._flush else ([], [])
+        found = [*self._add(closing.panes, start), *early]
+        if self._flush:
+            self._told[told] = True
+            over = self._start + self.period + FLUSH_MS <= arrival
+            still = np.flatnonzero(over & ~self._told & closing.idle)
+            self._told[still] = True
+            found.append(self._of(still))
+        return _joined(found)
+
+    def _add(self, panes: Panes, start: Ints) -> list[Buckets]:
+        """Add panes to their buckets; return those that ended."""
+        row = panes.row
+        if not len(row):
+            return [self._of(row)]
+        new_row = np.r_[True, row[1:] != row[:-1]]
+        begins = np.flatnonzero(new_row | np.r_[True, start[1:] != start[:-1]])
+        ends = np.r_[begins[1:] - 1, len(row) - 1]
+        rows, starts, new_row = row[begins], start[begins], new_row[begins]
+        goes_on = new_row & (self._start[rows] == starts)
+        left = rows[new_row & ~goes_on & ~self._told[rows]]
+        found = [self._of(left)]
+
+        count = np.where(goes_on, self._count[rows], 0)
+        sums = np.where(goes_on, self._sums[:, rows], _EMPTY)
+        run = np.repeat(np.arange(len(begins)), ends - begins + 1)
+        np.add.at(count, run, panes.count)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.add.at(sums[0], run, panes.count * panes.mean)
+        sums[1] = np.minimum(sums[1], np.minimum.reduceat(panes.minimum, begins))
+        sums[2] = np.maximum(sums[2], np.maximum.reduceat(panes.maximum, begins))
+        sums[3], sums[4] = panes.last[ends], panes.device[ends]
+
+        newest = np.r_[new_row[1:], True]
+        told = ~newest | (panes.end[ends] == starts + self.period)
+        keep = rows[newest]
+        self._start[keep], self._count[keep] = starts[newest], count[newest]
+        self._sums[:, keep], self._told[keep] = sums[:, newest], told[newest]
+        found.append(_buckets(rows[told], starts[told], count[told], sums[:, told]))
+        return found
+
+    def _early(self, closing: Closing, start: Ints) -> tuple[list[Buckets], list[int]]:
+        """The buckets that were told while their sensor was idle inside this piece, and had not
+        ended by then; and the rows of those that got no pane since. Few, and so one by one.
+        """
+        panes, spells = closing.panes, closing.spells
+        here = (spells.end - PANE_MS) // self.period * self.period
+        over = np.flatnonzero(here + self.period + FLUSH_MS <= spells.until)
+        known = spells.row[over] * _SECONDS + spells.end[over] // 1000
+        over = over[np.r_[True, known[1:] != known[:-1]][: len(over)]]
+        keys = panes.row * _SECONDS + panes.end // 1000
+        after = np.searchsorted(keys, spells.row * _SECONDS + spells.end // 1000, "right")
+        firsts, lasts = (np.searchsorted(panes.row, spells.row, side) for side in ("left", "right"))
+        found, told = [], []
+        for index in over.tolist():
+            row, until = int(spells.row[index]), int(after[index])
+            last = until == lasts[index]
+            if not last and start[until] != here[index]:
+                continue  # it ends inside this piece
+            first = int(firsts[index])
+            first += int(np.searchsorted(start[first:until], here[index]))
+            if until > first:
+                if panes.end[until - 1] == here[index] + self.period:
+                    continue  # it has ended
+            elif self._told[row]:
+                continue
+            goes_on = self._start[row] == here[index]
+            count = np.array([self._count[row] if goes_on else 0])
+            sums = self._sums[:, [row]] if goes_on else _EMPTY.copy()
+            for pane in range(first, until):
+                count[0] += panes.count[pane]
+                sums[0] += panes.count[pane] * panes.mean[pane]
+                sums[1] = np.minimum(sums[1], panes.minimum[pane])
+                sums[2] = np.maximum(sums[2], panes.maximum[pane])
+                sums[3], sums[4] = panes.last[pane], panes.device[pane]
+            found.append(_buckets(spells.row[[index]], here[[index]], count, sums))
+            if last:
+                told.append(row)
+        return found, told
+
+    def _of(self, rows: Ints | NDArray[np.intp]) -> Buckets:
+        return _buckets(rows, self._start[rows], self._count[rows], self._sums[:, rows])
+
+    def _grow(self, sensors: int) -> None:
+        if new := sensors - len(self._start):
+            self._start = np.concatenate((self._start, np.full(new, NEVER)))
+            self._count = np.concatenate((self._count, np.zeros(new, np.int64)))
+            self._told = np.concatenate((self._told, np.ones(new, bool)))
+            self._sums = np.concatenate((self._sums, np.repeat(_EMPTY, new, axis=1)), axis=1)
+
+
+def _buckets(row: Ints, start: Ints, count: Ints, sums: NDArray[np.float64]) -> Buckets:
+    total, low, high, last, device = sums
+    with np.errstate(invalid="ignore"):
+        mean = np.minimum(np.maximum(total / np.maximum(count, 1), low), high)
+    return Buckets(row, start, count, mean, low, high, last, device.astype(np.int64))
+
+
+def _joined(parts: list[Buckets]) -> Buckets:
+    return Buckets(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in Buckets.__slots__)
+    )

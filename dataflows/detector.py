@@ -1,0 +1,24 @@
+"""Where a detector of anomalies is hooked in."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.columns import Floats, Ints
+
+
+class Detector(Protocol):
+    """Tells from the means of a partition's panes which of them are unlike the sensor's others."""
+
+    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> NDArray[np.int8]:
+        """(P,) the level that each pane would deserve, scored before it is learnt from; NORMAL
+        while the sensor is new to the detector. The panes are sorted by sensor and end, and the
+        answer must not depend on how the sequence was cut.
+        """
+
+    def snapshot(self) -> Any:
+        """The state as plain arrays and numbers."""
+
+    def restore(self, snapshot: Any) -> None:
+        """Take over the state that `snapshot` was taken of."""

@@ -1,0 +1,185 @@
+"""The engine of one partition: a sequence of records and heartbeats in, everything else out.
+
+All that it gives and keeps is a function of the sequence and of the rules alone: not of how it was
+cut into pieces, not of restarts, not of speed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from contract.columns import Ints, PacketColumns
+from contract.event import Event
+from contract.latest import Latest
+from contract.predictions import HORIZON_MS, Predictions
+from contract.rollups import ROLLUP_MS, Rollups
+from dataflows.buckets import Buckets, BucketState
+from dataflows.detector import Detector
+from dataflows.events import Names, Scene
+from dataflows.levels import LevelState
+from dataflows.panes import Late, Panes, PaneState
+from dataflows.predictions import PredictionState
+from dataflows.rules import Rules
+from dataflows.sensors import Sensors
+from dataflows.silence import SilenceState
+from dataflows.verdicts import VerdictState
+from dataflows.windows import Windows, WindowState
+
+_VERSION = 2
+_FULL_CONFIDENCE = 60
+"""How many readings a moving average needs for the confidence 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long things take, in milliseconds: settings of an installation."""
+
+    grace_ms: int = 1_000
+    idle_ms: int = 3_000
+    predict_ms: int = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a piece of the sequence led to."""
+
+    sensor_id: Ints
+    """(S,) of each row."""
+    panes: Panes
+    windows: Windows
+    late: Late
+    events: list[Event]
+    """By time, then by key."""
+    rollups: Rollups
+    predictions: Predictions
+    latest: Latest
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What did not enter a pane, since the state was made."""
+
+    late: int
+    future: int
+    duplicates: int
+
+
+class Engine:
+    """The state of one partition."""
+
+    def __init__(self, times: Times, detector: Detector | None = None) -> None:
+        self._times = times
+        self._sensors = Sensors()
+        self._panes = PaneState(times.grace_ms, times.idle_ms)
+        self._windows = WindowState()
+        self._verdicts = VerdictState(detector)
+        self._levels = LevelState()
+        self._silence = SilenceState()
+        self._rollups = [BucketState(period, flush=True) for period in ROLLUP_MS]
+        self._predictions = PredictionState(times.predict_ms)
+
+    @property
+    def arrival(self) -> int:
+        """The partition's arrival time, epoch milliseconds UTC."""
+        return self._sensors.arrival
+
+    @property
+    def counts(self) -> Counts:
+        """What did not enter a pane so far."""
+        return Counts(self._panes.late, self._panes.future, self._sensors.duplicates)
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays and numbers, with a version tag in front."""
+        return (
+            _VERSION,
+            self._sensors.snapshot(),
+            self._panes.snapshot(),
+            self._windows.snapshot(),
+            self._verdicts.snapshot(),
+            self._levels.snapshot(),
+            self._silence.snapshot(),
+            tuple(buckets.snapshot() for buckets in self._rollups),
+            self._predictions.snapshot(),
+        )
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of.
+
+        Raises:
+            ValueError: another version of this program wrote it.
+        """
+        version, sensors, panes, windows, verdicts, levels, silence, rollups, predictions = snapshot
+        if version != _VERSION:
+            raise ValueError(f"recovery state has version {version}, this program reads {_VERSION}")
+        self._sensors.restore(sensors)
+        self._panes.restore(panes)
+        self._windows.restore(windows)
+        self._verdicts.restore(verdicts)
+        self._levels.restore(levels)
+        self._silence.restore(silence)
+        for buckets, one in zip(self._rollups, rollups, strict=True):
+            buckets.restore(one)
+        self._predictions.restore(predictions)
+
+    def step(self, piece: PacketColumns, rules: Rules, names: Names) -> Outcome:
+        """Take the next piece of the sequence, all of it under `rules`."""
+        state = self._sensors
+        heard = state.hear(piece)
+        ids, arrival = state.sensor_id, int(heard.arrival[-1])
+        silences = self._silence.step(heard, state.device, len(state.device_id))
+        state.settle(heard)
+        closing = self._panes.step(heard, len(ids))
+        panes = closing.panes
+        windows = self._windows.step(panes, len(ids))
+        verdicts = self._verdicts.step(panes, windows, ids, rules)
+        transitions, flappings = self._levels.step(panes, verdicts, rules, len(ids))
+        made, deviations = self._predictions.step(closing, windows, arrival, len(ids))
+        told = [buckets.step(closing, arrival, len(ids)) for buckets in self._rollups]
+        scene = Scene(names, state, rules, panes, windows)
+        events = [
+            *map(scene.transition, transitions),
+            *map(scene.flapping, flappings),
+            *map(scene.deviation, deviations),
+            *map(scene.silence, silences),
+        ]
+        return Outcome(
+            sensor_id=ids,
+            panes=panes,
+            windows=windows,
+            late=closing.late,
+            events=sorted(events, key=lambda event: (event.at, event.event_key)),
+            rollups=_rollups(told, ids),
+            predictions=self._predicted(made),
+            latest=Latest(ids[closing.newest.row], closing.newest.ts, closing.newest.value),
+        )
+
+    def _predicted(self, made: Buckets) -> Predictions:
+        at = made.start + self._times.predict_ms
+        return Predictions(
+            model_id=np.zeros(len(at), np.int64),
+            sensor_id=self._sensors.sensor_id[made.row],
+            device_id=self._sensors.device_id[made.device],
+            predicted_at=at,
+            target=at + HORIZON_MS,
+            value=made.mean,
+            confidence=np.minimum(1.0, made.count / _FULL_CONFIDENCE),
+            window=made.count,
+            trend=np.zeros(len(at), np.int64),
+        )
+
+
+def _rollups(told: list[Buckets], sensor_id: Ints) -> Rollups:
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(buckets, name) for buckets in told])
+
+    return Rollups(
+        period=np.repeat(ROLLUP_MS, [len(buckets.row) for buckets in told]),
+        sensor_id=sensor_id[joined("row")],
+        bucket=joined("start"),
+        count=joined("count"),
+        mean=joined("mean"),
+        minimum=joined("minimum"),
+        maximum=joined("maximum"),
+        last=joined("last"),
+    )

@@ -1,0 +1,363 @@
+"""What the engine found as events: who, when, which code, and what is said about it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from contract.event import Event, device_event_key, event_key
+from contract.level import Level
+from dataflows.levels import Flapping, Transition
+from dataflows.panes import Panes
+from dataflows.predictions import Deviation
+from dataflows.rules import DETECTOR, KINDS, Delta, Forecast, Rules, Threshold
+from dataflows.sensors import Sensors
+from dataflows.silence import Silence
+from dataflows.texts import Named, duration, message, quantity, title
+from dataflows.verdicts import delta
+from dataflows.windows import Windows
+
+CODES = dict(
+    zip(
+        KINDS,
+        ("ML_BEHAVIOR_STATE", "DELTA_SPIKE", "PRED_THRESHOLD_BREACH", "TRANSIENT_ANOMALY"),
+        strict=True,
+    )
+)
+"""Kind of rule -> the code of a change of level that it asked for."""
+RECOVERED = "RECOVERED_ANOMALY"
+FLAPPING = "PATTERN_CHANGE"
+DEVIATION = "PREDICTION_DEVIATION"
+SILENT = "NO_DATA"
+BACK = "DATA_RESUMED"
+
+_TYPES = {Level.NORMAL: "notice", Level.WARN: "warning", Level.CRITICAL: "critical"}
+_ACTIONS = {
+    Level.NORMAL: "none",
+    Level.WARN: "check_soon",
+    Level.CRITICAL: "immediate_intervention",
+}
+_CURVE = 0.5
+"""Slope in units per second, or difference of slopes, from which a curve is unusual."""
+_MICRO_DELTA, _MICRO_Z = 0.01, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How texts call sensors and devices, and in which language."""
+
+    language: str = "es"
+    sensors: Mapping[int, Named] | None = None
+    """By sensor id."""
+    devices: Mapping[int, str] | None = None
+    """By device id."""
+
+    def of(self, sensor_id: int, device_id: int) -> Named:
+        """A sensor's names; its id where it has none."""
+        found = (self.sensors or {}).get(sensor_id)
+        return found or Named(f"sensor {sensor_id}", "unknown", "", self.device(device_id).device)
+
+    def device(self, device_id: int) -> Named:
+        """A device's name; its id where it has none."""
+        return Named("", "", "", (self.devices or {}).get(device_id, f"device {device_id}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What events are told from: one step of one partition."""
+
+    names: Names
+    sensors: Sensors
+    rules: Rules
+    panes: Panes
+    windows: Windows
+
+    def transition(self, change: Transition) -> Event:
+        """A change of level; it ends the event of the level before."""
+        pane, end = change.pane, int(self.panes.end[change.pane])
+        named, sensor_id, _ = self._who(pane)
+        value = quantity(float(self.panes.mean[pane]), named.unit)
+        payload = self._payload(pane, change.after) | {
+            "from": change.before.name, "to": change.after.name
+        }  # fmt: skip
+        if change.after is Level.NORMAL:
+            payload["duration_seconds"] = (end - change.since) / 1000
+            lasted = duration(end - change.since)
+            text = message(self.names.language, "recovered", named, value=value, duration=lasted)
+        else:
+            kind, words, more = self._cause(pane, change, named)
+            payload |= more
+            text = message(self.names.language, kind, named, change.after, value=value, **words)
+        resolves = None
+        if change.before is not Level.NORMAL:
+            code = _code(change.before, change.kind_before)
+            resolves = event_key(sensor_id, change.changed_at, code)
+        return self._event(
+            pane,
+            _code(change.after, change.kind),
+            change.after,
+            title(self.names.language, named, change.after),
+            text,
+            payload,
+            resolves,
+            ends=change.after is Level.NORMAL,
+            silent=change.silent,
+        )
+
+    def _cause(
+        self, pane: int, change: Transition, named: Named
+    ) -> tuple[str, dict[str, str], dict[str, Any]]:
+        """The kind of message, its words and the payload for what asks for a level."""
+        if change.kind == DETECTOR:
+            return "detector", {}, {}
+        rule = self.rules.rule[change.rule]
+        mean = float(self.panes.mean[pane])
+        if isinstance(rule, Delta):
+            names = ("delta_abs", "delta_rel", "slope_abs", "slope_rel")
+            values = [float(one[0]) for one in delta(self.panes, self.windows, np.array([pane]))]
+            dt = int(self.panes.end[pane] - self.windows.end_before[pane])
+            bounds = (rule.abs_delta, rule.rel_delta, rule.abs_slope, rule.rel_slope)
+            met = [
+                name
+                for name, value, bound in zip(names, values, bounds, strict=True)
+                if bound is not None and value >= bound
+            ]
+            more: dict[str, Any] = dict(zip(names, map(_finite, values), strict=True))
+            more |= {"dt_seconds": dt / 1000, "triggered_thresholds": met, "threshold_id": rule.id}
+            more |= {"raise_after": rule.raise_after, "clear_after": rule.clear_after}
+            words = {"change": quantity(values[0], named.unit), "duration": duration(dt)}
+            return "delta", words, more
+        threshold = rule.threshold if isinstance(rule, Forecast) else rule
+        more = {
+            "threshold_id": threshold.id,
+            "condition_type": threshold.condition,
+            "threshold_value_min": threshold.low,
+            "threshold_value_max": threshold.high,
+            "reset_value_min": threshold.reset_low,
+            "reset_value_max": threshold.reset_high,
+            "raise_after": threshold.raise_after,
+            "clear_after": threshold.clear_after,
+        }
+        if threshold.condition == "greater_than":
+            more["threshold_value_min"], more["threshold_value_max"] = threshold.high, None
+            more["reset_value_min"], more["reset_value_max"] = threshold.reset_high, None
+        words = {"rule": threshold.name}
+        if isinstance(rule, Forecast):
+            return self._forecast(pane, threshold, named, words, more)
+        if threshold.equal:
+            return "equal", words, more
+        side, bound = ("above", threshold.high), threshold.high
+        if threshold.low is not None and mean < threshold.low:
+            side, bound = ("below", threshold.low), threshold.low
+        return side[0], words | {"bound": quantity(bound or 0.0, named.unit)}, more
+
+    def _forecast(
+        self,
+        pane: int,
+        threshold: Threshold,
+        named: Named,
+        words: dict[str, str],
+        more: dict[str, Any],
+    ) -> tuple[str, dict[str, str], dict[str, Any]]:
+        mean, trend = float(self.panes.mean[pane]), float(self.windows.w10.trend[pane])
+        bound = threshold.high if trend > 0 else threshold.low
+        assert bound is not None
+        seconds = (bound - mean) / trend
+        more |= {
+            "raise_after": threshold.forecast_after,
+            "predicted_value": bound,
+            "seconds_to_reach": round(seconds, 3),
+            "trend": trend,
+        }
+        more_words = {
+            "bound": quantity(bound, named.unit),
+            "duration": duration(int(seconds * 1000)),
+        }
+        return "forecast", words | more_words, more
+
+    def flapping(self, change: Flapping) -> Event:
+        """A sensor began to flap, or ceased to."""
+        pane, end = change.pane, int(self.panes.end[change.pane])
+        named, sensor_id, _ = self._who(pane)
+        level = Level.WARN if change.begins else Level.NORMAL
+        kind = "flapping" if change.begins else "settled"
+        words = {"value": quantity(float(self.panes.mean[pane]), named.unit)}
+        payload = self._payload(pane, level) | {"behavior_pattern": "OSCILLATING"}
+        if not change.begins:
+            payload = self._payload(pane, level) | {"duration_seconds": (end - change.since) / 1000}
+            words = {"duration": duration(end - change.since)}
+        return self._event(
+            pane,
+            FLAPPING,
+            level,
+            title(self.names.language, named, kind),
+            message(self.names.language, kind, named, None, **words),
+            payload,
+            None if change.begins else event_key(sensor_id, change.since, FLAPPING),
+            ends=not change.begins,
+        )
+
+    def deviation(self, change: Deviation) -> Event:
+        """A sensor left what was predicted for it, or came back to it."""
+        pane, end = change.pane, int(self.panes.end[change.pane])
+        named, sensor_id, _ = self._who(pane)
+        level = Level.NORMAL
+        if change.begins:
+            level = Level.CRITICAL if change.far else Level.WARN
+        kind = "deviation" if change.begins else "as_predicted"
+        words = {"value": quantity(float(self.panes.mean[pane]), named.unit)}
+        payload = self._payload(pane, level) | {
+            "predicted_value": change.value,
+            "error_abs": _finite(change.error),
+            "error_rel": _finite(change.relative),
+            "predicted_at": change.predicted_at,
+        }
+        if change.begins:
+            words["predicted"] = quantity(change.value, named.unit)
+        else:
+            words["duration"] = duration(end - change.since)
+            payload["duration_seconds"] = (end - change.since) / 1000
+        return self._event(
+            pane,
+            DEVIATION,
+            level,
+            title(self.names.language, named, kind),
+            message(self.names.language, kind, named, level or None, **words),
+            payload,
+            None if change.begins else event_key(sensor_id, change.since, DEVIATION),
+            ends=not change.begins,
+        )
+
+    def silence(self, change: Silence) -> Event:
+        """A sensor or a device fell silent, or was heard again."""
+        language = self.names.language
+        device_id, sensor_id = int(self.sensors.device_id[change.device]), None
+        if change.is_device:
+            named, who = self.names.device(device_id), "device"
+        else:
+            sensor_id = int(self.sensors.sensor_id[change.row])
+            named, who = self.names.of(sensor_id, device_id), "sensor"
+        lasted = change.at - change.heard_at
+        payload = {
+            "severity": Level.NORMAL.name,
+            "recommended_action": "check_soon" if change.begins else "none",
+            "sensor_type": named.type,
+            "last_seen_at": change.heard_at,
+            "duration_seconds": lasted / 1000,
+            "rules_version": self.rules.version,
+        }
+        code = SILENT if change.begins else BACK
+        kind = "silent" if change.begins else "back"
+
+        def key(at: int, code: str) -> str:
+            if sensor_id is None:
+                return device_event_key(device_id, at, code)
+            return event_key(sensor_id, at, code)
+
+        return Event(
+            event_key=key(change.at, code),
+            device_id=device_id,
+            sensor_id=sensor_id,
+            at=change.at,
+            event_type="notice",
+            event_code=code,
+            title=title(language, named, kind),
+            message=message(language, f"{who}_{kind}", named, duration=duration(lasted)),
+            value=None,
+            payload=msgspec.json.encode(payload).decode(),
+            resolves=None if change.begins else key(change.since, SILENT),
+            status="active" if change.begins else "resolved",
+        )
+
+    def _who(self, pane: int) -> tuple[Named, int, int]:
+        sensor_id = int(self.sensors.sensor_id[self.panes.row[pane]])
+        device_id = int(self.sensors.device_id[self.panes.device[pane]])
+        return self.names.of(sensor_id, device_id), sensor_id, device_id
+
+    def _payload(self, pane: int, level: Level) -> dict[str, Any]:
+        """What every event about a pane carries; the names are those that readers know."""
+        named, *_ = self._who(pane)
+        panes, w10 = self.panes, self.windows.w10
+        slopes = [
+            float(window.trend[pane])
+            for window in (self.windows.w1, self.windows.w5, self.windows.w10)
+        ]
+        bends = (slopes[0] - slopes[1], slopes[1] - slopes[2])
+        curve = any(abs(one) >= _CURVE for one in (*slopes, *bends))
+        mean, std, last = float(w10.mean[pane]), float(w10.std[pane]), float(panes.last[pane])
+        z = (last - mean) / std if std > 0 else 0.0
+        micro = abs(last - mean) >= _MICRO_DELTA and abs(z) >= _MICRO_Z and not curve
+        return {
+            "severity": level.name,
+            "behavior_pattern": _pattern(slopes, std, z),
+            "recommended_action": _ACTIONS[level],
+            "sensor_type": named.type,
+            "baseline_mean": mean,
+            "last_value": last,
+            "z_score_last": _finite(z),
+            "is_curve_anomalous": curve,
+            "has_microvariation": micro,
+            "microvariation_delta": _finite(abs(last - mean)),
+            "mean": float(panes.mean[pane]),
+            "min": float(panes.minimum[pane]),
+            "max": float(panes.maximum[pane]),
+            "count": int(panes.count[pane]),
+            "rules_version": self.rules.version,
+        }
+
+    def _event(  # noqa: PLR0917 - the fields that differ
+        self,
+        pane: int,
+        code: str,
+        level: Level,
+        said: str,
+        text: str,
+        payload: dict[str, Any],
+        resolves: str | None,
+        *,
+        ends: bool,
+        silent: bool = False,
+    ) -> Event:
+        _, sensor_id, device_id = self._who(pane)
+        end = int(self.panes.end[pane])
+        return Event(
+            event_key=event_key(sensor_id, end, code),
+            device_id=device_id,
+            sensor_id=sensor_id,
+            at=end,
+            event_type=_TYPES[level],
+            event_code=code,
+            title=said,
+            message=text,
+            value=float(self.panes.mean[pane]),
+            payload=msgspec.json.encode(payload).decode(),
+            resolves=resolves,
+            status="resolved" if ends else "active",
+            silent=silent,
+        )
+
+
+def _code(level: Level, kind: int) -> str:
+    return RECOVERED if level is Level.NORMAL else CODES[KINDS[kind]]
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _pattern(slopes: Iterable[float], std: float, z: float) -> str:
+    """How the value moves, as the first of the old system's patterns that fits."""
+    short, medium, long = slopes
+    if abs(long) < 0.05 and std < 0.01 and abs(z) < 1:
+        return "STABLE"
+    if std >= 0.05 and short * medium < 0:
+        return "OSCILLATING"
+    if 0.05 <= abs(long) < 0.5 and std < 0.1:
+        return "DRIFTING"
+    if short > medium > long > 0:
+        return "EXPONENTIAL_RISE"
+    if short < medium < long < 0:
+        return "EXPONENTIAL_FALL"
+    return "DRIFTING" if abs(long) >= 0.05 else "OSCILLATING"

@@ -1,0 +1,136 @@
+"""Predictions of each sensor by its moving average, and what became of them.
+
+At the end of each period of event time a sensor's mean over the period stands for what it will
+measure `HORIZON_MS` later. The first pane that reaches that time, within a minute, tells how far
+off it was; only a change between "as predicted" and "off" is passed on.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from contract.columns import NEVER, Floats, Ints
+from contract.predictions import HORIZON_MS
+from dataflows.buckets import Buckets, BucketState
+from dataflows.panes import Closing
+from dataflows.windows import Windows
+
+TOLERANCE_MS = 60_000
+"""How long after its target time a prediction is still compared."""
+_OFF_ABS = 0.5
+_OFF_REL = 0.2
+_FAR_REL = 0.5
+_NO_LESS = 1e-6
+"""The least size that a relative error is taken of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """A sensor began, or ceased, to be where it was not predicted to be."""
+
+    pane: int
+    """Index into the panes of the step."""
+    begins: bool
+    far: bool
+    """Off by half of the predicted value or more."""
+    value: float
+    """What was predicted."""
+    error: float
+    relative: float
+    predicted_at: int
+    since: int
+    """End of the pane with which the sensor began to be off, epoch milliseconds UTC."""
+
+
+class PredictionState:
+    """The predictions of one partition's sensors that are still to come true."""
+
+    def __init__(self, period_ms: int) -> None:
+        self._period = period_ms
+        self._buckets = BucketState(period_ms, flush=False)
+        self._slots = HORIZON_MS // period_ms + 2
+        self._target = np.empty((self._slots, 0), np.int64)
+        self._value = np.empty((self._slots, 0))
+        self._since = np.empty(0, np.int64)
+        """(S,) since when a sensor is off; NEVER where it is not."""
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays and numbers."""
+        columns = (self._target.copy(), self._value.copy(), self._since.copy())
+        return (self._period, self._buckets.snapshot(), *columns)
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of; nothing of it under another period."""
+        period, buckets, target, value, since = snapshot
+        if period != self._period:
+            return
+        self._buckets.restore(buckets)
+        self._target, self._value, self._since = target, value, since
+
+    def step(
+        self, closing: Closing, windows: Windows, arrival: int, sensors: int
+    ) -> tuple[Buckets, list[Deviation]]:
+        """The periods that ended, each a prediction at its end; and the changes of being off."""
+        if new := sensors - len(self._since):
+            nothing = np.full((self._slots, new), NEVER)
+            self._target = np.concatenate((self._target, nothing), axis=1)
+            self._value = np.concatenate((self._value, np.zeros((self._slots, new))), axis=1)
+            self._since = np.concatenate((self._since, np.full(new, NEVER)))
+        made = self._buckets.step(closing, arrival, sensors)
+        target = made.start + self._period + HORIZON_MS
+        found = self._compare(closing, windows, made, target)
+        order = np.lexsort((target, made.row))
+        row, target = made.row[order], target[order]
+        slot = target // self._period % self._slots
+        self._target[slot, row] = target
+        self._value[slot, row] = made.mean[order]
+        return made, found
+
+    def _compare(
+        self, closing: Closing, windows: Windows, made: Buckets, made_for: Ints
+    ) -> list[Deviation]:
+        panes = closing.panes
+        target = (panes.end - HORIZON_MS) // self._period * self._period + HORIZON_MS
+        due = np.flatnonzero((target > windows.end_before) & (target > panes.end - TOLERANCE_MS))
+        row, target = panes.row[due], target[due]
+        slot = target // self._period % self._slots
+        known = self._target[slot, row] == target
+        value = self._value[slot, row]
+        if len(made.row) and len(due):  # made and due within one piece
+            of_row = {
+                (r, t): v
+                for r, t, v in zip(
+                    made.row.tolist(), made_for.tolist(), made.mean.tolist(), strict=True
+                )
+            }
+            for index, key in enumerate(zip(row.tolist(), target.tolist(), strict=True)):
+                if key in of_row:
+                    known[index], value[index] = True, of_row[key]
+        due, row, target, value = due[known], row[known], target[known], value[known]
+        mean: Floats = panes.mean[due]
+        with np.errstate(over="ignore"):
+            error = np.abs(mean - value)
+            relative = error / np.maximum(np.abs(value), _NO_LESS)
+        off = (error >= _OFF_ABS) | (relative >= _OFF_REL)
+        before = np.r_[False, off[:-1]]
+        new_row = np.r_[True, row[1:] != row[:-1]][: len(row)]
+        before = np.where(new_row, self._since[row] != NEVER, before[: len(row)])
+        found = []
+        for index in np.flatnonzero(off != before).tolist():
+            r, end = int(row[index]), int(panes.end[due[index]])
+            since = end if off[index] else int(self._since[r])
+            found.append(
+                Deviation(
+                    pane=int(due[index]),
+                    begins=bool(off[index]),
+                    far=bool(relative[index] >= _FAR_REL),
+                    value=float(value[index]),
+                    error=float(error[index]),
+                    relative=float(relative[index]),
+                    predicted_at=int(target[index]) - HORIZON_MS,
+                    since=since,
+                )
+            )
+            self._since[r] = end if off[index] else NEVER
+        return found

@@ -1,0 +1,313 @@
+"""The engine over a file of records: no broker, no database, the same results as the flow's."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import structlog
+
+from contract.columns import PacketColumns
+from contract.errors import RecordError, SetupError
+from contract.event import Event
+from contract.packet import MAX_TIME_MS, Packet, decode
+from contract.rollups import ROLLUP_MS
+from contract.settings import Settings
+from dataflows.decode import packet_columns
+from dataflows.duplicates import DuplicateLogic
+from dataflows.engine import Engine, Outcome, Times
+from dataflows.events import Names
+from dataflows.rules import Rules, Tables, make_rules
+from dataflows.texts import Named
+from dataflows.windows import WINDOWS, Window
+
+ROLLUPS = dict(zip(ROLLUP_MS, ("1m", "5m", "1h"), strict=True))
+_TABLES = {
+    "alert_thresholds", "sensor_threshold_profiles", "delta_thresholds", "sensors", "devices",
+}  # fmt: skip
+_CELLS = ("count", "mean", "min", "max", "std", "first", "last", "trend")
+_log = structlog.get_logger("rules")
+
+_LATE, _WINDOW, _EVENT, _PREDICTION, _ROLLUP, _DEAD = range(6)
+"""Kinds of lines, in the order in which they stand where time and sensor are the same."""
+
+_Key = tuple[int, int, int, str]
+"""Time, sensor (-1 where there is none), kind, and what tells the rest apart."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A line of the input: a record of the topic, or a heartbeat, which has no value."""
+
+    arrival: int
+    """The record's timestamp, epoch milliseconds UTC."""
+    partition: int = 0
+    offset: int | None = None
+    value: msgspec.Raw = msgspec.Raw()
+    line: int = 0
+
+
+@dataclass(slots=True)
+class Summary:
+    """What went in and came out."""
+
+    records: int = 0
+    heartbeats: int = 0
+    readings: int = 0
+    duplicates: int = 0
+    late: int = 0
+    future: int = 0
+    dead_letters: int = 0
+    panes: int = 0
+    events: int = 0
+    rollups: int = 0
+    predictions: int = 0
+    rules: int = 0
+    rules_refused: int = 0
+    rules_version: str = ""
+
+
+def read_records(lines: Iterable[bytes], source: str) -> Iterator[Record]:
+    """The records in `lines`, one a line; empty lines are passed over.
+
+    Raises:
+        SetupError: a line is no record; the text names it by its number in `source`.
+    """
+    decoder = msgspec.json.Decoder(Record)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SetupError(f"{source} line {number}: {error}") from error
+        if not 0 <= record.arrival <= MAX_TIME_MS:
+            raise SetupError(
+                f"{source} line {number}: arrival {record.arrival} is no time in epoch milliseconds"
+            )
+        yield msgspec.structs.replace(record, line=number)
+
+
+def read_rules(file: Path | None) -> Tables:
+    """The tables of a rules file: JSON, an object with a list of rows for each table.
+
+    Raises:
+        SetupError: it cannot be read, or is something else.
+    """
+    if file is None:
+        return {}
+    try:
+        tables = msgspec.json.decode(file.read_bytes(), type=dict[str, list[dict[str, Any]]])
+    except OSError as error:
+        raise SetupError(f"{file} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise SetupError(
+            f"{file} is not an object with a list of rows for each table: {error}"
+        ) from error
+    if unknown := sorted(set(tables) - _TABLES):
+        raise SetupError(
+            f"{file}: there is no table {unknown[0]} of rules; those are "
+            + ", ".join(sorted(_TABLES))
+        )
+    return tables
+
+
+class DryRun:
+    """What the flow would do with records, in memory."""
+
+    def __init__(self, tables: Tables, settings: Settings) -> None:
+        rules, refused = make_rules(tables)
+        for one in refused:
+            _log.error("rule refused", table=one.table, id=one.id, error=one.error)
+        self._rules, self._names = Rules(rules), _names(tables, settings.iot_lang)
+        self._times = Times(
+            settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000
+        )
+        self._partitions: dict[int, _Partition] = defaultdict(
+            lambda: _Partition(Engine(self._times))
+        )
+        self._lines: list[tuple[_Key, dict[str, Any]]] = []
+        self._windows: list[Outcome] = []
+        self._summary = Summary(
+            rules=len(rules.thresholds) + len(rules.deltas),
+            rules_refused=len(refused),
+            rules_version=self._rules.version,
+        )
+
+    def run(self, records: Iterable[Record], batch: int) -> None:
+        """Take the records, `batch` of them at a time; what comes of them does not depend on it."""
+        records = iter(records)
+        while piece := list(islice(records, batch)):
+            parts: dict[int, list[tuple[int, Packet | None]]] = defaultdict(list)
+            for record in piece:
+                parts[record.partition].append((record.arrival, self._packet(record)))
+            for partition, part in parts.items():
+                arrivals, packets = zip(*part, strict=True)
+                columns = packet_columns(list(arrivals), list(packets))
+                self._add(self._partitions[partition].step(columns, self._rules, self._names))
+
+    def summary(self) -> Summary:
+        """The counts so far."""
+        counts = [one.engine.counts for one in self._partitions.values()]
+        self._summary.late = sum(one.late for one in counts)
+        self._summary.future = sum(one.future for one in counts)
+        self._summary.duplicates = sum(one.duplicates for one in counts)
+        return self._summary
+
+    def lines(self, *, windows: bool) -> Iterator[dict[str, Any]]:
+        """Everything found, by time, then sensor, then kind."""
+        found: Iterable[tuple[_Key, dict[str, Any]]] = sorted(self._lines, key=lambda one: one[0])
+        if windows:
+            found = heapq.merge(found, self._window_lines(), key=lambda one: one[0])
+        return (line for _, line in found)
+
+    def _packet(self, record: Record) -> Packet | None:
+        if bytes(record.value) in (b"", b"null"):
+            self._summary.heartbeats += 1
+            return None
+        self._summary.records += 1
+        try:
+            packet = decode(bytes(record.value))
+        except RecordError as error:
+            self._summary.dead_letters += 1
+            self._tell(
+                (record.arrival, -1, _DEAD, f"{record.line:012}"),
+                "dead_letter",
+                line=record.line,
+                partition=record.partition,
+                offset=record.offset,
+                at=record.arrival,
+                error=str(error),
+            )
+            return None
+        self._summary.readings += len(packet.value)
+        return packet
+
+    def _tell(self, key: _Key, kind: str, **columns: Any) -> None:
+        self._lines.append((key, {"kind": kind} | columns))
+
+    def _add(self, outcome: Outcome) -> None:
+        summary, ids = self._summary, outcome.sensor_id
+        summary.panes += len(outcome.panes.row)
+        summary.events += len(outcome.events)
+        summary.rollups += len(outcome.rollups.bucket)
+        summary.predictions += len(outcome.predictions.target)
+        if len(outcome.panes.row):
+            self._windows.append(outcome)
+        late = outcome.late
+        for sensor, ts, value in zip(
+            ids[late.row].tolist(), late.ts.tolist(), late.value.tolist(), strict=True
+        ):
+            self._tell((ts, sensor, _LATE, ""), "late", sensor_id=sensor, ts=ts, value=value)
+        for event in outcome.events:
+            self._lines.append(_event_line(event))
+        rollups = outcome.rollups
+        for period, sensor, bucket, count, mean, low, high, last in _rows(rollups):
+            self._tell(
+                (bucket + period, sensor, _ROLLUP, f"{period:012}{count:012}"),
+                "rollup",
+                sensor_id=sensor,
+                rollup=ROLLUPS[period],
+                bucket_ts=bucket,
+                avg=mean,
+                min=low,
+                max=high,
+                last=last,
+                samples=count,
+            )
+        for _, sensor, device, at, target, value, confidence, count, _ in _rows(
+            outcome.predictions
+        ):
+            self._tell(
+                (at, sensor, _PREDICTION, ""),
+                "prediction",
+                sensor_id=sensor,
+                device_id=device,
+                predicted_at=at,
+                target=target,
+                value=value,
+                confidence=confidence,
+                window_points=count,
+            )
+
+    def _window_lines(self) -> Iterator[tuple[_Key, dict[str, Any]]]:
+        """The windows in order, made as they are asked for: there are three for each pane."""
+        if not self._windows:
+            return
+        sensor = np.concatenate([one.sensor_id[one.panes.row] for one in self._windows])
+        end = np.concatenate([one.panes.end for one in self._windows])
+        columns = {
+            name: [
+                np.concatenate([getattr(getattr(one.windows, name), cell) for one in self._windows])
+                for cell in Window.__slots__
+            ]
+            for name in WINDOWS
+        }
+        for index in np.lexsort((sensor, end)).tolist():
+            at, of = int(end[index]), int(sensor[index])
+            for rank, name in enumerate(WINDOWS):
+                count, *cells = (float(column[index]) for column in columns[name])
+                line = {"kind": "window", "sensor_id": of, "window": name, "end": at}
+                line |= dict(zip(_CELLS, (int(count), *cells), strict=True))
+                yield (at, of, _WINDOW, str(rank)), line
+
+
+@dataclass(slots=True)
+class _Partition:
+    """The steps of the flow that a partition goes through."""
+
+    engine: Engine
+    duplicates: DuplicateLogic = field(default_factory=lambda: DuplicateLogic(None))
+
+    def step(self, piece: PacketColumns, rules: Rules, names: Names) -> Outcome:
+        (marked,), _ = self.duplicates.on_batch([piece])
+        return self.engine.step(marked, rules, names)
+
+
+def _event_line(event: Event) -> tuple[_Key, dict[str, Any]]:
+    payload = msgspec.json.decode(event.payload)
+    sensor = -1 if event.sensor_id is None else event.sensor_id
+    return (event.at, sensor, _EVENT, event.event_key), {
+        "kind": "event",
+        "sensor_id": event.sensor_id,
+        "device_id": event.device_id,
+        "at": event.at,
+        "event_code": event.event_code,
+        "event_type": event.event_type,
+        "from": payload.get("from"),
+        "to": payload.get("to"),
+        "event_key": event.event_key,
+        "resolves": event.resolves,
+        "silent": event.silent,
+        "title": event.title,
+        "message": event.message,
+        "payload": payload,
+    }
+
+
+def _rows(columns: Any) -> Iterator[tuple[Any, ...]]:
+    return zip(*(getattr(columns, name).tolist() for name in columns.__slots__), strict=True)
+
+
+def _names(tables: Tables, language: str) -> Names:
+    """The names in the tables `sensors` and `devices`, as far as they are given."""
+    devices = {
+        row["id"]: str(row["name"])
+        for row in tables.get("devices", ())
+        if isinstance(row.get("id"), int) and "name" in row
+    }
+    sensors = {}
+    for row in tables.get("sensors", ()):
+        if isinstance(number := row.get("id"), int):
+            device = row.get("device_id")
+            sensors[number] = Named(
+                str(row.get("name", f"sensor {number}")),
+                str(row.get("sensor_type", "unknown")),
+                str(row.get("unit", "")),
+                devices.get(device, f"device {device}"),
+            )
+    return Names(language, sensors, devices)

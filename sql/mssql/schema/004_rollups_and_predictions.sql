@@ -1,0 +1,561 @@
+-- What the flow derives from readings, and the rules that it derives it by. Tables that an older
+-- installation has stay as they are; only what is missing is added.
+SET ANSI_NULLS ON;
+SET QUOTED_IDENTIFIER ON;
+GO
+IF OBJECT_ID(N'dbo.sensor_readings_1m', N'U') IS NULL
+CREATE TABLE dbo.sensor_readings_1m (
+    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
+    bucket_ts datetime2(3) NOT NULL,
+    avg_value decimal(15, 5) NOT NULL,
+    min_value decimal(15, 5) NOT NULL,
+    max_value decimal(15, 5) NOT NULL,
+    last_value decimal(15, 5) NULL,
+    samples int NOT NULL,
+    PRIMARY KEY (sensor_id, bucket_ts)
+);
+GO
+IF OBJECT_ID(N'dbo.sensor_readings_5m', N'U') IS NULL
+CREATE TABLE dbo.sensor_readings_5m (
+    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
+    bucket_ts datetime2(3) NOT NULL,
+    avg_value decimal(15, 5) NOT NULL,
+    min_value decimal(15, 5) NOT NULL,
+    max_value decimal(15, 5) NOT NULL,
+    last_value decimal(15, 5) NULL,
+    samples int NOT NULL,
+    PRIMARY KEY (sensor_id, bucket_ts)
+);
+GO
+IF OBJECT_ID(N'dbo.sensor_readings_1h', N'U') IS NULL
+CREATE TABLE dbo.sensor_readings_1h (
+    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
+    bucket_ts datetime2(3) NOT NULL,
+    avg_value decimal(15, 5) NOT NULL,
+    min_value decimal(15, 5) NOT NULL,
+    max_value decimal(15, 5) NOT NULL,
+    last_value decimal(15, 5) NULL,
+    samples int NOT NULL,
+    PRIMARY KEY (sensor_id, bucket_ts)
+);
+GO
+IF OBJECT_ID(N'dbo.sensor_readings_latest', N'U') IS NULL
+CREATE TABLE dbo.sensor_readings_latest (
+    sensor_id bigint NOT NULL PRIMARY KEY REFERENCES dbo.sensors (id),
+    latest_value decimal(15, 5) NOT NULL,
+    latest_timestamp datetime2(6) NOT NULL
+);
+GO
+IF OBJECT_ID(N'dbo.ml_models', N'U') IS NULL
+CREATE TABLE dbo.ml_models (
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
+    model_name varchar(255) NOT NULL,
+    model_type varchar(100) NOT NULL,
+    version varchar(50) NOT NULL,
+    is_active bit NOT NULL DEFAULT 0,
+    trained_at datetime2(6) NOT NULL,
+    accuracy decimal(5, 4) NULL,
+    metadata nvarchar(max) NULL
+);
+GO
+IF OBJECT_ID(N'dbo.predictions', N'U') IS NULL
+CREATE TABLE dbo.predictions (
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+    model_id bigint NOT NULL REFERENCES dbo.ml_models (id),
+    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
+    device_id bigint NOT NULL REFERENCES dbo.devices (id),
+    predicted_value decimal(15, 5) NOT NULL,
+    confidence decimal(5, 4) NOT NULL,
+    predicted_at datetime2(6) NOT NULL,
+    target_timestamp datetime2(6) NOT NULL,
+    horizon_minutes int NULL,
+    window_points int NULL,
+    trend varchar(10) NULL,
+    is_anomaly int NULL,
+    anomaly_score float NULL,
+    risk_level varchar(20) NULL,
+    severity varchar(50) NULL,
+    status varchar(50) NULL,
+    explanation nvarchar(1000) NULL,
+    engine_name varchar(50) NULL
+);
+GO
+-- predicted_at again, in the rows that the flow has written: others may repeat themselves
+IF COL_LENGTH(N'dbo.predictions', N'event_predicted_at') IS NULL
+ALTER TABLE dbo.predictions ADD event_predicted_at datetime2(3) NULL;
+GO
+IF NOT EXISTS (
+    SELECT 1 FROM sys.indexes
+    WHERE object_id = OBJECT_ID(N'dbo.predictions') AND name = N'ux_predictions_event'
+)
+CREATE UNIQUE INDEX ux_predictions_event
+ON dbo.predictions (model_id, sensor_id, event_predicted_at)
+WHERE event_predicted_at IS NOT NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_thresholds', N'consecutive_readings') IS NULL
+ALTER TABLE dbo.alert_thresholds ADD consecutive_readings int NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_thresholds', N'clear_after') IS NULL
+ALTER TABLE dbo.alert_thresholds ADD clear_after int NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_thresholds', N'reset_value_min') IS NULL
+ALTER TABLE dbo.alert_thresholds ADD reset_value_min decimal(15, 5) NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_thresholds', N'reset_value_max') IS NULL
+ALTER TABLE dbo.alert_thresholds ADD reset_value_max decimal(15, 5) NULL;
+GO
+IF COL_LENGTH(N'dbo.alert_thresholds', N'forecast_after') IS NULL
+ALTER TABLE dbo.alert_thresholds ADD forecast_after int NULL;
+GO
+IF OBJECT_ID(N'dbo.sensor_threshold_profiles', N'U') IS NULL
+CREATE TABLE dbo.sensor_threshold_profiles (
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
+    warning_min decimal(15, 5) NULL,
+    warning_max decimal(15, 5) NULL,
+    alert_min decimal(15, 5) NULL,
+    alert_max decimal(15, 5) NULL,
+    cooldown_seconds int NOT NULL DEFAULT 300,
+    stale_threshold_ms bigint NOT NULL DEFAULT 86400000,
+    updated_at datetime2(6) NULL,
+    CONSTRAINT uq_sensor_threshold_profiles_sensor UNIQUE (sensor_id)
+);
+GO
+IF OBJECT_ID(N'dbo.delta_thresholds', N'U') IS NULL
+CREATE TABLE dbo.delta_thresholds (
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
+    abs_delta float NULL,
+    rel_delta float NULL,
+    abs_slope float NULL,
+    rel_slope float NULL,
+    severity varchar(50) NULL,
+    is_active bit NOT NULL DEFAULT 1,
+    min_readings int NOT NULL DEFAULT 5,
+    cooldown_sec int NULL,
+    min_delta_abs float NULL
+);
+GO
+IF COL_LENGTH(N'dbo.delta_thresholds', N'min_readings') IS NULL
+ALTER TABLE dbo.delta_thresholds ADD min_readings int NOT NULL DEFAULT 5;
+GO
+IF COL_LENGTH(N'dbo.delta_thresholds', N'raise_after') IS NULL
+ALTER TABLE dbo.delta_thresholds ADD raise_after int NULL;
+GO
+IF COL_LENGTH(N'dbo.delta_thresholds', N'clear_after') IS NULL
+ALTER TABLE dbo.delta_thresholds ADD clear_after int NULL;
+GO
+-- Every set of rules that was in force, and the arrival time (epoch milliseconds) from which on.
+IF OBJECT_ID(N'dbo.rule_versions', N'U') IS NULL
+CREATE TABLE dbo.rule_versions (
+    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
+    applies_from bigint NOT NULL,
+    version varchar(64) NOT NULL,
+    rules nvarchar(max) NOT NULL,
+    created_at datetime2(3) NOT NULL DEFAULT SYSUTCDATETIME()
+);
+GO
+-- A bucket that is there is replaced by one of at least as many readings.
+IF OBJECT_ID(N'dbo.sp_sink_rollups', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_rollups;
+GO
+CREATE PROCEDURE dbo.sp_sink_rollups
+    @p_rows nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
+    DECLARE @buckets TABLE (
+        period_ms int NOT NULL,
+        sensor_id bigint NOT NULL,
+        bucket_ts datetime2(3) NOT NULL,
+        avg_value decimal(15, 5) NOT NULL,
+        min_value decimal(15, 5) NOT NULL,
+        max_value decimal(15, 5) NOT NULL,
+        last_value decimal(15, 5) NOT NULL,
+        samples int NOT NULL,
+        PRIMARY KEY (period_ms, sensor_id, bucket_ts)
+    );
+    INSERT INTO @buckets (
+        period_ms, sensor_id, bucket_ts, avg_value, min_value, max_value, last_value, samples
+    )
+    SELECT
+        r.period_ms,
+        r.sensor_id,
+        DATEADD(millisecond, CAST(r.bucket % 1000 AS int),
+            DATEADD(second, CAST(r.bucket / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.bucket / 86400000 AS int), @epoch))),
+        CAST(r.avg_value AS decimal(15, 5)),
+        CAST(r.min_value AS decimal(15, 5)),
+        CAST(r.max_value AS decimal(15, 5)),
+        CAST(r.last_value AS decimal(15, 5)),
+        r.samples
+    FROM OPENJSON (@p_rows) WITH (
+        period_ms int '$[0]',
+        sensor_id bigint '$[1]',
+        bucket bigint '$[2]',
+        avg_value float '$[3]',
+        min_value float '$[4]',
+        max_value float '$[5]',
+        last_value float '$[6]',
+        samples int '$[7]'
+    ) AS r;
+
+    BEGIN TRANSACTION;
+    UPDATE t
+    SET
+        avg_value = n.avg_value,
+        min_value = n.min_value,
+        max_value = n.max_value,
+        last_value = n.last_value,
+        samples = n.samples
+    FROM dbo.sensor_readings_1m AS t
+    INNER JOIN @buckets AS n ON n.sensor_id = t.sensor_id AND n.bucket_ts = t.bucket_ts
+    WHERE n.period_ms = 60000 AND n.samples >= t.samples;
+
+    INSERT INTO dbo.sensor_readings_1m (
+        sensor_id, bucket_ts, avg_value, min_value, max_value, last_value, samples
+    )
+    SELECT
+        n.sensor_id, n.bucket_ts, n.avg_value, n.min_value, n.max_value, n.last_value, n.samples
+    FROM @buckets AS n
+    WHERE
+        n.period_ms = 60000
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.sensor_readings_1m AS t
+            WHERE t.sensor_id = n.sensor_id AND t.bucket_ts = n.bucket_ts
+        );
+
+    UPDATE t
+    SET
+        avg_value = n.avg_value,
+        min_value = n.min_value,
+        max_value = n.max_value,
+        last_value = n.last_value,
+        samples = n.samples
+    FROM dbo.sensor_readings_5m AS t
+    INNER JOIN @buckets AS n ON n.sensor_id = t.sensor_id AND n.bucket_ts = t.bucket_ts
+    WHERE n.period_ms = 300000 AND n.samples >= t.samples;
+
+    INSERT INTO dbo.sensor_readings_5m (
+        sensor_id, bucket_ts, avg_value, min_value, max_value, last_value, samples
+    )
+    SELECT
+        n.sensor_id, n.bucket_ts, n.avg_value, n.min_value, n.max_value, n.last_value, n.samples
+    FROM @buckets AS n
+    WHERE
+        n.period_ms = 300000
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.sensor_readings_5m AS t
+            WHERE t.sensor_id = n.sensor_id AND t.bucket_ts = n.bucket_ts
+        );
+
+    UPDATE t
+    SET
+        avg_value = n.avg_value,
+        min_value = n.min_value,
+        max_value = n.max_value,
+        last_value = n.last_value,
+        samples = n.samples
+    FROM dbo.sensor_readings_1h AS t
+    INNER JOIN @buckets AS n ON n.sensor_id = t.sensor_id AND n.bucket_ts = t.bucket_ts
+    WHERE n.period_ms = 3600000 AND n.samples >= t.samples;
+
+    INSERT INTO dbo.sensor_readings_1h (
+        sensor_id, bucket_ts, avg_value, min_value, max_value, last_value, samples
+    )
+    SELECT
+        n.sensor_id, n.bucket_ts, n.avg_value, n.min_value, n.max_value, n.last_value, n.samples
+    FROM @buckets AS n
+    WHERE
+        n.period_ms = 3600000
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.sensor_readings_1h AS t
+            WHERE t.sensor_id = n.sensor_id AND t.bucket_ts = n.bucket_ts
+        );
+    COMMIT TRANSACTION;
+END;
+GO
+-- A value that is there is replaced by one that is not older.
+IF OBJECT_ID(N'dbo.sp_sink_latest', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_latest;
+GO
+CREATE PROCEDURE dbo.sp_sink_latest
+    @p_rows nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
+    DECLARE @latest TABLE (
+        sensor_id bigint NOT NULL PRIMARY KEY,
+        value decimal(15, 5) NOT NULL,
+        ts datetime2(3) NOT NULL
+    );
+    INSERT INTO @latest (sensor_id, value, ts)
+    SELECT
+        r.sensor_id,
+        CAST(r.value AS decimal(15, 5)),
+        DATEADD(millisecond, CAST(r.ts % 1000 AS int),
+            DATEADD(second, CAST(r.ts / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.ts / 86400000 AS int), @epoch)))
+    FROM OPENJSON (@p_rows) WITH (
+        sensor_id bigint '$[0]',
+        value float '$[1]',
+        ts bigint '$[2]'
+    ) AS r;
+
+    BEGIN TRANSACTION;
+    UPDATE t
+    SET latest_value = n.value, latest_timestamp = n.ts
+    FROM dbo.sensor_readings_latest AS t
+    INNER JOIN @latest AS n ON n.sensor_id = t.sensor_id
+    WHERE n.ts >= t.latest_timestamp;
+
+    INSERT INTO dbo.sensor_readings_latest (sensor_id, latest_value, latest_timestamp)
+    SELECT n.sensor_id, n.value, n.ts
+    FROM @latest AS n
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dbo.sensor_readings_latest AS t WHERE t.sensor_id = n.sensor_id
+    );
+    COMMIT TRANSACTION;
+END;
+GO
+-- Model 0 is the sensor's baseline, which is made when the sensor has none.
+IF OBJECT_ID(N'dbo.sp_sink_predictions', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_predictions;
+GO
+CREATE PROCEDURE dbo.sp_sink_predictions
+    @p_rows nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
+    DECLARE @rows TABLE (
+        model_id bigint NOT NULL,
+        sensor_id bigint NOT NULL,
+        device_id bigint NOT NULL,
+        predicted_at datetime2(3) NOT NULL,
+        target datetime2(3) NOT NULL,
+        value decimal(15, 5) NOT NULL,
+        confidence decimal(5, 4) NOT NULL,
+        window_points int NOT NULL,
+        trend varchar(10) NOT NULL,
+        horizon_minutes int NOT NULL,
+        PRIMARY KEY (model_id, sensor_id, predicted_at)
+    );
+    INSERT INTO @rows (
+        model_id, sensor_id, device_id, predicted_at, target, value, confidence, window_points,
+        trend, horizon_minutes
+    )
+    SELECT
+        r.model_id,
+        r.sensor_id,
+        r.device_id,
+        DATEADD(millisecond, CAST(r.predicted_at % 1000 AS int),
+            DATEADD(second, CAST(r.predicted_at / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.predicted_at / 86400000 AS int), @epoch))),
+        DATEADD(millisecond, CAST(r.target % 1000 AS int),
+            DATEADD(second, CAST(r.target / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.target / 86400000 AS int), @epoch))),
+        CAST(r.value AS decimal(15, 5)),
+        CAST(r.confidence AS decimal(5, 4)),
+        r.window_points,
+        r.trend,
+        r.horizon_minutes
+    FROM OPENJSON (@p_rows) WITH (
+        model_id bigint '$[0]',
+        sensor_id bigint '$[1]',
+        device_id bigint '$[2]',
+        predicted_at bigint '$[3]',
+        target bigint '$[4]',
+        value float '$[5]',
+        confidence float '$[6]',
+        window_points int '$[7]',
+        trend varchar(10) '$[8]',
+        horizon_minutes int '$[9]'
+    ) AS r;
+
+    BEGIN TRANSACTION;
+    INSERT INTO dbo.ml_models (
+        sensor_id, model_name, model_type, version, is_active, trained_at
+    )
+    SELECT n.sensor_id, 'baseline_moving_average', 'baseline', '1.0.0', 1, MIN(n.predicted_at)
+    FROM @rows AS n
+    WHERE
+        n.model_id = 0
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.ml_models AS m
+            WHERE m.sensor_id = n.sensor_id AND m.model_name = 'baseline_moving_average'
+        )
+    GROUP BY n.sensor_id
+    ORDER BY n.sensor_id;
+
+    INSERT INTO dbo.predictions (
+        model_id, sensor_id, device_id, predicted_value, confidence, predicted_at,
+        target_timestamp, horizon_minutes, window_points, trend, is_anomaly, anomaly_score,
+        risk_level, severity, status, event_predicted_at
+    )
+    SELECT
+        n.model_id,
+        n.sensor_id,
+        n.device_id,
+        n.value,
+        n.confidence,
+        n.predicted_at,
+        n.target,
+        n.horizon_minutes,
+        n.window_points,
+        n.trend,
+        0,
+        0,
+        'NONE',
+        'info',
+        'active',
+        n.predicted_at
+    FROM (
+        SELECT
+            CASE WHEN r.model_id = 0 THEN b.model_id ELSE r.model_id END AS model_id,
+            r.sensor_id,
+            r.device_id,
+            r.predicted_at,
+            r.target,
+            r.value,
+            r.confidence,
+            r.window_points,
+            r.trend,
+            r.horizon_minutes
+        FROM @rows AS r
+        LEFT JOIN (
+            SELECT m.sensor_id, MIN(m.id) AS model_id
+            FROM dbo.ml_models AS m
+            WHERE m.model_name = 'baseline_moving_average'
+            GROUP BY m.sensor_id
+        ) AS b ON b.sensor_id = r.sensor_id
+    ) AS n
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dbo.predictions AS p
+        WHERE
+            p.model_id = n.model_id
+            AND p.sensor_id = n.sensor_id
+            AND p.event_predicted_at = n.predicted_at
+    )
+    ORDER BY n.predicted_at, n.sensor_id, n.model_id;
+    COMMIT TRANSACTION;
+END;
+GO
+-- A silent event's notification is stored as read; rows without that column are not silent.
+IF OBJECT_ID(N'dbo.sp_sink_events', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_events;
+GO
+CREATE PROCEDURE dbo.sp_sink_events
+    @p_rows nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
+    DECLARE @events TABLE (
+        event_key varchar(64) NOT NULL PRIMARY KEY,
+        device_id bigint NOT NULL,
+        sensor_id bigint NULL,
+        at datetime2(3) NOT NULL,
+        event_type varchar(50) NOT NULL,
+        event_code varchar(100) NOT NULL,
+        title nvarchar(255) NOT NULL,
+        message nvarchar(1000) NULL,
+        value float NULL,
+        payload nvarchar(max) NULL,
+        resolves varchar(64) NULL,
+        status varchar(50) NOT NULL,
+        silent bit NULL
+    );
+    INSERT INTO @events (
+        event_key, device_id, sensor_id, at, event_type, event_code, title, message, value, payload,
+        resolves, status, silent
+    )
+    SELECT
+        r.event_key,
+        r.device_id,
+        r.sensor_id,
+        DATEADD(millisecond, CAST(r.at % 1000 AS int),
+            DATEADD(second, CAST(r.at / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.at / 86400000 AS int), @epoch))),
+        r.event_type,
+        r.event_code,
+        r.title,
+        r.message,
+        r.value,
+        r.payload,
+        r.resolves,
+        r.status,
+        r.silent
+    FROM OPENJSON (@p_rows) WITH (
+        event_key varchar(64) '$[0]',
+        device_id bigint '$[1]',
+        sensor_id bigint '$[2]',
+        at bigint '$[3]',
+        event_type varchar(50) '$[4]',
+        event_code varchar(100) '$[5]',
+        title nvarchar(255) '$[6]',
+        message nvarchar(1000) '$[7]',
+        value float '$[8]',
+        payload nvarchar(max) '$[9]' AS JSON,
+        resolves varchar(64) '$[10]',
+        status varchar(50) '$[11]',
+        silent bit '$[12]'
+    ) AS r;
+
+    BEGIN TRANSACTION;
+    INSERT INTO dbo.ml_events (
+        event_key, device_id, sensor_id, created_at, event_type, event_code, title, message,
+        payload, status, resolved_at
+    )
+    SELECT
+        n.event_key,
+        n.device_id,
+        n.sensor_id,
+        n.at,
+        n.event_type,
+        n.event_code,
+        n.title,
+        n.message,
+        n.payload,
+        n.status,
+        CASE WHEN n.status = 'resolved' THEN n.at END
+    FROM @events AS n
+    WHERE NOT EXISTS (SELECT 1 FROM dbo.ml_events AS e WHERE e.event_key = n.event_key)
+    ORDER BY n.at, n.event_key;
+
+    INSERT INTO dbo.alert_notifications (
+        event_key, source, source_event_id, severity, title, message, is_read, created_at, read_at,
+        sensor_id, device_id, triggered_value, event_type
+    )
+    SELECT
+        e.event_key,
+        'ml_event',
+        e.id,
+        e.event_type,
+        e.title,
+        e.message,
+        CASE WHEN n.silent = 1 THEN 1 ELSE 0 END,
+        e.created_at,
+        CASE WHEN n.silent = 1 THEN e.created_at END,
+        e.sensor_id,
+        e.device_id,
+        CAST(n.value AS decimal(15, 5)),
+        e.event_type
+    FROM @events AS n
+    INNER JOIN dbo.ml_events AS e ON e.event_key = n.event_key
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dbo.alert_notifications AS a WHERE a.event_key = n.event_key
+    )
+    ORDER BY e.id;
+
+    UPDATE e
+    SET status = 'resolved', resolved_at = n.at
+    FROM dbo.ml_events AS e
+    INNER JOIN @events AS n ON n.resolves = e.event_key
+    WHERE e.status <> 'resolved';
+    COMMIT TRANSACTION;
+END;
+GO

@@ -1,0 +1,1 @@
+EXEC dbo.sp_sink_predictions @p_rows = ?;

@@ -1,0 +1,58 @@
+-- ?1: JSON, rows [model_id, sensor_id, device_id, predicted_at, target, value, confidence,
+-- window_points, trend, horizon_minutes], times in epoch milliseconds. Model 0 is the sensor's
+-- baseline, which is made when the sensor has none. Rows that are there already stay as they are.
+INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at)
+SELECT
+    json_extract(r.value, '$[1]'),
+    'baseline_moving_average',
+    'baseline',
+    '1.0.0',
+    1,
+    strftime('%Y-%m-%d %H:%M:%f', min(json_extract(r.value, '$[3]')) / 1000.0, 'unixepoch')
+FROM json_each(?1) AS r
+WHERE
+    json_extract(r.value, '$[0]') = 0
+    AND NOT EXISTS (
+        SELECT 1 FROM ml_models AS m
+        WHERE
+            m.sensor_id = json_extract(r.value, '$[1]')
+            AND m.model_name = 'baseline_moving_average'
+    )
+GROUP BY json_extract(r.value, '$[1]')
+ORDER BY json_extract(r.value, '$[1]');
+
+INSERT INTO predictions (
+    model_id, sensor_id, device_id, predicted_value, confidence, predicted_at, target_timestamp,
+    horizon_minutes, window_points, trend, is_anomaly, anomaly_score, risk_level, severity, status,
+    event_predicted_at
+)
+SELECT
+    CASE
+        WHEN json_extract(r.value, '$[0]') = 0
+            THEN (
+                SELECT min(m.id) FROM ml_models AS m
+                WHERE
+                    m.sensor_id = json_extract(r.value, '$[1]')
+                    AND m.model_name = 'baseline_moving_average'
+            )
+        ELSE json_extract(r.value, '$[0]')
+    END,
+    json_extract(r.value, '$[1]'),
+    json_extract(r.value, '$[2]'),
+    json_extract(r.value, '$[5]'),
+    json_extract(r.value, '$[6]'),
+    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch'),
+    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[4]') / 1000.0, 'unixepoch'),
+    json_extract(r.value, '$[9]'),
+    json_extract(r.value, '$[7]'),
+    json_extract(r.value, '$[8]'),
+    0,
+    0,
+    'NONE',
+    'info',
+    'active',
+    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch')
+FROM json_each(?1) AS r
+WHERE true
+ON CONFLICT (model_id, sensor_id, event_predicted_at) WHERE event_predicted_at IS NOT NULL
+DO NOTHING;

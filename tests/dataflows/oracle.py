@@ -1,0 +1,185 @@
+"""The engine of one partition by its semantics, one reading at a time: slow and obvious."""
+
+from collections import defaultdict, namedtuple
+from statistics import fmean, linear_regression, pstdev
+
+NEVER, INF, HORIZON = -(10**15), float("inf"), 600_000
+UNSET = {"low": -INF, "reset_low": -INF, "forecast_after": 3}  # what None means; else infinite
+ROLLUPS = ("rollup", 60_000), ("rollup", 300_000), ("rollup", 3_600_000)
+Stats = namedtuple("Stats", "count mean min max std first last trend")
+
+
+def stats(panes, start, end):
+    """Of the readings in the panes {end: [(ts, value)]} that end in (start, end]."""
+    # the sort is stable: readings of one ts stay as they arrived
+    inside = sorted((r for at in panes if start < at <= end for r in panes[at]), key=lambda r: r[0])
+    xs, ys = [(ts - end) / 1000 for ts, _ in inside], [value for _, value in inside]
+    mean = min(max(fmean(ys), min(ys)), max(ys))
+    trend = linear_regression(xs, ys).slope if xs[0] < xs[-1] else 0.0
+    return Stats(len(ys), mean, min(ys), max(ys), pstdev(ys), ys[0], ys[-1], trend)
+
+
+def in_order(rules):
+    """Thresholds by id, the delta, then forecasts by threshold id."""
+    rules = [{k: UNSET.get(k, INF) if v is None else v for k, v in r.items()} for r in rules]
+    thresholds = sorted((r for r in rules if r["kind"] == "threshold"), key=lambda r: r["id"])
+    critical = [r for r in thresholds if r["level"] == 2 and not r["equal"] and r["forecast_after"]]
+    soon = [dict(r, kind="forecast", level=1, raise_after=r["forecast_after"]) for r in critical]
+    return thresholds + [r for r in rules if r["kind"] == "delta"] + soon
+
+
+def judged(rule, panes, mean, trend):
+    """(condition, holds) of the rule at the last of the closed panes."""
+    if rule["kind"] == "delta":
+        return (delta_reached(rule, panes, mean),) * 2
+    low, high = rule["low"], rule["high"]
+    if rule["kind"] == "forecast":
+        bound = high if trend > 0 else low
+        return (low <= mean <= high and trend != 0 and (bound - mean) / trend <= 60,) * 2
+    met = mean == low if rule["equal"] else not low <= mean <= high
+    return met, met if rule["equal"] else not rule["reset_low"] <= mean <= rule["reset_high"]
+
+
+def delta_reached(rule, panes, mean):
+    *before, end = panes
+    if not before or sum(len(panes[at]) for at in before) < rule["min_readings"]:
+        return False
+    m0, dt = stats(panes, before[-1] - 1000, before[-1]).mean, (end - before[-1]) / 1000
+    d, r = abs(mean - m0), abs(mean - m0) / abs(m0) if abs(m0) > 1e-6 else 0
+    found = {"abs_delta": d, "rel_delta": r, "abs_slope": d / dt, "rel_slope": r / dt}
+    return any(value >= rule[bound] for bound, value in found.items())
+
+
+class Heard:
+    """A device or a sensor; `who` is (sensor, device) as events name it."""
+
+    last_arrival = returned = watermark = closed_until = NEVER
+    silent = flapping = deviating = False
+    level = quiet = need = k = 0
+
+    def __init__(self, who, rules=()):
+        self.who, self.device, self.gaps, self.packets = who, None, [], []
+        self.rules, self.streaks, self.changes = rules, [0] * len(rules), [False] * 20
+        self.open, self.panes, self.dirty = defaultdict(list), {}, set()
+
+
+class Oracle:
+    """The engine: `record` takes the input, the lists and counters are what it has led to."""
+
+    def __init__(self, grace, idle, rules=(), predict_ms=60_000):
+        self.grace, self.idle, self.rules, self.predict_ms = grace, idle, rules, predict_ms
+        self.now, self.devices, self.sensors = NEVER, {}, {}
+        self.windows, self.rollups, self.predictions, self.events = [], [], [], []
+        self.late, self.future, self.duplicates, self.late_readings = 0, 0, 0, []
+
+    def record(self, arrival, device=None, packet_id="", readings=()):
+        self.now = max(self.now, arrival)
+        self.pass_time()
+        if device is None:
+            return
+        d = self.devices.setdefault(device, Heard((None, device)))
+        if packet_id in d.packets[-64:]:
+            self.duplicates += 1
+            return
+        d.packets.append(packet_id)
+        self.watch(d, device, {name for name, _, _ in readings})
+        for name, ts, value in readings:  # (3d)
+            s, end = self.sensors[name], ts // 1000 * 1000 + 1000
+            if ts > arrival + 300_000:
+                self.future += 1
+            elif end <= s.closed_until:
+                self.late += 1
+                self.late_readings.append((name, ts, value))
+            else:
+                s.open[end].append((ts, value))
+                s.watermark = max(s.watermark, ts)
+                self.close(s, [end for end in s.open if end + self.grace <= s.watermark])
+                s.closed_until = max(s.closed_until, (s.watermark - self.grace) // 1000 * 1000)
+
+    def pass_time(self):  # (2a) - (2c)
+        for s in self.sensors.values():
+            if s.last_arrival + self.idle <= self.now:
+                self.close(s, s.open)
+                s.closed_until = max(s.closed_until, s.watermark // 1000 * 1000 + 1000)
+                self.emit(s, self.now - 10_000, ["rollup"])
+        for d in self.devices.values():
+            self.fall_silent(d, d.last_arrival)
+
+    def watch(self, d, device, named):  # (3a) - (3c)
+        self.hear(d)
+        for name, s in self.sensors.items():
+            if s.device == device and name not in named:
+                self.fall_silent(s, max(s.last_arrival, d.returned))
+        for name in named:
+            rules = in_order([rule for rule in self.rules if rule["sensor"] == name])
+            s = self.sensors.setdefault(name, Heard((name, None), rules))
+            s.device = device
+            self.hear(s, d.returned)
+
+    def fall_silent(self, one, since):
+        at = since + max(30_000, 5000 * max(one.gaps[-4:], default=0))
+        if len(one.gaps) >= 4 and not one.silent and at <= self.now:
+            one.silent = True
+            self.events.append((*one.who, at, "NO_DATA", None, "begin", False))
+
+    def hear(self, one, device_returned=NEVER):
+        gap = self.now // 1000 - one.last_arrival // 1000  # 0 if all is at the time of the return
+        if one.silent:
+            one.silent, one.returned = False, self.now
+            self.events.append((*one.who, self.now, "DATA_RESUMED", None, "end", False))
+        elif gap > 0 and NEVER < one.last_arrival >= device_returned:
+            one.gaps.append(gap)
+        one.last_arrival = self.now
+
+    def close(self, s, ends):
+        for end in sorted(ends):
+            s.closed_until, s.panes[end] = max(s.closed_until, end), s.open.pop(end)
+            w1, w5, w10 = (stats(s.panes, end - span, end) for span in (1000, 5000, 10_000))
+            named = ("w1", w1), ("w5", w5), ("w10", w10)
+            self.windows += [(s.who[0], name, end, *window) for name, window in named]
+            self.judge(s, end, w1.mean, w10.trend)
+            for kind, period in (*ROLLUPS, ("prediction", self.predict_ms)):
+                s.dirty.add((kind, period, (end - 1000) // period * period))
+            # a bucket before this pane's, and this pane's at its end
+            self.emit(s, end, ["rollup", "prediction"])
+            self.deviate(s, end, w1.mean)
+
+    def emit(self, s, until, kinds):
+        for kind, period, start in sorted(s.dirty):
+            if kind in kinds and start + period <= until:
+                s.dirty.remove((kind, period, start))
+                b, name = stats(s.panes, start, start + period), s.who[0]
+                if kind == "rollup":
+                    self.rollups.append((period, name, start, *b[:4], b.last))
+                else:
+                    self.predictions.append((name, start + period, b.mean, b.count))
+
+    def judge(self, s, end, mean, trend):
+        verdicts = [judged(rule, s.panes, mean, trend) for rule in s.rules]
+        s.streaks = [n + 1 if v[0] else 0 for n, v in zip(s.streaks, verdicts, strict=True)]
+        asking = [r for r, n in zip(s.rules, s.streaks, strict=True) if n >= r["raise_after"]]
+        asked = max((r["level"] for r in asking), default=0)
+        # a level above this floor is neither asked for nor held
+        floor = max([asked, *(r["level"] for r, v in zip(s.rules, verdicts, strict=True) if v[1])])
+        s.changes.append(asked > s.k or s.k > floor)
+        s.k = asked if s.changes[-1] else s.k
+        # in thousandths: (0.8 + 0.02 * i) / 20 is 40 + i of them
+        share = sum(40 + i for i, changed in enumerate(s.changes[-20:]) if changed)
+        if share < 250 if s.flapping else share > 500:
+            s.flapping, detail = (False, "end") if s.flapping else (True, "begin")
+            self.events.append((*s.who, end, "PATTERN_CHANGE", None, detail, False))
+        s.quiet = s.quiet + 1 if s.level > floor else 0
+        if asked > s.level or (s.level > floor and s.quiet >= s.need):
+            self.events.append((*s.who, end, "LEVEL", s.level, asked, s.flapping))
+            s.level, s.quiet = asked, 0
+            s.need = next((r["clear_after"] for r in asking if r["level"] == asked), None)
+
+    def deviate(self, s, end, mean):
+        target = (end - HORIZON) // self.predict_ms * self.predict_ms + HORIZON
+        made = [p[2] for p in self.predictions if p[:2] == (s.who[0], target - HORIZON)]
+        if made and target > max([NEVER, *s.panes][-2], end - 60_000):
+            error, size = abs(mean - made[0]), max(abs(made[0]), 1e-6)
+            if (error >= 0.5 or error / size >= 0.2) != s.deviating:
+                s.deviating = not s.deviating
+                after = (1 if error / size < 0.5 else 2) if s.deviating else 0
+                self.events.append((*s.who, end, "PREDICTION_DEVIATION", None, after, False))

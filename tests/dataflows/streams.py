@@ -1,0 +1,192 @@
+"""Streams of records for the engine's tests, and the engine run over them in pieces."""
+
+import pickle
+from dataclasses import asdict
+from itertools import pairwise
+from random import Random
+
+from hypothesis import strategies as st
+
+from contract.columns import concatenate
+from contract.packet import Packet
+from dataflows.decode import packet_columns
+from dataflows.duplicates import DuplicateLogic
+from dataflows.engine import Engine, Times
+from dataflows.events import Names
+from dataflows.rules import Rules, RuleSet
+
+NO_RULES = Rules(RuleSet())
+NAMES = Names("en")
+TIMES = Times()
+
+
+def piece(*records):
+    """Columns of records (arrival, device, packet_id, [(sensor, ts, value)]); a heartbeat's device
+    is None."""
+    packets = [
+        None
+        if device is None
+        else Packet(
+            packet_id=packet_id,
+            device_id=device,
+            device_uuid="",
+            received_at=0,
+            sensor_id=[sensor for sensor, _, _ in readings],
+            ts=[ts for _, ts, _ in readings],
+            device_ts=None,
+            value=[value for _, _, value in readings],
+            seq=[0] * len(readings),
+        )
+        for _, device, packet_id, readings in records
+    ]
+    return packet_columns([record[0] for record in records], packets)
+
+
+class Partition:
+    """What a partition does: mark repetitions, then run the engine; results gathered in lists."""
+
+    def __init__(self, times=TIMES, rules=NO_RULES, detector=None):
+        self.times, self.rules, self.detector = times, rules, detector
+        self.duplicates, self.engine = DuplicateLogic(None), self.new_engine()
+        self.windows, self.events, self.rollups, self.predictions = [], [], [], []
+        self.late, self.latest = [], {}
+
+    def new_engine(self):
+        return Engine(self.times, self.detector() if self.detector else None)
+
+    def restart(self):
+        """Go on as a new process would, from a snapshot that went through a file."""
+        duplicates, engine = pickle.loads(  # noqa: S301
+            pickle.dumps((self.duplicates.snapshot(), self.engine.snapshot()))
+        )
+        self.duplicates, self.engine = DuplicateLogic(duplicates), self.new_engine()
+        self.engine.restore(engine)
+
+    def step(self, *records):
+        ((marked,), _) = self.duplicates.on_batch([concatenate([piece(*records)])])
+        outcome = self.engine.step(marked, self.rules, NAMES)
+        ids, panes = outcome.sensor_id, outcome.panes
+        for name in ("w1", "w5", "w10"):
+            window = getattr(outcome.windows, name)
+            columns = [column.tolist() for column in asdict(window).values()]
+            self.windows += [
+                (sensor, name, *rest)
+                for sensor, *rest in zip(
+                    ids[panes.row].tolist(), panes.end.tolist(), *columns, strict=True
+                )
+            ]
+        self.events += outcome.events
+        self.rollups += _rows(outcome.rollups)
+        self.predictions += _rows(outcome.predictions)
+        late = outcome.late
+        self.late += zip(ids[late.row].tolist(), late.ts.tolist(), late.value.tolist(), strict=True)
+        for sensor, ts, value in _rows(outcome.latest):
+            self.latest[sensor] = (ts, value)
+
+    def run(self, records, cuts=(), *, restarts=False):
+        """Take the records in the pieces between `cuts`; with `restarts` each in a new engine."""
+        bounds = [0, *sorted(min(cut, len(records)) for cut in cuts), len(records)]
+        for first, last in pairwise(bounds):
+            if first == last:
+                continue
+            if restarts:
+                self.restart()
+            self.step(*records[first:last])
+        return self
+
+    def found(self):
+        """Everything that must not depend on cuts, in a defined order."""
+        return (
+            sorted(self.windows),
+            sorted(self.events, key=lambda event: (event.at, event.event_key)),
+            sorted(self.rollups),
+            sorted(self.predictions),
+            sorted(self.late),
+            self.latest,
+            self.engine.counts,
+        )
+
+
+def _rows(columns):
+    return list(zip(*(column.tolist() for column in asdict(columns).values()), strict=True))
+
+
+def _values():
+    """Around the bounds of the rules in the tests, which lie between the values drawn here."""
+    return st.one_of(
+        st.sampled_from([20.0, 21.0, 35.0, 38.5, 41.0, 45.0, 12.0, 8.0, 0.0]),
+        st.integers(-300, 700).map(lambda tenths: tenths / 10),
+    )
+
+
+_SKEW = st.sampled_from(
+    [0, 0, 0, 0, -1, -400, -1000, -2500, -7000, 700, 300_000, 300_001, 10**9, -86_400_000]
+)
+_PAUSE = st.sampled_from([0, 1, 300, 999, 1000, 1000, 1000, 2999, 3000, 9000, 31_000, 70_000])
+
+
+@st.composite
+def streams(draw, most=30):
+    """Out of order, duplicates, late, future, gaps, idle, silent, heartbeats, moved sensors."""
+    records, now = [], draw(st.sampled_from([1_000_000, 59_000, 3_599_500]))
+    steady = draw(st.booleans())
+    for number in range(draw(st.integers(1, most))):
+        now += 1000 if steady and draw(st.integers(0, 9)) else draw(_PAUSE)
+        arrival = now - draw(st.sampled_from([0, 0, 0, 500]))
+        if draw(st.integers(0, 5)) == 0:
+            records.append((arrival, None, "", []))
+            continue
+        packet_id = str(draw(st.sampled_from([number, number, number, number - 1, 0])))
+        reading = st.tuples(
+            st.integers(1, 4),
+            _SKEW.map(lambda ms, arrival=arrival: max(0, arrival + ms)),
+            _values(),
+        )
+        readings = draw(st.lists(reading, max_size=6))
+        device = draw(st.integers(1, 2))
+        if draw(st.integers(0, 9)):  # sensors seldom move
+            readings = [one for one in readings if one[0] % 2 == device - 1]
+        records.append((arrival, device, packet_id, readings))
+    return records
+
+
+def long_stream(seed):
+    """Like `streams`, of hundreds of records: two devices at a steady pace that swing around the
+    bounds, drift, jump, fall silent, repeat themselves and lose single sensors."""
+    random = Random(seed)
+    records, now = [], random.choice([1_000_000, 3_500_000])
+    period = random.choice([1000, 1000, 2000, 7000])
+    silent_until, mood = {}, {}
+    for number in range(random.randint(50, 250)):
+        now += period if random.random() < 0.9 else random.choice([0, 10, 500, 3000, 9000, 40_000])
+        if random.random() < 0.1:
+            records.append((now, None, "", []))
+        for device in (1, 2):
+            if random.random() < 0.01:
+                silent_until[device] = now + random.choice([20_000, 45_000, 400_000])
+            if silent_until.get(device, 0) > now or random.random() < 0.03:
+                continue
+            readings = []
+            for sensor in ((1, 3), (2, 4))[device - 1]:
+                if random.random() < 0.02:
+                    silent_until[-sensor] = now + random.choice([20_000, 45_000, 400_000])
+                if silent_until.get(-sensor, 0) > now:
+                    continue
+                if random.random() < 0.05:
+                    mood[sensor] = random.choice(["still", "swing", "rise", "far", "noise"])
+                value = {
+                    "still": 21.0,
+                    "swing": random.choice([20.0, 40.0]),
+                    "rise": 20.0 + now // 1000 % 40 / 2,
+                    "far": 45.5,
+                    "noise": round(random.gauss(25, 8), 2),
+                }[mood.get(sensor, "still")]
+                skew = random.choice([0] * 12 + [-600, -1500, -20_000, 400_000])
+                readings += [(sensor, now + skew + random.choice([0, 0, 5, 300]), value)]
+                if random.random() < 0.2:
+                    readings.append((sensor, now + random.choice([0, 100, 900]), value + 1))
+            packet_id = f"{device}.{number}" if random.random() < 0.97 else f"{device}.{number - 1}"
+            records.append((now - random.choice([0, 0, 0, 700]), device, packet_id, readings))
+            if random.random() < 0.003:
+                records.append((now, 3 - device, f"moved {number}", [(1, now, 21.0)]))
+    return records

@@ -1,0 +1,88 @@
+import pytest
+
+from ops.devices import SensorSpec, register
+
+pytestmark = pytest.mark.usefixtures("rig")
+
+
+@pytest.fixture
+def rig(database):
+    """Sensor 1, with a threshold, and sensor 2, which is inactive."""
+    boiler = SensorSpec("boiler", "temperature", "°C", {"critical": (-5.5, 80.25)})
+    register(database, "rig", [boiler, SensorSpec("pump", "power", "W")])
+    database._connection.execute("UPDATE sensors SET is_active = 0 WHERE id = 2")
+
+
+def listed(database, name):
+    return [tuple(row) for row in database.query(name)]
+
+
+def test_thresholds_are_listed_with_what_they_say_of_raising_and_clearing(database):
+    plain = (1, 1, "boiler critical", "out_of_range", -5.5, 80.25, "critical")
+    assert listed(database, "list_alert_thresholds") == [(*plain, None, None, None, None, None)]
+    database._connection.execute(
+        "UPDATE alert_thresholds SET consecutive_readings = 2, clear_after = 3,"
+        " reset_value_min = -4.5, reset_value_max = 79.25, forecast_after = 4"
+    )
+    (full,) = listed(database, "list_alert_thresholds")
+    assert full == (*plain, 2, 3, -4.5, 79.25, 4)
+    assert [type(full[n]) for n in (4, 5, 9, 10)] == [float] * 4
+    database._connection.execute("UPDATE alert_thresholds SET is_active = 0")
+    assert listed(database, "list_alert_thresholds") == []
+
+
+def test_profiles_are_listed(database):
+    database._connection.execute(
+        "INSERT INTO sensor_threshold_profiles (sensor_id, warning_min, warning_max, alert_max)"
+        " VALUES (1, 0.5, 70.25, 80)"
+    )
+    (profile,) = listed(database, "list_profiles")
+    assert profile == (1, 1, 0.5, 70.25, None, 80.0)
+    assert [type(profile[n]) for n in (2, 3, 5)] == [float] * 3
+
+
+def test_active_deltas_are_listed(database):
+    database._connection.execute(
+        "INSERT INTO delta_thresholds (sensor_id, abs_delta, rel_delta, is_active) VALUES"
+        " (1, 5, 0.25, 1), (1, 1, 1, 0)"
+    )
+    database._connection.execute(
+        "INSERT INTO delta_thresholds"
+        " (sensor_id, abs_slope, rel_slope, severity, min_readings, raise_after, clear_after)"
+        " VALUES (2, 0.000125, 2, 'info', 10, 2, 3)"
+    )
+    assert listed(database, "list_deltas") == [
+        (1, 1, 5.0, 0.25, None, None, None, 5, None, None),
+        (3, 2, None, None, 0.000125, 2.0, "info", 10, 2, 3),
+    ]
+
+
+def test_all_sensors_are_listed_with_the_names_of_their_devices(database):
+    assert listed(database, "list_sensor_names") == [
+        (1, "boiler", "temperature", "°C", 1, "rig"),
+        (2, "pump", "power", "W", 1, "rig"),
+    ]
+
+
+def test_a_version_of_the_rules_is_added_when_the_newest_is_another(database):
+    at, rules = 1732442400123, '[{"name":"sayó \\"90\\""}]'
+    database.execute("add_rule_version", at, "a" * 64, rules)
+    database.execute("add_rule_version", at + 5, "a" * 64, rules)
+    database.execute("add_rule_version", at + 5, "b", "[]")
+    database.execute("add_rule_version", at + 5, "a" * 64, rules)
+    database.execute("add_rule_version", at + 5, "a" * 64, rules)
+    assert listed(database, "list_rule_versions") == [
+        (1, at, "a" * 64, rules),
+        (2, at + 5, "b", "[]"),
+        (3, at + 5, "a" * 64, rules),
+    ]
+
+
+def test_the_newest_version_is_the_one_that_applies_last(database):
+    database.execute("add_rule_version", 2_000, "new", "[]")
+    database.execute("add_rule_version", 1_000, "old", "[]")
+    database.execute("add_rule_version", 3_000, "new", "[]")
+    assert [row[1:3] for row in listed(database, "list_rule_versions")] == [
+        (1_000, "old"),
+        (2_000, "new"),
+    ]

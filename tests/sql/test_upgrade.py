@@ -1,0 +1,128 @@
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sql.__main__ import apply_schema
+from sql.database import Database, open_database
+from sql.mssql import batches
+
+AT = 1732442400000
+"""2024-11-24 10:00 UTC, the time of all old rows."""
+
+TABLES = (
+    "sensor_readings_1m",
+    "sensor_readings_5m",
+    "sensor_readings_1h",
+    "sensor_readings_latest",
+    "ml_models",
+    "predictions",
+    "sensor_threshold_profiles",
+    "delta_thresholds",
+    "rule_versions",
+)
+
+
+def rows(*values):
+    return msgspec.json.encode(values).decode()
+
+
+def select(database, statement):
+    return [tuple(row) for row in database._connection.execute(statement).fetchall()]
+
+
+@pytest.fixture
+def old(empty):
+    """The settings of a database as the system that is replaced has left it."""
+    database = Database(empty, create=True)
+    script = Path(__file__).with_name("old_installation.sql").read_text(encoding="utf-8")
+    for batch in batches(script):
+        database._connection.execute(batch)
+    for _ in range(2):
+        predict_as_before(database)
+    database.close()
+    return empty
+
+
+def predict_as_before(database):
+    """The old service's own statement."""
+    database._connection.execute(
+        "INSERT INTO dbo.predictions (model_id, sensor_id, predicted_value, confidence,"
+        " predicted_at, target_timestamp, horizon_minutes, window_points)"
+        " VALUES (1, 1, 1.5, 0.5, '2024-11-24T10:00:00', '2024-11-24T10:10:00', 10, 60)"
+    )
+
+
+def test_a_fresh_schema_has_every_table_and_they_are_empty(database):
+    for table in TABLES:
+        assert select(database, f"SELECT count(*) FROM {table}") == [(0,)]
+
+
+def test_what_the_last_release_has_stored_stays(empty):
+    database = Database(empty, create=True)
+    for name, pieces in database.schema():
+        if "rollups" not in name:
+            database.migrate(name, pieces, sha256("\0".join(pieces).encode()).hexdigest())
+    database._connection.execute(
+        "INSERT INTO devices (device_uuid, name, device_type)"
+        " VALUES ('00000000-0000-0000-0000-000000000001', 'rig', 'simulator')"
+    )
+    database._connection.execute(
+        "INSERT INTO sensors (device_id, sensor_uuid, sensor_type, name, unit)"
+        " VALUES (1, '00000000-0000-0000-0000-000000000002', 'power', 'pump', 'W')"
+    )
+    database._connection.execute(
+        "INSERT INTO alert_thresholds (sensor_id, name, condition_type, threshold_value_min)"
+        " VALUES (1, 'high', 'greater_than', 80.5)"
+    )
+    database.close()
+    (name,) = apply_schema(empty)
+    assert "rollups" in name
+    database = open_database(empty)
+    assert [tuple(row) for row in database.query("list_alert_thresholds")] == [
+        (1, 1, "high", "greater_than", 80.5, None, "warning", None, None, None, None, None)
+    ]
+    database.close()
+
+
+@pytest.mark.parametrize("empty", ["mssql"], indirect=True)
+def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
+    apply_schema(old)
+    database = open_database(old)
+    for table in TABLES:
+        select(database, f"SELECT count(*) FROM {table}")
+    assert [tuple(row) for row in database.query("list_alert_thresholds")] == [
+        (1, 1, "high", "greater_than", 80.0, None, "warning", None, None, None, None, None)
+    ]
+    (delta,) = (tuple(row) for row in database.query("list_deltas"))
+    assert delta == (1, 1, 5.5, None, None, None, None, 5, None, None)
+    assert isinstance(delta[2], float)
+    database.execute("write_rollups", rows((60_000, 1, AT, 2.0, 2.0, 2.0, 2.0, 4)))
+    assert select(database, "SELECT avg_value, samples FROM sensor_readings_1m") == [(1, 5)]
+    database.execute("write_rollups", rows((60_000, 1, AT, 2.0, 2.0, 2.0, 2.0, 5)))
+    assert select(database, "SELECT avg_value, samples FROM sensor_readings_1m") == [(2, 5)]
+    database.execute("write_latest", rows((1, 2.0, AT - 1)))
+    assert select(database, "SELECT latest_value FROM sensor_readings_latest") == [(1,)]
+    database.execute("write_latest", rows((1, 2.0, AT)))
+    assert select(database, "SELECT latest_value FROM sensor_readings_latest") == [(2,)]
+    database.close()
+
+
+@pytest.mark.parametrize("empty", ["mssql"], indirect=True)
+def test_old_predictions_that_repeat_themselves_stay_and_ours_are_written_once(old):
+    apply_schema(old)
+    database = open_database(old)
+    ours = rows((0, 1, 1, AT, AT + 600_000, 2.5, 0.5, 60, "up", 10))
+    database.execute("write_predictions", ours)
+    predict_as_before(database)
+    database.execute("write_predictions", ours)
+    stored = select(database, "SELECT model_id, predicted_value FROM predictions ORDER BY id")
+    assert [(model, float(value)) for model, value in stored] == [
+        (1, 1.5),
+        (1, 1.5),
+        (1, 2.5),
+        (1, 1.5),
+    ]
+    assert select(database, "SELECT count(*) FROM ml_models") == [(1,)]
+    database.close()
