@@ -1,13 +1,17 @@
 """`python -m bench`: what is fast, as ratios measured in one run."""
 
+from functools import partial
 from json import dumps
+from signal import SIGTERM, default_int_handler, signal
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench import dataflow as dataflow_bench
 from bench import edge as edge_bench
+from contract.errors import IotError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -15,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.callback()
 def _bench() -> None:
     """Measure, and compare with a baseline in the same run."""
+    signal(SIGTERM, default_int_handler)  # what was started ends, whoever asks us to stop
 
 
 @app.command()
@@ -30,6 +35,29 @@ def edge(
         table.add_row(name, f"{rate:,.0f}", f"{readings:,.0f}", f"{p50:.1f}", f"{p99:.1f}")
     Console(stderr=True).print(table)
     print(dumps(result.figures) if json else f"ratio_20 {result.figures['ratio_20']}")
+
+
+@app.command()
+def dataflow(
+    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 3,
+    readings: Annotated[
+        int, typer.Option(min=200_000, help="How many are on each topic.")
+    ] = 2_000_000,
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """The flow against a bare loop that decodes, and against Bytewax's own windows; one worker."""
+    err = Console(stderr=True, highlight=False)
+    try:
+        result = dataflow_bench.run(rounds, readings, partial(err.print, soft_wrap=True))
+    except IotError as error:
+        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    table = Table("", "median", "rounds", "wanted", box=None)
+    for row in result.rows:
+        table.add_row(*row)
+    err.print(table)
+    figures = result.figures
+    print(dumps(figures) if json else f"ratio_to_decode {figures['ratio_to_decode']}")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ class BucketState:
         found = [self._of(left)]
 
         count = np.where(goes_on, self._count[rows], 0)
-        sums = np.where(goes_on, self._sums[:, rows], _EMPTY)
+        sums = np.where(goes_on, np.take(self._sums, rows, axis=1), _EMPTY)
         run = np.repeat(np.arange(len(begins)), ends - begins + 1)
         np.add.at(count, run, panes.count)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -105,7 +105,9 @@ class BucketState:
         told = ~newest | (panes.end[ends] == starts + self.period)
         keep = rows[newest]
         self._start[keep], self._count[keep] = starts[newest], count[newest]
-        self._sums[:, keep], self._told[keep] = sums[:, newest], told[newest]
+        for column, value in zip(self._sums, sums, strict=True):
+            column[keep] = value[newest]
+        self._told[keep] = told[newest]
         found.append(_buckets(rows[told], starts[told], count[told], sums[:, told]))
         return found
 
@@ -149,7 +151,9 @@ class BucketState:
         return found, told
 
     def _of(self, rows: Ints | NDArray[np.intp]) -> Buckets:
-        return _buckets(rows, self._start[rows], self._count[rows], self._sums[:, rows])
+        return _buckets(
+            rows, self._start[rows], self._count[rows], np.take(self._sums, rows, axis=1)
+        )
 
     def _grow(self, sensors: int) -> None:
         if new := sensors - len(self._start):

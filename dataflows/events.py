@@ -16,7 +16,7 @@ from dataflows.rules import DETECTOR, KINDS, Delta, Forecast, Rules, Threshold
 from dataflows.sensors import Sensors
 from dataflows.silence import Silence
 from dataflows.texts import Named, duration, message, quantity, title
-from dataflows.verdicts import delta
+from dataflows.verdicts import delta, trend_ahead
 from dataflows.windows import Windows
 
 CODES = dict(
@@ -161,7 +161,7 @@ class Scene:
         words: dict[str, str],
         more: dict[str, Any],
     ) -> tuple[str, dict[str, str], dict[str, Any]]:
-        mean, trend = float(self.panes.mean[pane]), float(self.windows.w10.trend[pane])
+        mean, trend = float(self.panes.mean[pane]), float(trend_ahead(self.windows)[pane])
         bound = threshold.high if trend > 0 else threshold.low
         assert bound is not None
         seconds = (bound - mean) / trend

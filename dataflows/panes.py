@@ -135,8 +135,9 @@ class PaneState:
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays and numbers."""
         columns = (self.last_arrival, self._watermark, self._closed_until)
-        more = (self._row, self._device, self._ts, self._value)
-        return (*(column.copy() for column in columns + more), self.late, self.future)
+        rows = (self._row.astype(np.int32), self._device.astype(np.int32))
+        readings = (*rows, self._ts.copy(), self._value.copy())
+        return (*(column.copy() for column in columns), *readings, self.late, self.future)
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Take over the state that `snapshot` was taken of."""
@@ -151,6 +152,7 @@ class PaneState:
             self.late,
             self.future,
         ) = snapshot
+        self._row, self._device = self._row.astype(np.int64), self._device.astype(np.int64)
 
     def step(self, heard: Heard, sensors: int) -> Closing:
         """Take the next piece of the sequence; return what it closes. `sensors` is S."""

@@ -46,7 +46,7 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     raise_after: int
     clear_after: int
     forecast_after: int
-    """In how many panes in a row w10's trend must lead to a critical bound; 0: no forecast."""
+    """In how many panes in a row the trend must lead to a critical bound; 0: no forecast."""
 
     @property
     def equal(self) -> bool:

@@ -138,7 +138,7 @@ class VerdictState:
         self, pane: NDArray[np.intp], rule: Ints, panes: Panes, windows: Windows
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         low, high = self._rules.forecasts.bounds[:, rule]
-        mean, trend = panes.mean[pane], windows.w10.trend[pane]
+        mean, trend = panes.mean[pane], trend_ahead(windows)[pane]
         seconds = time_to_reach(mean, trend, low, high)
         met = (mean >= low) & (mean <= high) & (seconds <= FORECAST_S)
         return met, met
@@ -178,6 +178,15 @@ def delta(panes: Panes, windows: Windows, pane: NDArray[np.intp]) -> tuple[Float
         relative = np.divide(change, size, out=np.zeros_like(change), where=size > _ZERO)
         seconds = (panes.end[pane] - windows.end_before[pane]) / 1000.0
     return change, relative, change / seconds, relative / seconds
+
+
+def trend_ahead(windows: Windows) -> Floats:
+    """(P,) the slower of w5's and w10's trends, 0 where they disagree: a value that has stopped
+    moving goes on nowhere, though w10 still holds the movement.
+    """
+    short, long = windows.w5.trend, windows.w10.trend
+    slower = np.where(np.abs(short) < np.abs(long), short, long)
+    return np.where(np.sign(short) == np.sign(long), slower, 0.0)
 
 
 def time_to_reach(mean: Floats, trend: Floats, low: Floats, high: Floats) -> Floats:

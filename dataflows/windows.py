@@ -6,7 +6,8 @@ LeVeque, "Updating formulae and a pairwise algorithm for computing sample varian
 in the same order, newest first, so that no cut of the sequence changes a bit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ KEPT = 9
 """How many panes before the newest can lie in the longest window."""
 _ALL_EQUAL = 1e-9
 """Times are whole milliseconds: of two that differ the second moment is at least 5e-7 s²."""
+_AT_ONCE = 1_000
 WINDOWS = {"w1": 1, "w5": 5, "w10": 10}
 """Lengths in seconds."""
 _COLUMNS = (
@@ -25,7 +27,7 @@ _COLUMNS = (
     "time", "time_time", "time_value", "value_value",
 )  # fmt: skip
 """What is kept of a pane; all of it fits a float64."""
-_END, _COUNT, _MEAN, _LOW, _HIGH, _FIRST, _TIME, _TT, _TV, _VV = range(len(_COLUMNS))
+_END, _MEAN = _COLUMNS.index("end"), _COLUMNS.index("mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +84,52 @@ class WindowState:
         """The windows that end with `panes`. `sensors` is the number of sensors."""
         if new := sensors - self._kept.shape[2]:
             self._kept = np.concatenate((self._kept, _nothing(new)), axis=2)
+        if len(panes.row) <= _AT_ONCE:
+            return self._step(panes)
+        # in parts that stay in the processor's cache; a sensor's panes are in one part
+        cuts = np.searchsorted(panes.row, panes.row[_AT_ONCE::_AT_ONCE])
+        bounds = [0, *np.unique(cuts[cuts > 0]).tolist(), len(panes.row)]
+        parts = [
+            self._step(replace(panes, **{n: getattr(panes, n)[a:b] for n in Panes.__slots__}))
+            for a, b in pairwise(bounds)
+        ]
+        return Windows(
+            w1=_joined([part.w1 for part in parts]),
+            w5=_joined([part.w5 for part in parts]),
+            w10=_joined([part.w10 for part in parts]),
+            end_before=np.concatenate([part.end_before for part in parts]),
+            mean_before=np.concatenate([part.mean_before for part in parts]),
+        )
+
+    def _step(self, panes: Panes) -> Windows:
         starts = np.flatnonzero(np.r_[True, panes.row[1:] != panes.row[:-1]][: len(panes.row)])
         rows = panes.row[starts]
         count = np.diff(np.r_[starts, len(panes.row)])
-        # each sensor's kept panes, oldest first, and then its new ones
-        begins = starts + KEPT * np.arange(len(rows))
-        place = np.arange(len(panes.row)) + np.repeat(KEPT * np.arange(1, len(rows) + 1), count)
-        every = np.empty((len(_COLUMNS), len(panes.row) + KEPT * len(rows)))
-        slots = np.arange(KEPT)[:, None]
-        every[:, begins + slots] = self._kept[:, :, rows]
-        for index, name in enumerate(_COLUMNS):
-            every[index, place] = getattr(panes, name)
-        self._kept[:, :, rows] = every[:, begins + count + slots]
+        kept = self._kept[:, :, rows].reshape(len(_COLUMNS), -1)
+        new = np.array([getattr(panes, name) for name in _COLUMNS], np.float64)
+        every = np.concatenate((kept, new), axis=1)
 
-        lately = every[:, place - np.arange(KEPT + 1)[:, None]]
-        age = (lately[_END, 0] - lately[_END]) / 1000.0
-        before = lately[_END, 1]
+        def place(number: Ints, row: Ints, start: Ints) -> Ints:
+            """Where, of the panes of the row-th sensor, the kept and then the new, a number is."""
+            of_new = kept.shape[1] + start + number - KEPT
+            return np.where(number >= KEPT, of_new, number * len(rows) + row)
+
+        every_row = np.arange(len(rows))
+        stays = place(count + np.arange(KEPT)[:, None], every_row, starts)
+        self._kept[:, :, rows] = np.take(every, stays, axis=1)
+        start, row = np.repeat(starts, count), np.repeat(every_row, count)
+        number = np.arange(len(panes.row)) - start + KEPT
+        newest_first = place(number - np.arange(KEPT + 1)[:, None], row, start)
+        lately = np.take(every, newest_first, axis=1)
+        before = lately[_END, 1].copy()
+        mean_before = lately[_MEAN, 1].copy()
+        w5, w10 = _windows(lately, panes.last)
         return Windows(
-            w1=_window(lately[:, :1], age[:1], panes.last),
-            w5=_within(lately, age, 5, panes.last),
-            w10=_within(lately, age, 10, panes.last),
+            w1=_pane_alone(panes),
+            w5=w5,
+            w10=w10,
             end_before=np.where(before > NEVER, before, NEVER).astype(np.int64),
-            mean_before=lately[_MEAN, 1],
+            mean_before=mean_before,
         )
 
 
@@ -113,69 +139,102 @@ def _nothing(sensors: int) -> NDArray[np.float64]:
     return kept
 
 
-def _within(lately: NDArray[np.float64], age: Floats, seconds: int, last: Floats) -> Window:
-    """The window over the panes that ended less than `seconds` before its end."""
-    panes = lately[:, :seconds].copy()
-    age = age[:seconds]
-    outside = age >= seconds
-    for column, neutral in ((_COUNT, 0.0), (_LOW, np.inf), (_HIGH, -np.inf)):
-        panes[column][outside] = neutral
-    for column in (_MEAN, _TIME, _TT, _TV, _VV):
-        panes[column][outside] = 0.0
-    return _window(panes, np.where(outside, 0.0, age), last)
+def _joined(parts: list[Window]) -> Window:
+    names = Window.__slots__
+    return Window(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _window(panes: NDArray[np.float64], age: Floats, last: Floats) -> Window:
-    """Put together windows of panes (columns, K, P), newest first; those with count 0 are not in.
-
-    `age` (K, P) is how many seconds before the window's end a pane ended.
-    """
-    count = panes[_COUNT]
-    low, high = panes[_LOW].min(axis=0), panes[_HIGH].max(axis=0)
-    oldest = (count > 0).cumsum(axis=0).argmax(axis=0)
-    first = np.take_along_axis(panes[_FIRST], oldest[None], axis=0)[0]
-    value, time_value, value_value = panes[_MEAN], panes[_TV], panes[_VV]
-    scale = scale_of(low, high)
-    if scale is not None:
-        small = np.where(_scaled(panes), 1.0, scale)
-        value = value * scale
-        time_value, value_value = time_value * small, value_value * small * small
-    total = _sum(count)
-    mean = _sum(count * value) / total
-    bounds = (low, high) if scale is None else (low * scale, high * scale)
-    mean = np.minimum(np.maximum(mean, bounds[0]), bounds[1])  # exact where all values are equal
-    time = panes[_TIME] - age
-    time = time - _sum(count * time) / total
-    deviation = value - mean
-    spread = _sum(value_value + count * deviation * deviation)
-    time_time = _sum(panes[_TT] + count * time * time)
-    time_value = _sum(time_value + count * time * deviation)
-    std = np.sqrt(spread / total)
-    trend = np.divide(time_value, time_time, out=np.zeros_like(std), where=time_time > _ALL_EQUAL)
+def _pane_alone(panes: Panes) -> Window:
+    """The window of one pane."""
+    std = np.sqrt(panes.value_value / panes.count)
+    trend = _slope(panes.time_value, panes.time_time)
+    scale = scale_of(panes.minimum, panes.maximum)
     if scale is not None:
         with np.errstate(over="ignore"):
-            mean, std, trend = mean / scale, std / scale, trend / scale
+            std, trend = std / scale, trend / scale
     return Window(
-        count=total,
-        mean=np.minimum(np.maximum(mean, low), high),
-        minimum=low,
-        maximum=high,
+        count=panes.count.astype(np.float64),
+        mean=panes.mean,
+        minimum=panes.minimum,
+        maximum=panes.maximum,
         std=std,
-        first=first,
-        last=last,
+        first=panes.first,
+        last=panes.last,
         trend=trend,
     )
 
 
-def _sum(rows: Floats) -> Floats:
-    """(P,) the sum of the K rows, one after the other: numpy's own order depends on P."""
-    total: Floats = rows[0].copy()
-    for row in rows[1:]:
-        total += row
-    return total
+def _windows(lately: NDArray[np.float64], last: Floats) -> list[Window]:
+    """w5 and w10 over panes (columns, 10, P), newest first, which are overwritten.
+
+    Since panes stand in order, a window is the first so many of them: what it needs are running
+    sums from the newest pane on, of which the windows are two places. Values and times count from
+    the newest pane's means, where deviations are as small as they can be.
+    """
+    end, count, mean, low, high, first, time, time_time, time_value, value_value = lately
+    age = (end[0] - end) / 1000.0
+    scale = scale_of(low, high)
+    if scale is not None:  # the moments of all panes as those of the largest one
+        largest = np.minimum.reduce(scale)
+        small = np.where(scale < 1.0, 1.0, largest)
+        mean = mean * largest
+        time_value, value_value = time_value * small, value_value * small * small
+    newest = mean[0].copy()
+    mean = mean - newest
+    time = time - age
+    time -= time[0].copy()
+    weighted = count * mean
+    timed = count * time
+    value_value = value_value + weighted * mean
+    time_time = time_time + timed * time
+    time_value = time_value + weighted * time
+    for one in (count, weighted, timed, value_value, time_time, time_value):
+        _run(np.add, one)
+    _run(np.minimum, low)
+    _run(np.maximum, high)
+    across = np.arange(len(last))
+    found = []
+    for seconds in (WINDOWS["w5"], WINDOWS["w10"]):
+        oldest = np.count_nonzero(age < seconds, axis=0) - 1
+        pick = oldest * len(last) + across
+        total, value, at, spread, times, slope, lowest, highest, earliest = (
+            np.take(one, pick)
+            for one in (
+                count, weighted, timed, value_value, time_time, time_value, low, high, first
+            )
+        )  # fmt: skip
+        value, at = value / total, at / total
+        spread = np.maximum(spread - total * value * value, 0.0)
+        std = np.sqrt(spread / total)
+        trend = _slope(slope - total * value * at, times - total * at * at)
+        if scale is None:
+            value = newest + value
+        else:
+            with np.errstate(over="ignore"):
+                value = (newest + value) / largest
+                std, trend = std / largest, trend / largest
+        found.append(
+            Window(
+                count=total,
+                mean=np.minimum(np.maximum(value, lowest), highest),
+                minimum=lowest,
+                maximum=highest,
+                std=std,
+                first=earliest,
+                last=last,
+                trend=trend,
+            )
+        )
+    return found
 
 
-def _scaled(panes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(K, P) the panes whose moments are scaled already."""
-    scale = scale_of(panes[_LOW], panes[_HIGH])
-    return np.zeros(panes[_LOW].shape, bool) if scale is None else scale < 1.0
+def _slope(time_value: Floats, time_time: Floats) -> Floats:
+    return np.divide(
+        time_value, time_time, out=np.zeros_like(time_value), where=time_time > _ALL_EQUAL
+    )
+
+
+def _run(combine: np.ufunc, rows: Floats) -> None:
+    """Make each of the K rows (K, P) what came of it and all before it, in place."""
+    for index in range(1, len(rows)):
+        combine(rows[index - 1], rows[index], out=rows[index])

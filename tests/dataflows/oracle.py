@@ -40,6 +40,10 @@ def judged(rule, panes, mean, trend):
     return met, met if rule["equal"] else not rule["reset_low"] <= mean <= rule["reset_high"]
 
 
+def slower(a, b):
+    return min(a, b, key=abs) if a * b > 0 else 0
+
+
 def delta_reached(rule, panes, mean):
     *before, end = panes
     if not before or sum(len(panes[at]) for at in before) < rule["min_readings"]:
@@ -137,7 +141,7 @@ class Oracle:
             w1, w5, w10 = (stats(s.panes, end - span, end) for span in (1000, 5000, 10_000))
             named = ("w1", w1), ("w5", w5), ("w10", w10)
             self.windows += [(s.who[0], name, end, *window) for name, window in named]
-            self.judge(s, end, w1.mean, w10.trend)
+            self.judge(s, end, w1.mean, slower(w5.trend, w10.trend))
             for kind, period in (*ROLLUPS, ("prediction", self.predict_ms)):
                 s.dirty.add((kind, period, (end - 1000) // period * period))
             # a bucket before this pane's, and this pane's at its end

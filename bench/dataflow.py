@@ -1,0 +1,176 @@
+"""The flow against a bare consumer loop, and against Bytewax's own windows, on the same log.
+
+Each measurement runs in a process of its own, in turn, `rounds` times. Rates are of steady state:
+from the batch that completes the first 20 % of the readings to the last one, so that the start of
+processes, clients and steps does not count. What is measured:
+
+- `decode`: a consumer a partition, set as the flow's source sets it, whole batches, decoded by the
+  flow's own function into the same columns, which are dropped;
+- `flow`: the flow with its own source and sinks that count and drop, one worker, no recovery;
+- `builtin`: the same three windows with Bytewax's operators, on the first part of the same log;
+- `builtin_still`: the same with a clock that stands still: nothing is late, see `bench.builtin`;
+- the state: the pickled snapshots of all stateful steps at the end of the log.
+
+What is not: databases, recovery, several workers. The broker shares the machine in all of them.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from statistics import median
+from subprocess import TimeoutExpired
+from subprocess import run as run_process
+from time import time
+from uuid import uuid4
+
+from bench.kafka import kafka
+from bench.packets import Shape, delete_topics
+from contract.errors import SetupError
+from contract.settings import child_environment
+
+SENSORS, PERIOD_MS = 2_000, 100
+MANY_SENSORS, LONG_PERIOD_MS = 100_000, 1_000
+SLICE = 200_000
+"""Readings that the peer is given: it would need minutes for all."""
+_CHILD_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Medians over the rounds; a ratio is the median of each round's ratio."""
+
+    figures: dict[str, float]
+    rows: list[tuple[str, str, str, str]]
+    """(what, median, lowest - highest, at least or at most)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    brokers: str
+    topic: str
+    shape: Shape
+    start_ms: int
+
+    def child(self, what: str) -> float:
+        """What `bench.dataflow_child` measures.
+
+        Raises:
+            SetupError: it failed, or took too long.
+        """
+        shape = self.shape
+        numbers = (shape.sensors, shape.period_ms, shape.readings, self.start_ms)
+        command = [sys.executable, "-m", "bench.dataflow_child", what, self.brokers, self.topic]
+        try:
+            done = run_process(
+                [*command, *map(str, numbers)],
+                env=child_environment({}),
+                capture_output=True,
+                text=True,
+                timeout=_CHILD_S,
+                check=False,
+            )
+        except TimeoutExpired as error:
+            raise SetupError(f"{what} did not end within {_CHILD_S:.0f} s") from error
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["it said nothing"]
+            raise SetupError(f"{what} ended with code {done.returncode}: {lines[-1]}")
+        return float(done.stdout.split()[-1])
+
+
+def run(rounds: int, readings: int, tell: Callable[[str], None]) -> Result:
+    """Make the topics, and measure each thing in turn, `rounds` times; `tell` is told of progress.
+
+    Raises:
+        SetupError: there is no broker, or a measurement failed.
+    """
+    with kafka() as brokers, _logs(brokers, readings, tell) as (log, many, part):
+        plan = {
+            "decode": (log, "decode"),
+            "flow": (log, "flow"),
+            "builtin": (part, "builtin"),
+            "builtin_still": (part, "builtin_still"),
+            "flow_100k": (many, "flow"),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in plan}
+        for number in range(rounds):
+            for name, (where, what) in plan.items():
+                rates[name].append(where.child(what))
+                tell(f"round {number + 1}: {name} {rates[name][-1]:,.0f} readings/s")
+        return _result(rates, log.child("state"), part.shape.readings)
+
+
+@contextmanager
+def _logs(
+    brokers: str, readings: int, tell: Callable[[str], None]
+) -> Iterator[tuple[_Log, _Log, _Log]]:
+    """The log, one with many sensors, and the first part of the log."""
+    few = Shape(SENSORS, PERIOD_MS, _whole(readings, SENSORS))
+    many = Shape(MANY_SENSORS, LONG_PERIOD_MS, _whole(readings, MANY_SENSORS))
+    run_id = uuid4().hex[:8]
+    now_ms = int(time() * 1000)
+    logs = []
+    try:
+        for name, shape, span_ms in (
+            ("few", few, few.span_ms),
+            ("many", many, many.span_ms),
+            ("part", replace(few, readings=min(SLICE, few.readings)), few.span_ms),
+        ):
+            log = _Log(brokers, f"bench.{run_id}.{name}", shape, now_ms - span_ms)
+            logs.append(log)
+            log.child("fill")
+            tell(
+                f"topic {log.topic}: {shape.readings:,} readings of {shape.sensors:,} sensors, "
+                f"{shape.span_ms / 1000:.0f} s of event time"
+            )
+        yield logs[0], logs[1], logs[2]
+    finally:
+        delete_topics(brokers, [log.topic for log in logs], tell)
+
+
+def _whole(readings: int, sensors: int) -> int:
+    """As many readings of each sensor as of any other."""
+    return max(readings // sensors, 1) * sensors
+
+
+def _result(rates: dict[str, list[float]], state: float, part: int) -> Result:
+    rate = {name: median(found) for name, found in rates.items()}
+    to_decode = _ratios(rates["flow"], rates["decode"])
+    to_builtin = _ratios(rates["flow"], rates["builtin"])
+    to_still = _ratios(rates["flow"], rates["builtin_still"])
+    cost = _ratios(rates["flow"], rates["flow_100k"])
+    figures = {
+        "decode_readings_per_s": round(rate["decode"]),
+        "flow_readings_per_s": round(rate["flow"]),
+        "builtin_readings_per_s": round(rate["builtin"]),
+        "builtin_still_readings_per_s": round(rate["builtin_still"]),
+        "builtin_slice_readings": part,
+        "flow_readings_per_s_100k": round(rate["flow_100k"]),
+        "ratio_to_decode": round(median(to_decode), 3),
+        "ratio_to_builtin": round(median(to_builtin), 1),
+        "ratio_to_builtin_still": round(median(to_still), 1),
+        "cost_ratio_100k": round(median(cost), 3),
+        "bytes_per_sensor": round(state),
+    }
+    rows = [
+        _row("readings/s: consume and decode", rates["decode"], 0),
+        _row("flow", rates["flow"], 0),
+        _row("flow, 100 000 sensors", rates["flow_100k"], 0),
+        _row(f"builtin, slice of {part:,}", rates["builtin"], 0),
+        _row("the same, nothing late", rates["builtin_still"], 0),
+        _row("ratios: flow / decode", to_decode, 2, "at least 0.45"),
+        _row("flow / builtin", to_builtin, 1, "at least 25"),
+        _row("flow / builtin, nothing late", to_still, 1),
+        _row("cost at 100 000 / 2 000 sensors", cost, 2, "at most 2"),
+        ("state: bytes a sensor", f"{state:,.0f}", "", "at most 2,048"),
+    ]
+    return Result(figures, rows)
+
+
+def _ratios(rates: list[float], others: list[float]) -> list[float]:
+    return [rate / other for rate, other in zip(rates, others, strict=True)]
+
+
+def _row(what: str, found: list[float], digits: int, wanted: str = "") -> tuple[str, str, str, str]:
+    low, middle, high = (f"{of(found):,.{digits}f}" for of in (min, median, max))
+    return what, middle, f"{low} - {high}", wanted

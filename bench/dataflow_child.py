@@ -1,0 +1,208 @@
+"""One measurement of `python -m bench dataflow`, in a process of its own.
+
+`python -m bench.dataflow_child WHAT BROKERS TOPIC SENSORS PERIOD_MS READINGS START_MS`; the last
+line of its output is a number.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pickle import dumps
+from time import sleep
+from typing import Any
+
+from bytewax.dataflow import Dataflow
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.testing import run_main
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from bench.builtin import builtin_flow
+from bench.meter import Meter
+from bench.packets import DEVIATION, MEAN, Shape, make_topic
+from contract.columns import PacketColumns
+from contract.errors import IotError, SetupError
+from contract.log import configure_log
+from contract.topic import PARTITIONS, client_config
+from dataflows.decode import decode_records
+from dataflows.duplicates import DuplicateLogic
+from dataflows.engine import Times
+from dataflows.events import Names
+from dataflows.readings import Sinks, graph
+from dataflows.rule_book import OneEdition
+from dataflows.rules import Rules, make_rules
+from dataflows.source import PacketSource, Records
+from dataflows.watch import PartitionLogic, Watch
+
+_FAR = 5 * DEVIATION
+"""From the mean to a threshold: one reading in 1 700 000 is beyond, and hardly any mean."""
+
+
+def our_flow(source: PacketSource, sensors: int, readings: "NullSink") -> Dataflow:
+    """The flow as it is in production, but for its sinks and where its rules come from."""
+    null = NullSink()
+    return graph(source, watch(sensors), Sinks(readings, null, null, null, null, null))
+
+
+def watch(sensors: int) -> Watch:
+    """A WARN threshold on every second sensor, hardly ever crossed; else what is usual."""
+    rows = [
+        {
+            "sensor_id": number,
+            "condition_type": "out_of_range",
+            "threshold_value_min": MEAN - _FAR,
+            "threshold_value_max": MEAN + _FAR,
+            "severity": "warning",
+        }
+        for number in range(0, sensors, 2)
+    ]
+    rules, refused = make_rules({"alert_thresholds": rows})
+    assert not refused
+    return Watch(OneEdition(Rules(rules), Names()), Times())
+
+
+def state_bytes(watch: Watch, pieces: Iterable[PacketColumns]) -> int:
+    """The pickled snapshots of all stateful steps of a partition after those pieces."""
+    duplicates, partition = DuplicateLogic(None), PartitionLogic(watch, None)
+    for piece in pieces:
+        marked, _ = duplicates.on_batch([piece])
+        partition.on_batch(list(marked))
+    return len(dumps(duplicates.snapshot())) + len(dumps(partition.snapshot()))
+
+
+class NullSink(DynamicSink[Any]):
+    """Drops what comes; counts its readings where there is a meter."""
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = meter
+
+    def build(
+        self, step_id: str, worker_index: int, worker_count: int
+    ) -> StatelessSinkPartition[Any]:
+        """Nothing to open."""
+        return _NullPartition(self._meter)
+
+
+class _NullPartition(StatelessSinkPartition[Any]):
+    def __init__(self, meter: Meter | None) -> None:
+        self._meter = meter
+
+    def write_batch(self, items: Sequence[tuple[str, PacketColumns]]) -> None:
+        if self._meter:
+            readings = sum(len(columns.ts) for _, columns in items)
+            if readings:  # else these are heartbeats
+                self._meter.count(readings)
+
+
+def _fill(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+    make_topic(brokers, topic, shape, start_ms)
+    return shape.readings
+
+
+def _decode(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+    """The bare loop: a consumer a partition, whole batches, decoded into columns, dropped."""
+    meter = Meter(shape.readings)
+    for _, columns in _decoded(brokers, topic, meter):
+        meter.count(len(columns.ts))
+    return meter.rate()
+
+
+def _flow(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+    """Our flow, one worker, without recovery; ends when all readings have reached the sink."""
+    meter = Meter(shape.readings)
+    source = PacketSource(brokers, topic, "earliest", meter.full)
+    run_main(our_flow(source, shape.sensors, NullSink(meter)))  # type: ignore[no-untyped-call]
+    return meter.rate()
+
+
+def _builtin(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+    """The peer as it comes, one worker, without recovery; ends at the end of the topic."""
+    return _peer(brokers, topic, shape, lambda: datetime.now(UTC))
+
+
+def _builtin_still(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+    """The peer with a clock that stands still, so that nothing is late."""
+    now = datetime.now(UTC)
+    return _peer(brokers, topic, shape, lambda: now)
+
+
+def _peer(brokers: str, topic: str, shape: Shape, now: Callable[[], datetime]) -> float:
+    meter = Meter(shape.readings)
+    run_main(builtin_flow(brokers, topic, meter, NullSink(), now))  # type: ignore[no-untyped-call]
+    return meter.rate()
+
+
+def _state(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+    """Bytes of state a sensor, when our steps have seen the whole topic."""
+    meter = Meter(shape.readings)
+    pieces: dict[int, list[PacketColumns]] = {}
+    for partition, columns in _decoded(brokers, topic, meter):
+        pieces.setdefault(partition, []).append(columns)
+        meter.count(len(columns.ts))
+    rules = watch(shape.sensors)
+    return sum(state_bytes(rules, found) for found in pieces.values()) / shape.sensors
+
+
+def _decoded(brokers: str, topic: str, meter: Meter) -> Iterator[tuple[int, PacketColumns]]:
+    """(partition, columns) until the meter is full; clients and batches as `PacketSource` has."""
+    consumers = []
+    for partition in range(PARTITIONS):
+        consumer = Consumer(
+            client_config(brokers)
+            | {
+                "group.id": f"{topic}.flow",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "queued.max.messages.kbytes": 16_384,
+                "fetch.queue.backoff.ms": 20,
+            }
+        )
+        consumer.assign([TopicPartition(topic, partition, 0)])
+        consumers.append(consumer)
+    while not meter.full():
+        idle = True
+        for partition, consumer in enumerate(consumers):
+            messages = consumer.consume(1_000, 0)
+            if not messages:
+                continue
+            idle = False
+            offsets, arrivals, values = [], [], []
+            for message in messages:
+                error = message.error()
+                if error is not None:
+                    raise KafkaException(error)
+                offsets.append(message.offset() or 0)
+                arrivals.append(message.timestamp()[1])
+                values.append(message.value())
+            for columns in decode_records(Records(topic, partition, offsets, arrivals, values)):
+                if not isinstance(columns, PacketColumns):
+                    raise SetupError(f"a record cannot be decoded: {columns.error}")
+                yield partition, columns
+        if idle:
+            sleep(0.001)
+    for consumer in consumers:
+        consumer.close()
+
+
+_WHAT = {
+    "fill": _fill,
+    "decode": _decode,
+    "flow": _flow,
+    "builtin": _builtin,
+    "builtin_still": _builtin_still,
+    "state": _state,
+}
+
+
+def main() -> None:
+    """Measure what the command line says."""
+    configure_log()
+    what, brokers, topic, *numbers = sys.argv[1:]
+    sensors, period_ms, readings, start_ms = map(int, numbers)
+    try:
+        print(_WHAT[what](brokers, topic, Shape(sensors, period_ms, readings), start_ms))
+    except IotError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

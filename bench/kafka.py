@@ -1,0 +1,74 @@
+"""The broker of a benchmark: the one that `KAFKA_BOOTSTRAP_SERVERS` names, else one of our own."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from shutil import which
+from subprocess import PIPE, Popen, TimeoutExpired
+from tempfile import TemporaryDirectory
+
+from contract.errors import SetupError
+from contract.settings import load_settings
+
+_SCRIPT = Path(__file__).parents[1] / ".ci" / "kafka"
+_STOP_S = 20.0
+
+
+@contextmanager
+def kafka() -> Iterator[str]:
+    """The address of a Kafka broker; one that was started here ends with the block, data and all.
+
+    Raises:
+        SetupError: none is named, and none can be started here.
+    """
+    given = load_settings().kafka_bootstrap_servers
+    if given:
+        yield given
+        return
+    missing = [name for name in ("java", "mvn") if not which(name)]
+    missing += [] if _SCRIPT.exists() else [str(_SCRIPT)]
+    if missing:
+        raise SetupError(
+            f"KAFKA_BOOTSTRAP_SERVERS is not set, and {' and '.join(missing)} is missing to start "
+            "a broker here: set it to the address of a Kafka broker that lets us create topics, "
+            "or install Java 17 and Maven"
+        )
+    with TemporaryDirectory(prefix="bench-kafka-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with (folder / "start.log").open("w", encoding="utf-8") as log:
+            command = [str(_SCRIPT), name]
+            process = Popen(command, stdout=PIPE, stderr=log, text=True, start_new_session=True)
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().strip()
+            if not address:
+                raise SetupError(
+                    f"no broker could be started here: {_last_line(folder)}; set "
+                    "KAFKA_BOOTSTRAP_SERVERS to the address of one that lets us create topics"
+                )
+            yield address
+        finally:
+            _end(process, folder / "pid")
+
+
+def _end(process: Popen[str], broker: Path) -> None:
+    """End the broker by its own pid, whereupon the script ends; else all of the script's group."""
+    with suppress(OSError, ValueError, TimeoutExpired):  # it has not come to that, or is gone
+        os.kill(int(broker.read_text()), signal.SIGTERM)
+        process.wait(_STOP_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def _last_line(folder: Path) -> str:
+    for name in ("start.log", "kafka.log", "format.log", "maven.log"):
+        with suppress(OSError):
+            lines = (folder / name).read_text(encoding="utf-8", errors="replace").split("\n")
+            if said := [line for line in lines if line.strip()]:
+                return said[-1]
+    return "it said nothing"
