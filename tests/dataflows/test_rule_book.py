@@ -1,0 +1,114 @@
+import sqlite3
+from contextlib import closing
+from time import monotonic, sleep, time
+
+import pytest
+
+from contract.errors import SetupError
+from contract.settings import Settings
+from dataflows.rule_book import LiveRules, in_force
+from ops.devices import SensorSpec, register
+from sql.__main__ import apply_schema
+from sql.database import open_database
+
+HOT = SensorSpec("boiler", "temperature", "°C", {"warning": (0, 80)})
+
+
+@pytest.fixture
+def settings(tmp_path):
+    made = Settings(iot_sqlite_path=tmp_path / "iot.db", rules_refresh_seconds=3)
+    apply_schema(made)
+    database = open_database(made)
+    register(database, "rig", [HOT, SensorSpec("pump", "power", "W")])
+    database.close()
+    return made
+
+
+def execute(settings, statement, *values):
+    with closing(sqlite3.connect(settings.iot_sqlite_path, timeout=10)) as connection, connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def editions(book, arrival=0):
+    return [(one.applies_from, one.rules.version) for one in book.editions(arrival)]
+
+
+def now():
+    return int(time() * 1000)
+
+
+def test_the_first_rules_apply_to_all_time_and_are_written_down_once(settings):
+    book = LiveRules(settings)
+    first = book.load()
+    book.load()
+    again = LiveRules(settings)
+    again.load()
+    assert editions(book) == editions(again) == [(0, first.version())]
+    assert len(execute(settings, "SELECT * FROM rule_versions")) == 1
+
+
+def test_a_change_applies_a_little_later_and_for_every_process_at_the_same_arrival_time(settings):
+    book, other = LiveRules(settings), LiveRules(settings)
+    first = book.load()
+    other.load()
+    execute(settings, "UPDATE alert_thresholds SET threshold_value_max = 70")
+    before = now()
+    second = book.load()
+    assert second.version() != first.version()
+    (_, (applies_from, version)) = editions(book)
+    assert version == second.version()
+    assert before + 2000 <= applies_from <= now() + 2000
+    other.load()
+    assert editions(other) == editions(book)
+    assert in_force(book.editions(0), applies_from - 1).rules.version == first.version()
+    assert in_force(book.editions(0), applies_from).rules.version == second.version()
+
+
+def test_a_row_that_became_nonsense_leaves_the_last_good_one_in_force(settings):
+    book = LiveRules(settings)
+    first = book.load()
+    execute(settings, "UPDATE alert_thresholds SET condition_type = 'sometimes'")
+    assert book.load().version() == first.version()
+    assert LiveRules(settings).load().version() == first.version(), "a restart forgets nothing"
+    execute(settings, "UPDATE alert_thresholds SET is_active = 0")
+    assert book.load().thresholds == ()
+
+
+def test_rules_are_refreshed_without_being_asked(settings):
+    book = LiveRules(settings)
+    book.load()
+    book.editions(0)  # starts the reading
+    execute(settings, "UPDATE alert_thresholds SET threshold_value_max = 70")
+    end = monotonic() + 20
+    while len(book.editions(0)) == 1:
+        assert monotonic() < end
+        sleep(0.05)
+
+
+def test_names_are_those_of_the_database(settings):
+    book = LiveRules(settings)
+    book.load()
+    named = book.names.of(1, 1)
+    assert (named.name, named.unit, named.device) == ("boiler", "°C", "rig")
+    assert book.names.of(99, 1).name == "sensor 99"
+    assert book.names.device(1).device == "rig"
+
+
+def test_a_record_that_unknown_rules_may_apply_to_waits_until_they_are_read(settings):
+    book = LiveRules(settings)
+    book.load()
+    arrival = now() + 1500
+    assert book._until < arrival
+    assert len(book.editions(arrival)) == 1
+    assert book._until >= arrival
+
+
+def test_a_time_far_ahead_of_the_clock_is_not_waited_for(settings):
+    book = LiveRules(settings)
+    book.load()
+    assert len(book.editions(now() + 3_600_000)) == 1
+
+
+def test_a_database_without_schema_is_told_of_at_the_start(tmp_path):
+    with pytest.raises(SetupError, match="run `python -m sql`"):
+        LiveRules(Settings(iot_sqlite_path=tmp_path / "none.db")).load()
