@@ -1,5 +1,6 @@
 """`python -m bench`: what is fast, as ratios measured in one run."""
 
+from dataclasses import asdict
 from functools import partial
 from json import dumps
 from signal import SIGTERM, default_int_handler, signal
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from bench import dataflow as dataflow_bench
 from bench import edge as edge_bench
+from bench import latency as latency_bench
 from contract.errors import IotError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -58,6 +60,21 @@ def dataflow(
     err.print(table)
     figures = result.figures
     print(dumps(figures) if json else f"ratio_to_decode {figures['ratio_to_decode']}")
+
+
+@app.command()
+def latency(
+    seconds: Annotated[float, typer.Option(min=20, help="How long sensors send.")] = 60.0,
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """From a reading that crosses a threshold, posted over HTTP, to the event's row."""
+    err = Console(stderr=True, highlight=False)
+    result = latency_bench.run(seconds, err.print)
+    err.print(
+        f"{result.crossings} crossings: p50 {result.p50_ms:,.0f} ms, p99 {result.p99_ms:,.0f} ms, "
+        f"wanted: at most {result.bound_ms:,.0f} ms"
+    )
+    print(dumps(asdict(result)) if json else f"p99_ms {result.p99_ms}")
 
 
 if __name__ == "__main__":

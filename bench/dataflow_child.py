@@ -22,7 +22,7 @@ from bench.packets import DEVIATION, MEAN, Shape, make_topic
 from contract.columns import PacketColumns
 from contract.errors import IotError, SetupError
 from contract.log import configure_log
-from contract.topic import PARTITIONS, client_config
+from contract.topic import PARTITIONS
 from dataflows.decode import decode_records
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Times
@@ -30,7 +30,7 @@ from dataflows.events import Names
 from dataflows.readings import Sinks, graph
 from dataflows.rule_book import OneEdition
 from dataflows.rules import Rules, make_rules
-from dataflows.source import PacketSource, Records
+from dataflows.source import PacketSource, Records, consumer_config
 from dataflows.watch import PartitionLogic, Watch
 
 _FAR = 5 * DEVIATION
@@ -146,16 +146,7 @@ def _decoded(brokers: str, topic: str, meter: Meter) -> Iterator[tuple[int, Pack
     """(partition, columns) until the meter is full; clients and batches as `PacketSource` has."""
     consumers = []
     for partition in range(PARTITIONS):
-        consumer = Consumer(
-            client_config(brokers)
-            | {
-                "group.id": f"{topic}.flow",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",
-                "queued.max.messages.kbytes": 16_384,
-                "fetch.queue.backoff.ms": 20,
-            }
-        )
+        consumer = Consumer(consumer_config(brokers, topic))
         consumer.assign([TopicPartition(topic, partition, 0)])
         consumers.append(consumer)
     while not meter.full():

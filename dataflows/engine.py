@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from contract.columns import Ints, PacketColumns
+from contract.errors import SetupError
 from contract.event import Event
 from contract.latest import Latest
 from contract.predictions import HORIZON_MS, Predictions
@@ -107,11 +108,15 @@ class Engine:
         """Take over the state that `snapshot` was taken of.
 
         Raises:
-            ValueError: another version of this program wrote it.
+            SetupError: another version of this program wrote it; the text says what to do.
         """
-        version, sensors, panes, windows, verdicts, levels, silence, rollups, predictions = snapshot
-        if version != _VERSION:
-            raise ValueError(f"recovery state has version {version}, this program reads {_VERSION}")
+        if snapshot[0] != _VERSION:
+            raise SetupError(
+                f"the recovery directory was written by another version of this program, and this "
+                f"one reads version {_VERSION} of the state: start with a new directory. The flow "
+                "then takes the topic from START_FROM on; what is stored is not stored again"
+            )
+        _, sensors, panes, windows, verdicts, levels, silence, rollups, predictions = snapshot
         self._sensors.restore(sensors)
         self._panes.restore(panes)
         self._windows.restore(windows)

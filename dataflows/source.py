@@ -33,6 +33,9 @@ from contract.topic import client_config
 _RECORDS_A_BATCH = 1_000
 _QUEUE_KB = 16_384
 """What a partition may fetch ahead, in KiB."""
+_WAIT_MS = 100
+"""How long the broker may hold a fetch back when there is nothing; the embedded one does so even
+when something comes meanwhile."""
 _PAUSE = timedelta(milliseconds=10)
 """How long to wait before asking again when nothing came."""
 _HEARTBEAT_S = 1.0
@@ -48,6 +51,18 @@ _REFUSALS = {
 """What waiting does not mend; the client itself waits for everything else."""
 
 _log = structlog.get_logger("source")
+
+
+def consumer_config(brokers: str, topic: str) -> dict[str, Any]:
+    """The settings of a partition's consumer."""
+    return client_config(brokers) | {
+        "group.id": f"{topic}.flow",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "queued.max.messages.kbytes": _QUEUE_KB,
+        "fetch.queue.backoff.ms": 20,
+        "fetch.wait.max.ms": _WAIT_MS,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +147,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         self._empty = True
         self._asked_at = 0.0
         self._answer: Future[Any] | None = None
-        self._consumer = Consumer(
-            client_config(source.brokers)
-            | {
-                "group.id": f"{source.topic}.flow",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",
-                "queued.max.messages.kbytes": _QUEUE_KB,
-                "fetch.queue.backoff.ms": 20,
-            }
-        )
+        self._consumer = Consumer(consumer_config(source.brokers, source.topic))
         if resume is None:
             first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
             resume = end if source.start == "latest" else first

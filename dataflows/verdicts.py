@@ -18,6 +18,8 @@ BY_DETECTOR = -2
 NOBODY = -1
 FORECAST_S = 60.0
 """How far ahead a trend is followed."""
+FORECAST_READINGS = 5
+FORECAST_FIT = 0.9
 _ZERO = 1e-6
 """A mean up to this size has no relative delta."""
 
@@ -181,12 +183,16 @@ def delta(panes: Panes, windows: Windows, pane: NDArray[np.intp]) -> tuple[Float
 
 
 def trend_ahead(windows: Windows) -> Floats:
-    """(P,) the slower of w5's and w10's trends, 0 where they disagree: a value that has stopped
-    moving goes on nowhere, though w10 still holds the movement.
+    """(P,) the trend that a forecast follows: the slower of w5's and w10's.
+
+    0 where they disagree, since a value that has stopped moving goes on nowhere, though w10 still
+    holds the movement; and where noise alone may look like it: where w10 has fewer than
+    `FORECAST_READINGS`, or its trend explains less than `FORECAST_FIT` of their variance.
     """
     short, long = windows.w5.trend, windows.w10.trend
     slower = np.where(np.abs(short) < np.abs(long), short, long)
-    return np.where(np.sign(short) == np.sign(long), slower, 0.0)
+    clear = (windows.w10.count >= FORECAST_READINGS) & (windows.w10.fit >= FORECAST_FIT)
+    return np.where(clear & (np.sign(short) == np.sign(long)), slower, 0.0)
 
 
 def time_to_reach(mean: Floats, trend: Floats, low: Floats, high: Floats) -> Floats:

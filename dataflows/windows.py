@@ -51,6 +51,9 @@ class Window:
     trend: Floats
     """(P,) least-squares slope of value over event time, units per second; 0 where all times are
     equal."""
+    fit: Floats
+    """(P,) the share of the values' variance that the trend explains, 0 to 1; 0 where there is
+    none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def _joined(parts: list[Window]) -> Window:
 def _pane_alone(panes: Panes) -> Window:
     """The window of one pane."""
     std = np.sqrt(panes.value_value / panes.count)
-    trend = _slope(panes.time_value, panes.time_time)
+    trend, fit = _slope(panes.time_value, panes.time_time, panes.value_value)
     scale = scale_of(panes.minimum, panes.maximum)
     if scale is not None:
         with np.errstate(over="ignore"):
@@ -161,6 +164,7 @@ def _pane_alone(panes: Panes) -> Window:
         first=panes.first,
         last=panes.last,
         trend=trend,
+        fit=fit,
     )
 
 
@@ -206,7 +210,7 @@ def _windows(lately: NDArray[np.float64], last: Floats) -> list[Window]:
         value, at = value / total, at / total
         spread = np.maximum(spread - total * value * value, 0.0)
         std = np.sqrt(spread / total)
-        trend = _slope(slope - total * value * at, times - total * at * at)
+        trend, fit = _slope(slope - total * value * at, times - total * at * at, spread)
         if scale is None:
             value = newest + value
         else:
@@ -223,15 +227,21 @@ def _windows(lately: NDArray[np.float64], last: Floats) -> list[Window]:
                 first=earliest,
                 last=last,
                 trend=trend,
+                fit=fit,
             )
         )
     return found
 
 
-def _slope(time_value: Floats, time_time: Floats) -> Floats:
-    return np.divide(
-        time_value, time_time, out=np.zeros_like(time_value), where=time_time > _ALL_EQUAL
-    )
+def _slope(
+    time_value: Floats, time_time: Floats, value_value: Floats
+) -> tuple[Floats, Floats]:
+    """Trend and fit of second moments."""
+    known = time_time > _ALL_EQUAL
+    trend = np.divide(time_value, time_time, out=np.zeros_like(time_value), where=known)
+    known &= value_value > 0
+    fit = np.divide(trend * time_value, value_value, out=np.zeros_like(trend), where=known)
+    return trend, np.minimum(fit, 1.0)
 
 
 def _run(combine: np.ufunc, rows: Floats) -> None:

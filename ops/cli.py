@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from functools import wraps
 from json import dumps
 from pathlib import Path
+from shlex import quote
 from signal import SIGINT, SIGTERM, default_int_handler, signal
 from sys import stdout
 from typing import Annotated, Any
@@ -41,8 +42,11 @@ from ops.devices import (
     sensor_spec,
 )
 from ops.dry_run import DryRun, read_records, read_rules
+from ops.explain import explain
+from ops.explain_tables import tables
 from ops.feed import feed, read_csv
 from ops.post import EdgeClient
+from ops.scenarios import Name, make_scenario, write_scenario
 from ops.simulate import DEVICES, register_demo, simulate
 from sql.database import open_database
 
@@ -106,21 +110,49 @@ def demo(
 @app.command("simulate")
 @_told
 def simulate_command(
+    context: typer.Context,
+    *,
     url: _Url = _URL,
     seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 0,
     devices: Annotated[int, typer.Option(min=1, max=1000, help="How many devices.")] = DEVICES,
-    register_only: Annotated[
-        bool, typer.Option("--register-only", help="Register the devices, and post nothing.")
-    ] = False,
+    scenario: Annotated[
+        Name | None, typer.Option(help="Write this scenario for dry-run, and post nothing.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="NAME.jsonl; beside it NAME.rules.json and NAME.expected.json."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the scenario; equal seeds write equal files.")
+    ] = 0,
 ) -> None:
-    """Register demo devices with thresholds, and let them post to a running edge."""
+    """Register demo devices with thresholds, and let them post to a running edge.
+
+    Or, with --scenario and --out, write records for `iot dry-run`, the rules for them, and the
+    events that it must print under default settings.
+    """
+    given = {
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
+    }
+    if scenario:
+        if wrong := sorted(given - {"scenario", "out", "seed"}):
+            option = wrong[0].replace("_", "-")
+            raise SetupError(f"--{option} does not go with --scenario, which posts nothing")
+        if out is None:
+            raise SetupError("--scenario needs --out NAME.jsonl")
+        made = make_scenario(scenario, seed)
+        files = write_scenario(made, out)
+        print(f"{len(made.posts)} records and heartbeats; {files.expected} says what they lead to")
+        print(f"iot dry-run --input {quote(str(out))} --rules {quote(str(files.rules))}")
+        return
+    if wrong := sorted(given & {"out", "seed"}):
+        raise SetupError(f"--{wrong[0]} goes with --scenario only")
     settings = load_settings()
     database = open_database(settings)
     registered = register_demo(database, devices)
     database.close()
-    if register_only:
-        _out.print(f"{len(registered)} demo devices are registered")
-        return
     sent = 0
 
     async def run() -> None:
@@ -216,6 +248,22 @@ def dry_run_command(
         stdout.buffer.flush()
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+@app.command("explain")
+@_told
+def explain_command(
+    key: Annotated[str, typer.Argument(help="event_key, or at least its first 8 digits.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the rules, panes, arrivals and timers that led to an event."""
+    database = open_database(load_settings())
+    told = explain(database, key)
+    database.close()
+    if json:
+        print(msgspec.json.encode(told).decode())
+        return
+    _out.print(*tables(told))
 
 
 @app.command("check-edge")

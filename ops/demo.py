@@ -90,7 +90,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     apply_schema(settings)
     database = open_database(settings)
     devices = register_demo(database)
-    port = _free_port(_PORT)
+    port = free_port(_PORT)
     environment = child_environment(values | {"IOT_LANG": settings.iot_lang})
     children.start("edge", "ingest_edge", "--port", str(port), env=environment)
     recovery = place / "recovery"
@@ -170,7 +170,7 @@ def _folder(folder: Path | None) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _free_port(usual: int) -> int:
+def free_port(usual: int) -> int:
     """The usual port, or a free one where that is in use."""
     for port in (usual, 0):
         with socket.socket() as probe:

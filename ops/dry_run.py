@@ -243,7 +243,7 @@ class DryRun:
         columns = {
             name: [
                 np.concatenate([getattr(getattr(one.windows, name), cell) for one in self._windows])
-                for cell in Window.__slots__
+                for cell in Window.__slots__[: len(_CELLS)]
             ]
             for name in WINDOWS
         }

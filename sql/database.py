@@ -5,6 +5,7 @@ to connect, how a script is cut into batches, and whose fault an error is.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
@@ -25,6 +26,9 @@ class Engine(Protocol):
 
     def blame(self, error: Exception) -> type[IotError]:
         """Whose fault a driver's error is."""
+
+    turn: AbstractContextManager[Any]
+    """What the transactions of this process are in, one at a time where the engine needs it."""
 
     begin: str | None
     """What opens a transaction around a file, or None where each file is one procedure call."""
@@ -60,7 +64,7 @@ class Database:
         self._run([*((batch, ()) for batch in batches), record])
 
     def _run(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
-        with _Blamed(self):
+        with _Blamed(self), self._engine.turn:
             if self._engine.begin:
                 self._connection.execute(self._engine.begin)
             try:

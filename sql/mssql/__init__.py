@@ -5,6 +5,7 @@
 
 import platform
 import re
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from contract.settings import Settings
 
 begin = None
 """Our files for SQL Server are single procedure calls; the procedures hold the transactions."""
+turn = nullcontext()
 
 _LOGIN_S = 6
 _NO_SUCH_DATABASE = (911, 4060)

@@ -1,11 +1,13 @@
 """SQLite: how to connect, cut scripts, and read its errors."""
 
 import sqlite3
+from threading import Lock
 
 from contract.errors import IotError, RefusedError, SetupError, UnavailableError
 from contract.settings import Settings
 
 begin = "BEGIN IMMEDIATE"
+turn = Lock()  # SQLite lets one write, and would make the others of us sleep and ask again
 
 _BUSY_S = 5.0
 

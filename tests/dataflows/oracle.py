@@ -1,12 +1,12 @@
 """The engine of one partition by its semantics, one reading at a time: slow and obvious."""
 
 from collections import defaultdict, namedtuple
-from statistics import fmean, linear_regression, pstdev
+from statistics import correlation, fmean, linear_regression, pstdev
 
 NEVER, INF, HORIZON = -(10**15), float("inf"), 600_000
 UNSET = {"low": -INF, "reset_low": -INF, "forecast_after": 3}  # what None means; else infinite
 ROLLUPS = ("rollup", 60_000), ("rollup", 300_000), ("rollup", 3_600_000)
-Stats = namedtuple("Stats", "count mean min max std first last trend")
+Stats = namedtuple("Stats", "count mean min max std first last trend fit")
 
 
 def stats(panes, start, end):
@@ -16,7 +16,8 @@ def stats(panes, start, end):
     xs, ys = [(ts - end) / 1000 for ts, _ in inside], [value for _, value in inside]
     mean = min(max(fmean(ys), min(ys)), max(ys))
     trend = linear_regression(xs, ys).slope if xs[0] < xs[-1] else 0.0
-    return Stats(len(ys), mean, min(ys), max(ys), pstdev(ys), ys[0], ys[-1], trend)
+    fit = correlation(xs, ys) ** 2 if trend and min(ys) < max(ys) else 0.0
+    return Stats(len(ys), mean, min(ys), max(ys), pstdev(ys), ys[0], ys[-1], trend, fit)
 
 
 def in_order(rules):
@@ -40,8 +41,10 @@ def judged(rule, panes, mean, trend):
     return met, met if rule["equal"] else not rule["reset_low"] <= mean <= rule["reset_high"]
 
 
-def slower(a, b):
-    return min(a, b, key=abs) if a * b > 0 else 0
+def ahead(w5, w10):
+    """The trend that a forecast follows."""
+    clear = w10.count >= 5 and w10.fit >= 0.9 and w5.trend * w10.trend > 0
+    return min(w5.trend, w10.trend, key=abs) if clear else 0
 
 
 def delta_reached(rule, panes, mean):
@@ -140,8 +143,8 @@ class Oracle:
             s.closed_until, s.panes[end] = max(s.closed_until, end), s.open.pop(end)
             w1, w5, w10 = (stats(s.panes, end - span, end) for span in (1000, 5000, 10_000))
             named = ("w1", w1), ("w5", w5), ("w10", w10)
-            self.windows += [(s.who[0], name, end, *window) for name, window in named]
-            self.judge(s, end, w1.mean, slower(w5.trend, w10.trend))
+            self.windows += [(s.who[0], name, end, *window[:-1]) for name, window in named]
+            self.judge(s, end, w1.mean, ahead(w5, w10))
             for kind, period in (*ROLLUPS, ("prediction", self.predict_ms)):
                 s.dirty.add((kind, period, (end - 1000) // period * period))
             # a bucket before this pane's, and this pane's at its end

@@ -4,6 +4,7 @@ import pickle
 from dataclasses import asdict
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Engine, Times
 from dataflows.events import Names
 from dataflows.rules import Rules, RuleSet
+from dataflows.windows import Window
 
 NO_RULES = Rules(RuleSet())
 NAMES = Names("en")
@@ -45,8 +47,8 @@ def piece(*records):
 class Partition:
     """What a partition does: mark repetitions, then run the engine; results gathered in lists."""
 
-    def __init__(self, times=TIMES, rules=NO_RULES, detector=None):
-        self.times, self.rules, self.detector = times, rules, detector
+    def __init__(self, times=TIMES, rules=NO_RULES, detector=None, names=NAMES):
+        self.times, self.rules, self.detector, self.names = times, rules, detector, names
         self.duplicates, self.engine = DuplicateLogic(None), self.new_engine()
         self.windows, self.events, self.rollups, self.predictions = [], [], [], []
         self.late, self.latest = [], {}
@@ -64,11 +66,11 @@ class Partition:
 
     def step(self, *records):
         ((marked,), _) = self.duplicates.on_batch([concatenate([piece(*records)])])
-        outcome = self.engine.step(marked, self.rules, NAMES)
+        outcome = self.engine.step(marked, self.rules, self.names)
         ids, panes = outcome.sensor_id, outcome.panes
         for name in ("w1", "w5", "w10"):
             window = getattr(outcome.windows, name)
-            columns = [column.tolist() for column in asdict(window).values()]
+            columns = [getattr(window, cell).tolist() for cell in Window.__slots__[:-1]]
             self.windows += [
                 (sensor, name, *rest)
                 for sensor, *rest in zip(
@@ -105,6 +107,26 @@ class Partition:
             self.latest,
             self.engine.counts,
         )
+
+
+def heartbeat(arrival):
+    """A record of nobody."""
+    return (arrival, None, "", [])
+
+
+def each_second(*values, sensor=1, device=1, start=1000):
+    """A record a second with one reading at its arrival; None stands for a record without one.
+    The pane of the first ends at `start` + 1000."""
+    arrivals = range(start, start + 1000 * len(values), 1000)
+    return [
+        (at, device, f"{device} {at}", [] if value is None else [(sensor, at, float(value))])
+        for at, value in zip(arrivals, values, strict=True)
+    ]
+
+
+def closed(records):
+    """The records, and after them a heartbeat late enough to close every pane."""
+    return [*records, heartbeat(max(record[0] for record in records) + TIMES.idle_ms)]
 
 
 def _rows(columns):
@@ -154,7 +176,8 @@ def long_stream(seed):
     """Like `streams`, of hundreds of records: two devices at a steady pace that swing around the
     bounds, drift, jump, fall silent, repeat themselves and lose single sensors."""
     random = Random(seed)
-    records, now = [], random.choice([1_000_000, 3_500_000])
+    records: list[Any] = []
+    now = random.choice([1_000_000, 3_500_000])
     period = random.choice([1000, 1000, 2000, 7000])
     silent_until, mood = {}, {}
     for number in range(random.randint(50, 250)):
