@@ -17,6 +17,8 @@ from dataflows.panes import PANE_MS, Closing, Panes
 
 FLUSH_MS = 10_000
 _EMPTY = np.array([[0.0], [np.inf], [-np.inf], [0.0], [0.0]])
+_SCALE = 2.0**-64
+"""Sums are of values times this: it rounds nothing, and no sum overflows."""
 _SECONDS = 2**38
 """More than a time in seconds can be; rows times this, and a time, are one sortable number."""
 
@@ -53,7 +55,7 @@ class BucketState:
         self._count = np.empty(0, np.int64)
         self._told = np.empty(0, bool)
         self._sums = np.empty((5, 0))
-        """Sum, minimum, maximum and last of the values, and the last device's row."""
+        """Sum (scaled), minimum, maximum and last of the values, and the last device's row."""
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays."""
@@ -95,8 +97,7 @@ class BucketState:
         sums = np.where(goes_on, np.take(self._sums, rows, axis=1), _EMPTY)
         run = np.repeat(np.arange(len(begins)), ends - begins + 1)
         np.add.at(count, run, panes.count)
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.add.at(sums[0], run, panes.count * panes.mean)
+        np.add.at(sums[0], run, panes.count * (panes.mean * _SCALE))
         sums[1] = np.minimum(sums[1], np.minimum.reduceat(panes.minimum, begins))
         sums[2] = np.maximum(sums[2], np.maximum.reduceat(panes.maximum, begins))
         sums[3], sums[4] = panes.last[ends], panes.device[ends]
@@ -141,7 +142,7 @@ class BucketState:
             sums = self._sums[:, [row]] if goes_on else _EMPTY.copy()
             for pane in range(first, until):
                 count[0] += panes.count[pane]
-                sums[0] += panes.count[pane] * panes.mean[pane]
+                sums[0] += panes.count[pane] * (panes.mean[pane] * _SCALE)
                 sums[1] = np.minimum(sums[1], panes.minimum[pane])
                 sums[2] = np.maximum(sums[2], panes.maximum[pane])
                 sums[3], sums[4] = panes.last[pane], panes.device[pane]
@@ -165,8 +166,9 @@ class BucketState:
 
 def _buckets(row: Ints, start: Ints, count: Ints, sums: NDArray[np.float64]) -> Buckets:
     total, low, high, last, device = sums
-    with np.errstate(invalid="ignore"):
-        mean = np.minimum(np.maximum(total / np.maximum(count, 1), low), high)
+    with np.errstate(over="ignore"):
+        mean = total / np.maximum(count, 1) / _SCALE
+    mean = np.minimum(np.maximum(mean, low), high)
     return Buckets(row, start, count, mean, low, high, last, device.astype(np.int64))
 
 

@@ -51,7 +51,7 @@ class Outcome:
     windows: Windows
     late: Late
     events: list[Event]
-    """By time, then by key."""
+    """By time; of one time those that end something come last."""
     rollups: Rollups
     predictions: Predictions
     latest: Latest
@@ -153,7 +153,7 @@ class Engine:
             panes=panes,
             windows=windows,
             late=closing.late,
-            events=sorted(events, key=lambda event: (event.at, event.event_key)),
+            events=sorted(events, key=lambda event: (event.at, event.status, event.event_key)),
             rollups=_rollups(told, ids),
             predictions=self._predicted(made),
             latest=Latest(ids[closing.newest.row], closing.newest.ts, closing.newest.value),

@@ -207,7 +207,7 @@ class Scene:
         if change.begins:
             level = Level.CRITICAL if change.far else Level.WARN
         kind = "deviation" if change.begins else "as_predicted"
-        words = {"value": quantity(float(self.panes.mean[pane]), named.unit)}
+        words = {"value": quantity(change.seen, named.unit)}
         payload = self._payload(pane, level) | {
             "predicted_value": change.value,
             "error_abs": _finite(change.error),

@@ -1,8 +1,9 @@
 """Predictions of each sensor by its moving average, and what became of them.
 
 At the end of each period of event time a sensor's mean over the period stands for what it will
-measure `HORIZON_MS` later. The first pane that reaches that time, within a minute, tells how far
-off it was; only a change between "as predicted" and "off" is passed on.
+measure `HORIZON_MS` later. The w10 of the first pane that reaches that time, within a minute, tells
+how far off it was. Off is what the old system called off, and more than twice the deviation within
+w10, so that noise is not. Only a change between "as predicted" and "off" is passed on.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from contract.columns import NEVER, Floats, Ints
+from contract.columns import NEVER, Ints
 from contract.predictions import HORIZON_MS
 from dataflows.buckets import Buckets, BucketState
 from dataflows.panes import Closing
@@ -34,6 +35,8 @@ class Deviation:
     begins: bool
     far: bool
     """Off by half of the predicted value or more."""
+    seen: float
+    """The mean of w10."""
     value: float
     """What was predicted."""
     error: float
@@ -108,11 +111,11 @@ class PredictionState:
                 if key in of_row:
                     known[index], value[index] = True, of_row[key]
         due, row, target, value = due[known], row[known], target[known], value[known]
-        mean: Floats = panes.mean[due]
+        seen, noise = windows.w10.mean[due], windows.w10.std[due]
         with np.errstate(over="ignore"):
-            error = np.abs(mean - value)
+            error = np.abs(seen - value)
             relative = error / np.maximum(np.abs(value), _NO_LESS)
-        off = (error >= _OFF_ABS) | (relative >= _OFF_REL)
+        off = ((error >= _OFF_ABS) | (relative >= _OFF_REL)) & (error > 2 * noise)
         before = np.r_[False, off[:-1]]
         new_row = np.r_[True, row[1:] != row[:-1]][: len(row)]
         before = np.where(new_row, self._since[row] != NEVER, before[: len(row)])
@@ -125,6 +128,7 @@ class PredictionState:
                     pane=int(due[index]),
                     begins=bool(off[index]),
                     far=bool(relative[index] >= _FAR_REL),
+                    seen=float(seen[index]),
                     value=float(value[index]),
                     error=float(error[index]),
                     relative=float(relative[index]),

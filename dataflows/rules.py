@@ -185,6 +185,8 @@ def _read(
 def _thresholds(table: str, values: Mapping[str, Any]) -> list[Threshold]:
     row = msgspec.convert(values, _ThresholdRow)
     _check_finite(row)
+    if not row.is_active or row.severity == "info":
+        return []
     condition, low, high = row.condition_type, row.threshold_value_min, row.threshold_value_max
     if low is None:
         raise ValueError(f"{condition} lacks threshold_value_min")
@@ -194,11 +196,11 @@ def _thresholds(table: str, values: Mapping[str, Any]) -> list[Threshold]:
         raise ValueError("out_of_range lacks threshold_value_max")
     elif low > high:
         raise ValueError("threshold_value_min is above threshold_value_max")
-    if not row.is_active or row.severity == "info":
-        return []
     back_low, back_high = row.reset_value_min, row.reset_value_max
     if condition == "greater_than":
         low, high, back_low, back_high = None, low, None, back_low
+    elif condition == "less_than":
+        back_high = None
     return [
         _threshold(
             table, row.id, row.sensor_id, row.name or f"{table} {row.id}", condition,
@@ -242,8 +244,9 @@ def _threshold(  # noqa: PLR0917 - one for each column
     """With the bounds of reset that the row gives, or those of `HYSTERESIS`: of the span between
     two bounds, or of the size of a single one.
     """
-    span = abs(high - low) if low is not None and high is not None else abs(low or high or 0.0)
-    inside = HYSTERESIS * span
+    inside = HYSTERESIS * abs(low or high or 0.0)
+    if low is not None and high is not None:
+        inside = HYSTERESIS * high - HYSTERESIS * low
     if condition == "equal_to":
         back_low = back_high = None
     else:
@@ -267,14 +270,14 @@ def _threshold(  # noqa: PLR0917 - one for each column
 def _delta(table: str, values: Mapping[str, Any]) -> list[Delta]:
     row = msgspec.convert(values, _DeltaRow)
     _check_finite(row)
+    if not row.is_active or row.severity == "info":
+        return []
     bounds = {name: getattr(row, name) for name in DELTA_BOUNDS}
     if all(bound is None for bound in bounds.values()):
         raise ValueError("it has no bound")
     for name, bound in bounds.items():
         if bound is not None and bound <= 0:
             raise ValueError(f"{name} is not above 0")
-    if not row.is_active or row.severity == "info":
-        return []
     return [
         Delta(
             table=table, id=row.id, sensor_id=row.sensor_id,

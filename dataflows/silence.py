@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contract.columns import NEVER, Ints
 from dataflows.sensors import Heard
@@ -76,16 +75,14 @@ class _Listeners:
         limit = np.maximum(FACTOR * 1000 * gaps.max(axis=0, initial=0), LEAST_MS)
         return np.where(gaps[0] > 0, since + limit, _FOREVER)
 
-    def hear_all(self, row: Ints, at: Ints, forget: NDArray[np.bool_]) -> None:
-        """Hear rows (sorted, with falling times nowhere) of which none is or falls silent; of
-        those in `forget` (all rows) the first gap does not count.
-        """
+    def hear_all(self, row: Ints, at: Ints) -> None:
+        """Hear rows, sorted and by time, of which none is or falls silent."""
         if not len(row):
             return
         new_row = np.r_[True, row[1:] != row[:-1]]
         before = np.where(new_row, self.heard_at[row], np.roll(at, 1))
         gap = at // 1000 - before // 1000
-        counts = (gap > 0) & (before != NEVER) & ~(new_row & forget[row])
+        counts = (gap > 0) & (before != NEVER)
         g_row, gap = row[counts], gap[counts]
         last = np.r_[new_row[1:], True]
         self.heard_at[row[last]] = at[last]
@@ -170,7 +167,7 @@ class SilenceState:
             doubtful = state.since != NEVER
             doubtful[row[at - before[record] >= LEAST_MS]] = True
             slow = doubtful[row]
-            state.hear_all(row[~slow], at[~slow], np.zeros(len(doubtful), bool))
+            state.hear_all(row[~slow], at[~slow])
             for r, a, index in zip(*(c[slow].tolist() for c in (row, at, record)), strict=True):
                 limit = int(state.due(state.heard_at[[r]], np.array([r]))[0])
                 if state.since[r] == NEVER and limit <= a:
@@ -211,7 +208,7 @@ class SilenceState:
             doubtful |= np.isin(device_of, list(returns))
             doubtful[row[np.isin(device, list(returns))]] = True
         slow = doubtful[row]
-        state.hear_all(row[~slow], at[~slow], returned[device_of] > state.heard_at)
+        state.hear_all(row[~slow], at[~slow])
         todo = set(row[slow].tolist())
         if returns:
             todo |= set(np.flatnonzero(np.isin(device_of, list(returns))).tolist())

@@ -88,7 +88,7 @@ class VerdictState:
                 met, holds = judge(pane, rule, panes, windows)
                 self._add(verdicts, group, pane, rule, met, holds)
         np.add.at(self._seen, panes.row, panes.count)
-        if self._detector is not None:
+        if self._detector is not None and len(panes.row):
             self._detect(verdicts, panes, sensors)
         return verdicts
 

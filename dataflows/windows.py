@@ -20,6 +20,7 @@ KEPT = 9
 _ALL_EQUAL = 1e-9
 """Times are whole milliseconds: of two that differ the second moment is at least 5e-7 s²."""
 _AT_ONCE = 1_000
+_MOST = float(np.finfo(np.float64).max)
 WINDOWS = {"w1": 1, "w5": 5, "w10": 10}
 """Lengths in seconds."""
 _COLUMNS = (
@@ -154,7 +155,7 @@ def _pane_alone(panes: Panes) -> Window:
     scale = scale_of(panes.minimum, panes.maximum)
     if scale is not None:
         with np.errstate(over="ignore"):
-            std, trend = std / scale, trend / scale
+            std, trend = std / scale, np.clip(trend / scale, -_MOST, _MOST)
     return Window(
         count=panes.count.astype(np.float64),
         mean=panes.mean,
@@ -168,8 +169,10 @@ def _pane_alone(panes: Panes) -> Window:
     )
 
 
-def _windows(lately: NDArray[np.float64], last: Floats) -> list[Window]:
-    """w5 and w10 over panes (columns, 10, P), newest first, which are overwritten.
+def _windows(
+    lately: NDArray[np.float64], last: Floats, lengths: tuple[int, ...] = (5, 10)
+) -> list[Window]:
+    """The sliding windows over panes (columns, 10, P), newest first, which are overwritten.
 
     Since panes stand in order, a window is the first so many of them: what it needs are running
     sums from the newest pane on, of which the windows are two places. Values and times count from
@@ -178,6 +181,8 @@ def _windows(lately: NDArray[np.float64], last: Floats) -> list[Window]:
     end, count, mean, low, high, first, time, time_time, time_value, value_value = lately
     age = (end[0] - end) / 1000.0
     scale = scale_of(low, high)
+    if scale is not None and len(lengths) > 1:  # what has left a window must not scale it
+        return [_windows(_inside(lately, age, s), last, (s,))[0] for s in lengths]
     if scale is not None:  # the moments of all panes as those of the largest one
         largest = np.minimum.reduce(scale)
         small = np.where(scale < 1.0, 1.0, largest)
@@ -198,7 +203,7 @@ def _windows(lately: NDArray[np.float64], last: Floats) -> list[Window]:
     _run(np.maximum, high)
     across = np.arange(len(last))
     found = []
-    for seconds in (WINDOWS["w5"], WINDOWS["w10"]):
+    for seconds in lengths:
         oldest = np.count_nonzero(age < seconds, axis=0) - 1
         pick = oldest * len(last) + across
         total, value, at, spread, times, slope, lowest, highest, earliest = (
@@ -216,7 +221,7 @@ def _windows(lately: NDArray[np.float64], last: Floats) -> list[Window]:
         else:
             with np.errstate(over="ignore"):
                 value = (newest + value) / largest
-                std, trend = std / largest, trend / largest
+                std, trend = std / largest, np.clip(trend / largest, -_MOST, _MOST)
         found.append(
             Window(
                 count=total,
@@ -233,9 +238,14 @@ def _windows(lately: NDArray[np.float64], last: Floats) -> list[Window]:
     return found
 
 
-def _slope(
-    time_value: Floats, time_time: Floats, value_value: Floats
-) -> tuple[Floats, Floats]:
+def _inside(lately: NDArray[np.float64], age: Floats, seconds: int) -> NDArray[np.float64]:
+    """The panes with those zero that are not in the window, but for their ends."""
+    inside: NDArray[np.float64] = np.where(age < seconds, lately, 0.0)
+    inside[_END] = lately[_END]
+    return inside
+
+
+def _slope(time_value: Floats, time_time: Floats, value_value: Floats) -> tuple[Floats, Floats]:
     """Trend and fit of second moments."""
     known = time_time > _ALL_EQUAL
     trend = np.divide(time_value, time_time, out=np.zeros_like(time_value), where=known)

@@ -271,7 +271,7 @@ class _Partition:
 def _event_line(event: Event) -> tuple[_Key, dict[str, Any]]:
     payload = msgspec.json.decode(event.payload)
     sensor = -1 if event.sensor_id is None else event.sensor_id
-    return (event.at, sensor, _EVENT, event.event_key), {
+    return (event.at, sensor, _EVENT, event.status + event.event_key), {
         "kind": "event",
         "sensor_id": event.sensor_id,
         "device_id": event.device_id,

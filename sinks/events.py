@@ -27,9 +27,11 @@ def event_row(event: Event) -> Row:
     )
 
 
-def event_order(row: Row) -> tuple[int, str]:
-    """By time, then by `event_key`, which alone makes two events the same one."""
-    return row[3], row[0]
+def event_order(row: Row) -> tuple[int, str, str]:
+    """By time, those that end something after those that begin, then by `event_key`, which alone
+    makes two events the same one.
+    """
+    return row[3], row[11], row[0]
 
 
 def events_sink(settings: Settings) -> TableSink[Event]:

@@ -149,7 +149,7 @@ class Oracle:
                 s.dirty.add((kind, period, (end - 1000) // period * period))
             # a bucket before this pane's, and this pane's at its end
             self.emit(s, end, ["rollup", "prediction"])
-            self.deviate(s, end, w1.mean)
+            self.deviate(s, end, w10)
 
     def emit(self, s, until, kinds):
         for kind, period, start in sorted(s.dirty):
@@ -181,12 +181,13 @@ class Oracle:
             s.level, s.quiet = asked, 0
             s.need = next((r["clear_after"] for r in asking if r["level"] == asked), None)
 
-    def deviate(self, s, end, mean):
+    def deviate(self, s, end, w10):
         target = (end - HORIZON) // self.predict_ms * self.predict_ms + HORIZON
         made = [p[2] for p in self.predictions if p[:2] == (s.who[0], target - HORIZON)]
         if made and target > max([NEVER, *s.panes][-2], end - 60_000):
-            error, size = abs(mean - made[0]), max(abs(made[0]), 1e-6)
-            if (error >= 0.5 or error / size >= 0.2) != s.deviating:
+            error, size = abs(w10.mean - made[0]), max(abs(made[0]), 1e-6)
+            off = (error >= 0.5 or error / size >= 0.2) and error > 2 * w10.std
+            if off != s.deviating:
                 s.deviating = not s.deviating
                 after = (1 if error / size < 0.5 else 2) if s.deviating else 0
                 self.events.append((*s.who, end, "PREDICTION_DEVIATION", None, after, False))

@@ -78,7 +78,7 @@ def told(event):
     who = (event.sensor_id, None) if event.sensor_id is not None else (None, event.device_id)
     detail = "end" if event.status == "resolved" else "begin"
     if event.event_code == "PREDICTION_DEVIATION":
-        detail = types[event.event_type]
+        return (*who, event.at, event.event_code, None, types[event.event_type], False)
     return (*who, event.at, event.event_code, None, detail, False)
 
 
@@ -118,19 +118,19 @@ def check(records, cuts, restarts, predict_ms):
     assert sorted(found.late) == sorted(oracle.late_readings)
 
 
-@settings(_ALL, max_examples=1500)
+@settings(_ALL, max_examples=1200)
 @given(streams(), _CUTS, st.booleans(), st.sampled_from([5000, 60_000]))
 def test_short_streams_lead_to_what_the_oracle_says(records, cuts, restarts, predict_ms):
     check(records, cuts, restarts, predict_ms)
 
 
-@settings(_ALL, max_examples=150)
+@settings(_ALL, max_examples=120)
 @given(st.integers(0, 10**6), _CUTS, st.booleans(), st.sampled_from([5000, 60_000]))
 def test_long_streams_lead_to_what_the_oracle_says(seed, cuts, restarts, predict_ms):
     check(long_stream(seed), cuts, restarts, predict_ms)
 
 
-@settings(_ALL, max_examples=200)
+@settings(_ALL, max_examples=150)
 @given(st.one_of(streams(), st.integers(0, 10**6).map(long_stream)), _CUTS, st.booleans())
 def test_cuts_and_restarts_change_no_bit(records, cuts, restarts):
     def run(*how, **more):

@@ -1,118 +1,211 @@
-import json
 import pickle
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 
-from contract.columns import PacketColumns
-from contract.event import event_key
-from dataflows.rules import make_rules
+from contract.errors import SetupError
+from dataflows.engine import Engine, Times
+from dataflows.rule_book import Edition, OneEdition
+from dataflows.rules import Rules
 from dataflows.watch import PartitionLogic, Watch
 
-from .test_panes import piece
+from .streams import NAMES, NO_RULES, TIMES, closed, each_second, heartbeat, long_stream, piece
+from .test_engine import RULES
+from .test_levels import make, threshold
 
-ROWS = [
-    (5, 7, "hot", "greater_than", 80.0, None, "warning", "boiler", "temperature", "°C", "rig"),
-    (6, 7, "too hot", "greater_than", 90.0, None, "critical", "boiler", "temperature", "°C", "rig"),
-]
-
-
-def watch(language="en"):
-    return Watch(make_rules(ROWS), grace_ms=1000, idle_ms=3000, language=language)
+LENIENT = make(threshold("greater_than", 80.0, id=1))
+STRICT = make(threshold("greater_than", 30.0, id=2, severity="critical"))
 
 
-def second(n, value):
-    return (n * 1000, 3, str(n), [(7, n * 1000, value)])
+class Book:
+    """Editions that are known from the beginning."""
+
+    names = NAMES
+
+    def __init__(self, *editions):
+        self._editions = [Edition(*edition) for edition in editions]
+
+    def editions(self, arrival):
+        return self._editions
 
 
-STORY = [second(n, v) for n, v in enumerate([70, 85, 95, *[70] * 8], start=1)]
+def outcomes(book, records, cuts=(), *, restarts=False):
+    logic, found = PartitionLogic(Watch(book, TIMES), None), []
+    for part in np.split(np.arange(len(records)), sorted(set(cuts) & set(range(len(records))))):
+        if not len(part):
+            continue
+        if restarts:
+            snapshot = pickle.loads(pickle.dumps(logic.snapshot()))  # noqa: S301
+            logic = PartitionLogic(Watch(book, TIMES), snapshot)
+        some, stays = logic.on_batch([piece(*(records[index] for index in part))])
+        found += some
+        assert stays is False
+    return found, logic
 
 
-def events(pieces, language="en"):
-    logic, found = PartitionLogic(watch(language), None), []
-    for one in pieces:
-        found += logic.on_batch([one])[0]
-    return found
+def events(*how, **more):
+    return [event for outcome in outcomes(*how, **more)[0] for event in outcome.events]
 
 
-def test_a_story_of_a_warning_that_becomes_critical_and_ends():
-    raised, worse, over = events([piece(*STORY)])
-    assert [e.event_type for e in (raised, worse, over)] == ["warning", "critical", "notice"]
-    assert [e.event_code for e in (worse, over)] == ["ML_BEHAVIOR_STATE", "RECOVERED_ANOMALY"]
-    assert [e.at for e in (raised, worse, over)] == [3000, 4000, 9000]
-    assert (raised.resolves, worse.resolves, over.resolves) == (
-        None,
-        raised.event_key,
-        worse.event_key,
+def panes(found):
+    """What each outcome closed, in one order."""
+    return sorted(
+        (sensor, *row)
+        for outcome in found
+        for sensor, *row in zip(
+            outcome.sensor_id[outcome.panes.row].tolist(),
+            *(column.tolist() for column in list(asdict(outcome.panes).values())[2:]),
+            strict=True,
+        )
     )
-    assert [e.status for e in (raised, worse, over)] == ["active", "active", "resolved"]
-    assert raised.event_key == event_key(7, 3000, "ML_BEHAVIOR_STATE")
-    assert (raised.device_id, raised.sensor_id) == (3, 7)
 
 
-def test_payloads_carry_the_keys_that_the_back_end_reads_and_how_long_it_lasted():
-    raised, _, over = (json.loads(e.payload) for e in events([piece(*STORY)]))
-    assert raised["recommended_action"] == "check_soon"
-    assert (raised["severity"], raised["threshold_id"], raised["baseline_mean"]) == (
-        "WARN",
-        5,
-        85.0,
+RECORDS = closed(each_second(*[50] * 10))
+"""Panes that end at 2, 3, .. s close with the records at 3, 4, .. s."""
+CHANGE = Book((0, LENIENT), (6_000, STRICT))
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("cuts", [(), *((cut,) for cut in range(1, 11)), range(11)])
+def test_a_piece_that_spans_a_change_is_judged_by_the_old_rules_before_it_and_by_the_new_from_it_on(
+    cuts, restarts
+):
+    (event,) = events(CHANGE, RECORDS, cuts, restarts=restarts)
+    assert (event.at, event.event_type) == (5_000, "critical")  # closed by the record at 6 s
+    found = events(Book((0, STRICT), (6_000, LENIENT)), RECORDS, cuts, restarts=restarts)
+    assert [(event.at, event.event_type) for event in found] == [
+        (2_000, "critical"), (9_000, "notice")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cuts", [(), (2,), (4, 5, 6), range(11)])
+def test_rules_apply_by_the_partitions_arrival_time_and_not_by_event_time_or_the_records_own(cuts):
+    old = [(at + 5_000, *rest) for at, *rest in each_second(*[50] * 10)]
+    (event,) = events(CHANGE, closed(old), cuts)
+    assert event.at == 2_000
+    # once the time has come, a record whose own arrival lies before it is judged by the new rules
+    back = [heartbeat(6_000), *RECORDS]
+    (event,) = events(CHANGE, back, cuts)
+    assert event.at == 2_000
+
+
+@pytest.mark.parametrize("cuts", [(), range(11)])
+def test_several_changes_within_a_piece_apply_one_after_the_other(cuts):
+    book = Book(
+        (0, NO_RULES), (4_000, LENIENT), (4_000, STRICT), (4_500, LENIENT), (99_000, STRICT)
     )
-    assert over["recommended_action"] == "none"
-    assert over["duration_seconds"] == 6.0
+    found = events(book, RECORDS, cuts)
+    assert [(event.at, event.event_type) for event in found] == [
+        (3_000, "critical"), (8_000, "notice")
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("language", "words"),
-    [
-        ("en", ["boiler of rig is at 85 °C, above 80 °C (hot). Check it soon.", "after 6 s"]),
-        ("es", ["boiler de rig está en 85 °C, por encima de 80 °C (hot).", "tras 6 s"]),
-    ],
-)
-def test_messages_tell_a_person_what_was_seen_against_what(language, words):
-    raised, _, over = events([piece(*STORY)], language)
-    assert words[0] in raised.message
-    assert words[1] in over.message
+def test_the_first_edition_applies_from_the_beginning_whatever_it_says():
+    (event,) = events(Book((7_000, STRICT), (8_000, NO_RULES)), RECORDS[:4])
+    assert event.at == 2_000
 
 
-@pytest.mark.parametrize("cut", range(1, len(STORY)))
-def test_events_do_not_depend_on_cuts_and_resumes(cut):
-    before, logic = events([piece(*STORY)]), PartitionLogic(watch(), None)
-    found = list(logic.on_batch([piece(*STORY[:cut])])[0])
-    logic = PartitionLogic(watch(), pickle.loads(pickle.dumps(logic.snapshot())))  # noqa: S301
-    found += logic.on_batch([piece(one) for one in STORY[cut:]])[0]
-    assert found == before
+def test_a_piece_without_a_change_is_one_outcome_and_with_one_it_is_two():
+    assert len(outcomes(CHANGE, RECORDS)[0]) == 2
+    assert len(outcomes(OneEdition(STRICT, NAMES), RECORDS)[0]) == 1
+    assert len(outcomes(Book((0, STRICT), (1_000, STRICT)), RECORDS)[0]) == 1
+    assert len(outcomes(Book((0, STRICT), (13_001, STRICT)), RECORDS)[0]) == 1
 
 
-def test_a_snapshot_does_not_change_with_the_state_it_was_taken_of():
-    logic = PartitionLogic(watch(), None)
-    logic.on_batch([piece(*STORY[:3])])
+def test_pieces_of_one_activation_are_taken_as_one():
+    logic = PartitionLogic(Watch(CHANGE, TIMES), None)
+    some, _ = logic.on_batch([piece(one) for one in RECORDS])
+    found = list(some)
+    assert len(found) == 2
+    assert [event for one in found for event in one.events] == events(CHANGE, RECORDS)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_change_of_rules_changes_nothing_but_the_events_of_rules(seed):
+    records = long_stream(seed)
+    middle = records[len(records) // 2][0]
+    with_change, _ = outcomes(Book((0, Rules(RULES)), (middle, Rules(RULES))), records)
+    without, _ = outcomes(OneEdition(Rules(RULES), NAMES), records)
+    assert panes(with_change) == panes(without)
+    assert [event for one in with_change for event in one.events] == [
+        event for one in without for event in one.events
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_partition_tells_does_not_depend_on_restarts(seed):
+    records = long_stream(seed)
+    middle = records[len(records) // 2][0]
+    book = Book((0, Rules(RULES)), (middle, STRICT))
+    cuts = range(0, len(records), 7)
+    whole, _ = outcomes(book, records)
+    found, _ = outcomes(book, records, cuts, restarts=True)
+    assert panes(found) == panes(whole)
+    one, other = events(book, records, cuts, restarts=True), events(book, records)
+    assert sorted(one, key=lambda event: event.event_key) == sorted(
+        other, key=lambda event: event.event_key
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_snapshot_does_not_change_with_the_state_it_was_taken_of(seed):
+    records = long_stream(seed)
+    half = len(records) // 2
+    _, logic = outcomes(CHANGE, records[:half])
     snapshot = logic.snapshot()
     before = pickle.dumps(snapshot)
-    logic.on_batch([piece(*STORY[3:])])
+    logic.on_batch([piece(*records[half:])])
     assert pickle.dumps(snapshot) == before
+    assert pickle.dumps(logic.snapshot()) != before
 
 
-def test_long_names_are_cut_to_what_the_columns_hold():
-    rows = [
-        (5, 7, "r" * 255, "greater_than", 1.0, None, "warning", "s" * 255, "t", "u" * 50, "d" * 255)
-    ]
-    logic = PartitionLogic(Watch(make_rules(rows), 1000, 3000, "es"), None)
-    (event,) = logic.on_batch([piece(*STORY[:4])])[0]
-    assert len(event.title) == 255
-    assert event.title.endswith("…")
-    assert len(event.message) <= 1000
+@pytest.mark.parametrize("seed", range(4))
+def test_a_restored_state_does_not_change_the_snapshot_of_which_it_was_restored(seed):
+    records = long_stream(seed)
+    half = len(records) // 2
+    _, logic = outcomes(CHANGE, records[:half])
+    again = PartitionLogic(Watch(CHANGE, TIMES), pickle.loads(pickle.dumps(logic.snapshot())))  # noqa: S301
+    assert pickle.dumps(again.snapshot()) == pickle.dumps(logic.snapshot())
 
 
-def test_a_sensor_whose_rules_were_taken_away_recovers_by_its_id():
-    logic = PartitionLogic(watch(), None)
-    logic.on_batch([piece(*STORY[:5])])
-    logic = PartitionLogic(Watch(make_rules([]), 1000, 3000, "en"), logic.snapshot())
-    (event,) = logic.on_batch([piece(*STORY[5:])])[0]
-    assert event.event_code == "RECOVERED_ANOMALY"
-    assert "sensor 7" in event.message
+def test_a_snapshot_holds_nothing_but_plain_values():
+    _, logic = outcomes(CHANGE, RECORDS)
+
+    def check(value):
+        if isinstance(value, dict):
+            value = [*value.keys(), *value.values()]
+        if isinstance(value, tuple | list):
+            for one in value:
+                check(one)
+        else:
+            assert value is None or type(value) in {int, float, str, np.ndarray}, type(value)
+
+    check(logic.snapshot())
+
+
+def test_a_snapshot_of_another_version_is_refused_with_the_version_that_is_read():
+    _, logic = outcomes(CHANGE, RECORDS)
+    version, *rest = logic.snapshot()
+    for other in ((version + 1, *rest), (version - 1, *rest), ((1, ()), (1, ()))):
+        with pytest.raises(SetupError, match=rf"reads version {version} .*new directory"):
+            PartitionLogic(Watch(CHANGE, TIMES), other)
+
+
+def test_a_snapshot_under_another_period_of_predictions_forgets_only_those():
+    records = [*each_second(*[50] * 70), heartbeat(76_000)]
+    engine = Engine(Times(predict_ms=60_000))
+    engine.step(piece(*records), STRICT, NAMES)
+    other = Engine(Times(predict_ms=5_000))
+    other.restore(pickle.loads(pickle.dumps(engine.snapshot())))  # noqa: S301
+    outcome = other.step(piece(*closed(each_second(*[50] * 10, start=78_000))), STRICT, NAMES)
+    assert outcome.predictions.predicted_at.tolist() == [80_000, 85_000]
+    assert outcome.predictions.window.tolist() == [2, 5]
+    assert outcome.windows.w10.count[:2].tolist() == [3, 3]  # with those of 70 and 71 s
+    assert outcome.events == []  # it is critical already
 
 
 def test_a_heartbeat_alone_is_a_piece():
-    columns = piece((5_000, None, "", []))
-    assert isinstance(columns, PacketColumns)
-    assert list(PartitionLogic(watch(), None).on_batch([columns])[0]) == []
+    found, logic = outcomes(CHANGE, [heartbeat(5_000)])
+    assert [outcome.events for outcome in found] == [[]]
+    assert logic.engine.arrival == 5_000

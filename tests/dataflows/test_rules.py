@@ -1,0 +1,249 @@
+from math import inf, nan
+from typing import Any
+
+import pytest
+
+from contract.level import Level
+from dataflows.rules import Refused, Rules, RuleSet, decode_rules, make_rules
+
+ALERT, PROFILE, DELTA = "alert_thresholds", "sensor_threshold_profiles", "delta_thresholds"
+GOOD: dict[str, dict[str, Any]] = {
+    ALERT: {
+        "id": 1, "sensor_id": 7, "condition_type": "out_of_range", "threshold_value_min": 1.0,
+        "threshold_value_max": 9.0, "severity": "critical",
+    },
+    PROFILE: {
+        "id": 1, "sensor_id": 7, "warning_min": 2.0, "warning_max": 8.0, "alert_min": 1.0,
+        "alert_max": 9.0,
+    },
+    DELTA: {"id": 1, "sensor_id": 7, "abs_delta": 3.0},
+}  # fmt: skip
+
+
+def rules_of(rules):
+    return [(one.table, one.id) for one in (*rules.thresholds, *rules.deltas)]
+
+
+SENSELESS = [
+    (ALERT, {"threshold_value_min": 20.0}, "threshold_value_min is above threshold_value_max"),
+    (ALERT, {"condition_type": "near"}, "Invalid enum value 'near' - at `$.condition_type`"),
+    (ALERT, {"severity": "bad"}, "Invalid enum value 'bad' - at `$.severity`"),
+    (ALERT, {"severity": None}, "severity"),
+    (ALERT, {"threshold_value_max": None}, "out_of_range lacks threshold_value_max"),
+    (ALERT, {"threshold_value_min": None}, "out_of_range lacks threshold_value_min"),
+    (
+        ALERT,
+        {"condition_type": "greater_than", "threshold_value_min": None},
+        "greater_than lacks threshold_value_min",
+    ),
+    (ALERT, {"threshold_value_min": nan}, "threshold_value_min is not a finite number"),
+    (ALERT, {"threshold_value_max": inf}, "threshold_value_max is not a finite number"),
+    (ALERT, {"reset_value_min": -inf}, "reset_value_min is not a finite number"),
+    (ALERT, {"threshold_value_min": "1,5"}, "got `str` - at `$.threshold_value_min`"),
+    (ALERT, {"sensor_id": "seven"}, "got `str` - at `$.sensor_id`"),
+    (ALERT, {"sensor_id": None}, "sensor_id"),
+    (ALERT, {"reset_value_min": 0.5}, "a reset value lies beyond its threshold value"),
+    (ALERT, {"reset_value_max": 9.5}, "a reset value lies beyond its threshold value"),
+    (
+        ALERT,
+        {"condition_type": "greater_than", "reset_value_min": 1.5},
+        "a reset value lies beyond its threshold value",
+    ),
+    (
+        ALERT,
+        {"condition_type": "less_than", "reset_value_min": 0.5},
+        "a reset value lies beyond its threshold value",
+    ),
+    (
+        ALERT,
+        {"reset_value_min": 6.0, "reset_value_max": 5.0},
+        "reset_value_min is above reset_value_max",
+    ),
+    (ALERT, {"consecutive_readings": -1}, "consecutive_readings is not between 1 and 10000"),
+    (ALERT, {"consecutive_readings": 0}, "consecutive_readings is not between 1 and 10000"),
+    (ALERT, {"consecutive_readings": 10_001}, "consecutive_readings is not between 1 and 10000"),
+    (ALERT, {"clear_after": 0}, "clear_after is not between 1 and 10000"),
+    (ALERT, {"clear_after": 1.5}, "clear_after"),
+    (ALERT, {"forecast_after": -1}, "forecast_after is not between 0 and 10000"),
+    (PROFILE, {"warning_min": 0.5}, "alert_min is above warning_min"),
+    (PROFILE, {"warning_max": 9.5}, "warning_max is above alert_max"),
+    (PROFILE, {"warning_min": 8.5}, "warning_min is above warning_max"),
+    (PROFILE, {"alert_min": 5.0, "alert_max": 4.0, "warning_min": None, "warning_max": None},
+     "alert_min is above alert_max"),
+    (PROFILE, {"alert_max": nan}, "alert_max is not a finite number"),
+    (PROFILE, {"alert_max": "high"}, "got `str` - at `$.alert_max`"),
+    (DELTA, {"abs_delta": None}, "it has no bound"),
+    (DELTA, {"abs_delta": 0.0}, "abs_delta is not above 0"),
+    (DELTA, {"rel_slope": -0.5}, "rel_slope is not above 0"),
+    (DELTA, {"rel_delta": nan}, "rel_delta is not a finite number"),
+    (DELTA, {"abs_slope": "steep"}, "got `str` - at `$.abs_slope`"),
+    (DELTA, {"severity": "severe"}, "Invalid enum value 'severe' - at `$.severity`"),
+    (DELTA, {"min_readings": -1}, "min_readings is not between 0 and 10000"),
+    (DELTA, {"raise_after": 0}, "raise_after is not between 1 and 10000"),
+    (DELTA, {"clear_after": -5}, "clear_after is not between 1 and 10000"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "change", "reason"), SENSELESS)
+def test_a_row_that_makes_no_sense_is_refused_by_table_and_id_and_the_others_stay(
+    table, change, reason
+):
+    bad = GOOD[table] | {"id": 9, "sensor_id": 8} | change
+    tables = {name: [row] for name, row in GOOD.items()} | {table: [bad, GOOD[table]]}
+    rules, refused = make_rules(tables)
+    (one,) = refused
+    assert (one.table, one.id, one.kept) == (table, 9, False)
+    assert reason in one.error
+    assert rules == make_rules({name: [row] for name, row in GOOD.items()})[0]
+    assert len(rules_of(rules)) == 4
+
+
+@pytest.mark.parametrize(("table", "change", "reason"), SENSELESS)
+def test_the_last_good_rules_of_a_row_that_makes_no_sense_stay_in_force(table, change, reason):
+    good, _ = make_rules({name: [row] for name, row in GOOD.items()})
+    rules, refused = make_rules({table: [GOOD[table] | change]}, good)
+    assert [(one.table, one.id, one.kept) for one in refused] == [(table, 1, True)]
+    assert rules_of(rules) == [(table, 1)] * (2 if table == PROFILE else 1)
+    assert rules.thresholds == tuple(one for one in good.thresholds if one.table == table)
+    assert rules.deltas == tuple(one for one in good.deltas if one.table == table)
+
+
+def test_a_row_that_is_gone_stays_in_force_no_longer():
+    good, _ = make_rules({name: [row] for name, row in GOOD.items()})
+    assert make_rules({}, good) == (RuleSet(), [])
+
+
+def test_a_row_without_a_usable_id_is_refused_too():
+    _, (one,) = make_rules({ALERT: [GOOD[ALERT] | {"id": None}]})
+    assert (one.table, one.id, one.kept) == (ALERT, 0, False)
+    assert "id" in one.error
+    assert isinstance(one, Refused)
+
+
+@pytest.mark.parametrize("table", [ALERT, DELTA])
+@pytest.mark.parametrize("change", [{"severity": "info"}, {"is_active": False}, {"is_active": 0}])
+def test_info_and_inactive_rows_give_no_rule(table, change):
+    good, _ = make_rules({table: [GOOD[table]]})
+    assert make_rules({table: [GOOD[table] | change]}, good) == (RuleSet(), [])
+
+
+def test_info_rows_have_to_make_sense_as_well():
+    _, refused = make_rules(
+        {ALERT: [GOOD[ALERT] | {"severity": "info", "threshold_value_min": nan}]}
+    )
+    assert len(refused) == 1
+
+
+def test_usual_values_stand_for_what_a_row_does_not_say():
+    (one,) = make_rules({ALERT: [GOOD[ALERT]]})[0].thresholds
+    assert (one.raise_after, one.clear_after, one.forecast_after) == (1, 5, 3)
+    assert [one.reset_low, one.reset_high] == pytest.approx([1.4, 8.6])
+    assert (one.level, one.name) == (Level.CRITICAL, "alert_thresholds 1")
+    (delta,) = make_rules({DELTA: [GOOD[DELTA]]})[0].deltas
+    assert (delta.min_readings, delta.raise_after, delta.clear_after) == (5, 1, 5)
+    assert delta.level is Level.WARN
+    warn, critical = sorted(
+        make_rules({PROFILE: [GOOD[PROFILE]]})[0].thresholds, key=lambda t: t.level
+    )
+    assert (warn.level, warn.low, warn.high) == (Level.WARN, 2.0, 8.0)
+    assert (critical.level, critical.low, critical.high) == (Level.CRITICAL, 1.0, 9.0)
+    assert (critical.raise_after, critical.clear_after, critical.forecast_after) == (1, 5, 3)
+
+
+def test_what_a_row_says_is_taken_as_it_says():
+    row = GOOD[ALERT] | {
+        "name": "narrow", "reset_value_min": 2.0, "reset_value_max": 7.0, "clear_after": 9,
+        "consecutive_readings": 4, "forecast_after": 0,
+    }  # fmt: skip
+    (one,) = make_rules({ALERT: [row]})[0].thresholds
+    assert (one.raise_after, one.clear_after, one.forecast_after) == (4, 9, 0)
+    assert (one.reset_low, one.reset_high, one.name) == (2.0, 7.0, "narrow")
+    bounds = {"abs_delta": 1.0, "rel_delta": 2.0, "abs_slope": 3.0, "rel_slope": 4.0}
+    row = {"id": 2, "sensor_id": 7, "min_readings": 0, "raise_after": 2, "clear_after": 3, **bounds}
+    (delta,) = make_rules({DELTA: [row]})[0].deltas
+    assert {name: getattr(delta, name) for name in bounds} == bounds
+    assert (delta.min_readings, delta.raise_after, delta.clear_after) == (0, 2, 3)
+
+
+@pytest.mark.parametrize("bound", [0.0, 5.0, -5.0])
+def test_bounds_may_touch_and_need_not_be_positive(bound):
+    row = GOOD[ALERT] | {"threshold_value_min": bound, "threshold_value_max": bound}
+    (one,), () = make_rules({ALERT: [row]})[0].thresholds, make_rules({ALERT: [row]})[1]
+    assert (one.low, one.high, one.reset_low, one.reset_high) == (bound,) * 4
+
+
+def test_one_sided_profiles_bound_one_side():
+    row = {"sensor_id": 7, "warning_max": 8.0}
+    (one,) = make_rules({PROFILE: [row]})[0].thresholds
+    assert (one.low, one.high, one.reset_low, one.reset_high) == (None, 8.0, None, 7.6)
+    assert make_rules({PROFILE: [{"sensor_id": 7}]}) == (RuleSet(), [])
+
+
+def test_of_a_sensors_deltas_the_one_with_the_lowest_id_counts():
+    rows = [GOOD[DELTA] | {"id": number, "abs_delta": float(number)} for number in (5, 3, 4)]
+    assert [one.id for one in make_rules({DELTA: rows})[0].deltas] == [3]
+    rows[1]["is_active"] = False
+    assert [one.id for one in make_rules({DELTA: rows})[0].deltas] == [4]
+    rows[2]["abs_delta"] = -1.0
+    assert [one.id for one in make_rules({DELTA: rows})[0].deltas] == [5]
+    other = GOOD[DELTA] | {"id": 9, "sensor_id": 1}
+    assert [one.id for one in make_rules({DELTA: [*rows, other]})[0].deltas] == [9, 5]
+
+
+MANY: dict[str, list[dict[str, Any]]] = {
+    ALERT: [GOOD[ALERT] | {"id": n, "sensor_id": n % 3} for n in range(1, 8)],
+    PROFILE: [GOOD[PROFILE] | {"id": n, "sensor_id": n % 3} for n in range(1, 5)],
+    DELTA: [GOOD[DELTA] | {"id": n, "sensor_id": n % 3} for n in range(1, 5)],
+}
+
+
+def test_the_version_changes_with_the_content_and_not_with_the_order_of_rows():
+    rules, _ = make_rules(MANY)
+    turned, _ = make_rules({name: rows[::-1] for name, rows in reversed(MANY.items())})
+    assert turned == rules
+    assert turned.version() == rules.version()
+    assert len(rules.version()) == 12
+    versions = {rules.version()}
+    for table, column, value in (
+        (ALERT, "threshold_value_max", 9.5), (ALERT, "name", "x"), (ALERT, "clear_after", 4),
+        (ALERT, "reset_value_min", 1.5), (PROFILE, "warning_max", 8.5), (DELTA, "rel_slope", 1.0),
+        (DELTA, "min_readings", 4), (ALERT, "severity", "warning"), (ALERT, "sensor_id", 99),
+    ):  # fmt: skip
+        first, *others = MANY[table]
+        changed, refused = make_rules(MANY | {table: [first | {column: value}, *others]})
+        assert not refused
+        versions.add(changed.version())
+    assert len(versions) == 10
+
+
+def test_a_round_trip_through_text_changes_nothing():
+    rules, _ = make_rules(MANY)
+    assert decode_rules(rules.encode()) == rules
+    assert decode_rules(rules.encode().decode()) == rules
+    assert decode_rules(rules.encode()).version() == Rules(rules).version == rules.version()
+    assert decode_rules(RuleSet().encode()) == RuleSet()
+
+
+def test_thresholds_come_in_the_order_of_their_sensors_tables_and_ids():
+    rules, _ = make_rules(MANY)
+    keys = [(one.sensor_id, one.table, one.id, -one.level) for one in rules.thresholds]
+    assert keys == sorted(keys)
+    assert [one.sensor_id for one in rules.deltas] == [0, 1, 2]
+
+
+def test_an_inactive_row_is_off_whatever_else_it_says():
+    row = {"id": 1, "sensor_id": 7, "condition_type": "greater_than", "threshold_value_min": 1.0}
+    good, _ = make_rules({"alert_thresholds": [row]})
+    off = row | {"is_active": 0, "threshold_value_min": None}
+    assert make_rules({"alert_thresholds": [off]}, good) == (RuleSet(), [])
+
+
+def test_a_single_bound_has_a_single_reset():
+    row = {"sensor_id": 7, "condition_type": "less_than", "threshold_value_min": 10.0}
+    rules, _ = make_rules({"alert_thresholds": [row | {"reset_value_max": 50.0}]})
+    assert rules.thresholds[0].reset_high is None
+
+
+def test_a_range_may_be_as_wide_as_numbers_go():
+    row = {"sensor_id": 7, "condition_type": "out_of_range", "threshold_value_min": -1.7e308}
+    assert make_rules({"alert_thresholds": [row | {"threshold_value_max": 1.7e308}]})[1] == []
