@@ -42,8 +42,8 @@ from ops.devices import (
     sensor_spec,
 )
 from ops.dry_run import DryRun, read_records, read_rules
-from ops.explain import explain
-from ops.explain_tables import tables
+from ops.explain.explanation import explain
+from ops.explain.tables import tables
 from ops.feed import feed, read_csv
 from ops.post import EdgeClient
 from ops.scenarios import Name, make_scenario, write_scenario

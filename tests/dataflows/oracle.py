@@ -1,10 +1,12 @@
-"""The engine of one partition by its semantics, one reading at a time: slow and obvious."""
+"""The engine of one partition, one reading at a time, in under 150 lines of code: slow and obvious.
+
+Bounds of rules that are not set are infinite.
+"""
 
 from collections import defaultdict, namedtuple
 from statistics import correlation, fmean, linear_regression, pstdev
 
-NEVER, INF, HORIZON = -(10**15), float("inf"), 600_000
-UNSET = {"low": -INF, "reset_low": -INF, "forecast_after": 3}  # what None means; else infinite
+NEVER, HORIZON = -(10**15), 600_000
 ROLLUPS = ("rollup", 60_000), ("rollup", 300_000), ("rollup", 3_600_000)
 Stats = namedtuple("Stats", "count mean min max std first last trend fit")
 
@@ -22,7 +24,6 @@ def stats(panes, start, end):
 
 def in_order(rules):
     """Thresholds by id, the delta, then forecasts by threshold id."""
-    rules = [{k: UNSET.get(k, INF) if v is None else v for k, v in r.items()} for r in rules]
     thresholds = sorted((r for r in rules if r["kind"] == "threshold"), key=lambda r: r["id"])
     critical = [r for r in thresholds if r["level"] == 2 and not r["equal"] and r["forecast_after"]]
     soon = [dict(r, kind="forecast", level=1, raise_after=r["forecast_after"]) for r in critical]
@@ -77,7 +78,7 @@ class Oracle:
         self.grace, self.idle, self.rules, self.predict_ms = grace, idle, rules, predict_ms
         self.now, self.devices, self.sensors = NEVER, {}, {}
         self.windows, self.rollups, self.predictions, self.events = [], [], [], []
-        self.late, self.future, self.duplicates, self.late_readings = 0, 0, 0, []
+        self.future, self.duplicates, self.late = 0, 0, []
 
     def record(self, arrival, device=None, packet_id="", readings=()):
         self.now = max(self.now, arrival)
@@ -90,20 +91,19 @@ class Oracle:
             return
         d.packets.append(packet_id)
         self.watch(d, device, {name for name, _, _ in readings})
-        for name, ts, value in readings:  # (3d)
+        for name, ts, value in readings:
             s, end = self.sensors[name], ts // 1000 * 1000 + 1000
             if ts > arrival + 300_000:
                 self.future += 1
             elif end <= s.closed_until:
-                self.late += 1
-                self.late_readings.append((name, ts, value))
+                self.late.append((name, ts, value))
             else:
                 s.open[end].append((ts, value))
                 s.watermark = max(s.watermark, ts)
                 self.close(s, [end for end in s.open if end + self.grace <= s.watermark])
                 s.closed_until = max(s.closed_until, (s.watermark - self.grace) // 1000 * 1000)
 
-    def pass_time(self):  # (2a) - (2c)
+    def pass_time(self):
         for s in self.sensors.values():
             if s.last_arrival + self.idle <= self.now:
                 self.close(s, s.open)
@@ -112,7 +112,7 @@ class Oracle:
         for d in self.devices.values():
             self.fall_silent(d, d.last_arrival)
 
-    def watch(self, d, device, named):  # (3a) - (3c)
+    def watch(self, d, device, named):
         self.hear(d)
         for name, s in self.sensors.items():
             if s.device == device and name not in named:
@@ -142,8 +142,8 @@ class Oracle:
         for end in sorted(ends):
             s.closed_until, s.panes[end] = max(s.closed_until, end), s.open.pop(end)
             w1, w5, w10 = (stats(s.panes, end - span, end) for span in (1000, 5000, 10_000))
-            named = ("w1", w1), ("w5", w5), ("w10", w10)
-            self.windows += [(s.who[0], name, end, *window[:-1]) for name, window in named]
+            for name, window in (("w1", w1), ("w5", w5), ("w10", w10)):
+                self.windows.append((s.who[0], name, end, *window[:-1]))
             self.judge(s, end, w1.mean, ahead(w5, w10))
             for kind, period in (*ROLLUPS, ("prediction", self.predict_ms)):
                 s.dirty.add((kind, period, (end - 1000) // period * period))
@@ -188,6 +188,5 @@ class Oracle:
             error, size = abs(w10.mean - made[0]), max(abs(made[0]), 1e-6)
             off = (error >= 0.5 or error / size >= 0.2) and error > 2 * w10.std
             if off != s.deviating:
-                s.deviating = not s.deviating
-                after = (1 if error / size < 0.5 else 2) if s.deviating else 0
+                s.deviating, after = off, off and (1 if error / size < 0.5 else 2)
                 self.events.append((*s.who, end, "PREDICTION_DEVIATION", None, after, False))

@@ -1,0 +1,1 @@
+"""What led to an event, for who wants to know: `iot explain`."""

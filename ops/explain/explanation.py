@@ -1,0 +1,332 @@
+"""Why an event came: the rules, panes, arrivals and timers that led to it, as one structure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise, takewhile
+from typing import Any
+
+from contract.level import Level
+from dataflows.events import BACK, CODES, DEVIATION, FLAPPING, RECOVERED
+from dataflows.rules import CLEAR_AFTER, KINDS, Delta, Forecast, Rules, RuleSet, Threshold
+from dataflows.silence import FACTOR, LEAST_MS
+from dataflows.texts import duration, quantity
+from ops.explain.evidence import (
+    BEFORE,
+    MOST_PANES,
+    WARM_UP,
+    EventRow,
+    Evidence,
+    Prediction,
+    gather,
+    panes_wanted,
+)
+from ops.explain.past_panes import PaneLine, flapping_lines, lines, past, quiet
+from ops.explain.rule_words import Rule, RuleWords, told
+from sql.database import Database
+
+_USUAL_GAPS = 4
+_KIND_OF = {code: kind for kind, code in CODES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """An event that another one began or ended with."""
+
+    key: str
+    at: int
+    code: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalLine:
+    """Readings that were received together, told."""
+
+    at: int
+    readings: int
+    gap_seconds: float | None
+    """Since the arrival before; None: that one is not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """How long something took, or may take, in words."""
+
+    name: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What led to an event. Times are epoch milliseconds UTC."""
+
+    event: EventRow
+    ended: Tie | None
+    """The event that ended with this one."""
+    ended_by: Tie | None
+    rules_version: str | None
+    rules_since: int
+    """Arrival time from which they applied; 0: from the beginning."""
+    rules: list[RuleWords]
+    """Of the sensor, in the order in which they are asked."""
+    panes: list[PaneLine]
+    left_out: tuple[int, int] | None
+    """How many panes stand before those that are left out, and how long these took, in
+    milliseconds."""
+    arrivals: list[ArrivalLine]
+    predictions: list[Prediction]
+    timers: list[Timer]
+    notes: list[str]
+    """What does not fit, and why."""
+
+
+def explain(database: Database, key: str) -> Explanation:
+    """What led to the event of that key, or to the only one whose key begins so.
+
+    Raises:
+        SetupError: there is none, or several.
+    """
+    return explanation(gather(database, key))
+
+
+def explanation(found: Evidence) -> Explanation:
+    """What led to an event, by what the database knows."""
+    event = found.event
+    notes: list[str] = []
+    version = event.payload.get("rules_version")
+    rules: list[RuleWords] = []
+    panes: list[PaneLine] = []
+    left_out = None
+    if event.is_silence:
+        arrivals = _arrivals(found)
+        timers = _silence(found, arrivals, notes)
+    else:
+        arrivals = []
+        of_sensor = _of_sensor(found.rules, event.sensor_id)
+        every = Rules(of_sensor).rule
+        asks = _asks(every, event)
+        asked = _asks(every, found.ended) if found.ended else None
+        if found.rules is None:
+            notes.append(
+                f"The rules of version {version} are not in rule_versions any more: the payload "
+                "has what is known of the one that asked."
+            )
+        panes, left_out, flaps = _panes(found, of_sensor, asked if event.falls else asks)
+        _doubt(event, panes, notes)
+        timers = _timers(found, panes, of_sensor)
+        for index, rule in enumerate(every):
+            mark = "asked" if rule is asks or index in flaps else ""
+            mark = mark or ("had asked" if rule is asked else "")
+            rules.append(told(rule, event.unit, mark))
+    return Explanation(
+        event, _tie(found.ended), _tie(found.ended_by), version, found.applies_from, rules, panes,
+        left_out, arrivals, list(found.predictions), timers, notes,
+    )  # fmt: skip
+
+
+def clock(ms: int) -> str:
+    """A time in UTC.
+
+    >>> clock(1732442407000), clock(1732442407050)
+    ('2024-11-24 10:00:07', '2024-11-24 10:00:07.050')
+    """
+    at = datetime.fromtimestamp(ms / 1000, UTC).replace(tzinfo=None)
+    return at.isoformat(" ", "milliseconds" if ms % 1000 else "seconds")
+
+
+def _tie(event: EventRow | None) -> Tie | None:
+    return Tie(event.key, event.at, event.code, event.title) if event else None
+
+
+def _of_sensor(rules: RuleSet | None, sensor_id: int | None) -> RuleSet:
+    rules = rules or RuleSet()
+    return RuleSet(
+        tuple(one for one in rules.thresholds if one.sensor_id == sensor_id),
+        tuple(one for one in rules.deltas if one.sensor_id == sensor_id),
+    )
+
+
+def _asks(rules: tuple[Rule, ...], event: EventRow) -> Rule | None:
+    """The rule that asked for an event's level, by the payload; ids alone may stand for rules of
+    two tables, and of two levels.
+    """
+    said, kind = event.payload, _KIND_OF.get(event.code)
+    for rule in rules:
+        if isinstance(rule, Delta):
+            if kind == KINDS[1] and rule.id == said["threshold_id"]:
+                return rule
+            continue
+        one = rule.threshold if isinstance(rule, Forecast) else rule
+        if (
+            kind == (KINDS[2] if isinstance(rule, Forecast) else KINDS[0])
+            and rule.level.name == said["to"]
+            and (one.id, *_bounds(one))
+            == tuple(said[name] for name in (
+                "threshold_id", "condition_type", "threshold_value_min", "threshold_value_max",
+            ))
+        ):  # fmt: skip
+            return rule
+    return None
+
+
+def _bounds(one: Threshold) -> tuple[str, float | None, float | None]:
+    """As the columns of `alert_thresholds` have them."""
+    if one.condition == "greater_than":
+        return one.condition, one.high, None
+    return one.condition, one.low, one.high
+
+
+def _panes(
+    found: Evidence, rules: RuleSet, rule: Rule | None
+) -> tuple[list[PaneLine], tuple[int, int] | None, set[int]]:
+    """The panes to show, which are left out, and the rules that asked while it flapped."""
+    event = found.event
+    assert event.sensor_id is not None
+    assert found.readings is not None
+    those = past(event.sensor_id, found.readings)
+    if those is None:
+        return [], None, set()
+    if event.code == FLAPPING:
+        all_lines, flaps = flapping_lines(those, rules)
+        return all_lines[-panes_wanted(event) :], None, flaps
+    every = lines(those, rule, event.unit)
+    if not event.falls:
+        return every[-panes_wanted(event) :], None, set()
+    since = found.ended.at if found.ended else event.at
+    first = next(index for index, pane in enumerate(every) if pane.end >= min(since, every[-1].end))
+    before = min(panes_wanted(found.ended), MOST_PANES // 3) if found.ended else BEFORE
+    shown = every[max(0, first - before) :]
+    if found.earlier is None and len(shown) <= MOST_PANES:
+        return shown, None, set()
+    head = shown[: before + 1]
+    if found.earlier and (those := past(event.sensor_id, found.earlier)):
+        head, shown = lines(those, rule, event.unit)[-before - 1 :], every[WARM_UP:]
+    shown = shown[-(MOST_PANES - len(head)) :]
+    return [*head, *shown], (len(head), shown[0].end - head[-1].end), set()
+
+
+def _doubt(event: EventRow, panes: list[PaneLine], notes: list[str]) -> None:
+    """Notes on what the rebuilt pane of the event has, and had."""
+    had = event.payload.get("count")
+    if not panes or panes[-1].end != event.at:
+        notes.append("The readings of the event's own pane are not in sensor_readings any more.")
+    elif had is not None and (more := panes[-1].count - had):
+        begin = f"The event's pane has {panes[-1].count} readings here and had {had} when judged"
+        notes.append(
+            f"{begin}: {more} came late, and were in no pane. So may readings of other panes."
+            if more > 0
+            else f"{begin}: {-more} are refused or deleted, or were sent twice in two packets."
+        )
+
+
+def _run(panes: list[PaneLine], said: str) -> list[PaneLine]:
+    """The last panes in a row of which that is said, newest first."""
+    return list(takewhile(lambda pane: pane.said == said, reversed(panes)))
+
+
+def _timers(found: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[Timer]:
+    event, ended, said = found.event, found.ended, found.event.payload
+    if event.code == FLAPPING:
+        changes = sum(bool(pane.detail) for pane in panes[-20:])
+        timers = [
+            Timer("changes of level", f"{changes} within the last {len(panes[-20:])} panes"),
+            Timer("flapping", "from half of the last 20 panes on, newer ones weighing more, until "
+                              "less than a quarter"),
+        ]  # fmt: skip
+    elif event.code == DEVIATION:
+        timers = [
+            Timer("predicted", f"{quantity(said['predicted_value'], event.unit)}, "
+                               f"made {clock(said['predicted_at'])}"),
+            Timer("mean of 10 s", quantity(said["baseline_mean"], event.unit)),
+            Timer("off by", _off(said, event.unit)),
+        ]  # fmt: skip
+    elif event.falls:
+        assert found.readings is not None
+        assert event.sensor_id is not None
+        those = past(event.sensor_id, found.readings)
+        before = Level[said["from"]]
+        was = ended.payload if ended else {}
+        calm = _panes_in_a_row(quiet(those, rules, before) if those else 0)
+        timers = [
+            Timer("quiet", f"{calm} up to the event, not asking for {before.name} nor holding it"),
+            Timer("clear after", _panes_in_a_row(was.get("clear_after", CLEAR_AFTER), "quiet ")),
+        ]  # fmt: skip
+    else:
+        run = _run(panes, "beyond")
+        since = f", since the one that ended {clock(run[-1].end)}" if run else ""
+        timers = []
+        if any(pane.said for pane in panes):
+            timers.append(Timer("beyond", f"{_panes_in_a_row(len(run))} up to the event{since}"))
+        if "raise_after" in said:
+            timers.append(Timer("raise after", _panes_in_a_row(said["raise_after"])))
+            timers.append(Timer("clear after", _panes_in_a_row(said["clear_after"], "quiet ")))
+    return timers + _lasted(event, ended)
+
+
+def _panes_in_a_row(count: int, which: str = "") -> str:
+    return f"1 {which}pane" if count == 1 else f"{count} {which}panes in a row"
+
+
+def _off(said: dict[str, Any], unit: str) -> str:
+    error, relative = said["error_abs"] or 0.0, said["error_rel"] or 0.0
+    return f"{quantity(error, unit)}, {quantity(relative * 100, '%')} of it"
+
+
+def _lasted(event: EventRow, ended: EventRow | None) -> list[Timer]:
+    """How long it lasted, or what it ended did."""
+    timers = []
+    lasted = event.payload.get("duration_seconds")
+    if lasted is not None:
+        since = event.at - round(lasted * 1000)
+        name = "left NORMAL" if event.code == RECOVERED else "began"
+        timers += [Timer(name, clock(since)), Timer("lasted", duration(event.at - since))]
+    elif ended:
+        timers.append(Timer(f"{ended.payload.get('to', ended.code)} lasted",
+                            duration(event.at - ended.at)))  # fmt: skip
+    if event.resolved_at is not None and event.resolved_at > event.at:
+        timers.append(Timer("active for", duration(event.resolved_at - event.at)))
+    return timers
+
+
+def _arrivals(found: Evidence) -> list[ArrivalLine]:
+    rows = found.arrivals
+    gaps = [None, *((b.at - a.at) / 1000 for a, b in pairwise(rows))]
+    return [ArrivalLine(one.at, one.readings, gap) for one, gap in zip(rows, gaps, strict=True)]
+
+
+def _silence(found: Evidence, arrivals: list[ArrivalLine], notes: list[str]) -> list[Timer]:
+    """The limit is that of the engine: by the longest of the last gaps before the silence."""
+    event, seen = found.event, int(found.event.payload["last_seen_at"])
+    who = "device" if event.sensor_id is None else "sensor"
+    back = event.code == BACK
+    silent_at = found.ended.at if back and found.ended else event.at
+    timers = [Timer(f"{who} last seen", clock(seen))]
+    before = [one.at // 1000 for one in arrivals if one.at <= seen]
+    gaps = [b - a for a, b in pairwise(before) if b > a][-_USUAL_GAPS:]
+    if len(gaps) == _USUAL_GAPS:
+        longest = max(gaps)
+        limit = max(LEAST_MS, FACTOR * 1000 * longest)
+        timers.append(
+            Timer("limit", f"{duration(limit)}: {FACTOR} times {duration(longest * 1000)}, the "
+                           f"longest of the last {_USUAL_GAPS} gaps, and at least "
+                           f"{duration(LEAST_MS)}")
+        )  # fmt: skip
+        if (not back or found.ended) and silent_at - limit > seen:
+            started = f"The limit counts from {clock(silent_at - limit)}"
+            notes.append(
+                f"{started}, when the device came back from a silence."
+                if who == "sensor"
+                else f"{started}: that arrival is not in sensor_readings."
+            )
+    else:
+        notes.append("The arrivals that made the limit are not in sensor_readings any more.")
+    if not back or found.ended:
+        timers.append(Timer("silent at", f"{clock(silent_at)}, {duration(silent_at - seen)} after"))
+    if back:
+        timers += [Timer("back at", clock(event.at)),
+                   Timer("heard nothing for", duration(event.at - seen))]  # fmt: skip
+    elif event.resolved_at is not None and event.resolved_at > event.at:
+        timers.append(Timer("active for", duration(event.resolved_at - event.at)))
+    if found.device_heard_at is not None:
+        timers.append(Timer("device last seen", clock(found.device_heard_at)))
+    return timers

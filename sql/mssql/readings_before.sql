@@ -1,0 +1,12 @@
+DECLARE @sensor bigint = ?, @until bigint = ?, @most int = ?;
+DECLARE @before datetime2(3) = DATEADD(millisecond, CAST(@until % 1000 AS int),
+    DATEADD(second, CAST(@until / 1000 % 86400 AS int),
+        DATEADD(day, CAST(@until / 86400000 AS int), CAST('1970-01-01' AS datetime2(3)))));
+SELECT TOP (@most)
+    r.seq,
+    CAST(r.value AS float),
+    DATEDIFF_BIG(MILLISECOND, '1970-01-01', r.event_timestamp),
+    DATEDIFF_BIG(MILLISECOND, '1970-01-01', r.[timestamp])
+FROM dbo.sensor_readings AS r
+WHERE r.sensor_id = @sensor AND r.event_timestamp IS NOT NULL AND r.event_timestamp < @before
+ORDER BY r.event_timestamp DESC, r.seq DESC;

@@ -1,0 +1,18 @@
+-- ?1 device_id, ?2 sensor_id or null for all of the device's, ?3 event time from which, ?4 event
+-- time before which, ?5 time of receipt up to which, ?6 how many at most. Times of receipt with the
+-- number of readings, newest first; times in epoch milliseconds. The event times bound what is
+-- searched: they have an index.
+SELECT
+    cast(round((julianday(r.timestamp) - 2440587.5) * 86400000) AS INTEGER),
+    count(*)
+FROM sensors AS s
+INNER JOIN sensor_readings AS r ON r.sensor_id = s.id
+WHERE
+    s.device_id = ?1
+    AND (?2 IS NULL OR s.id = ?2)
+    AND r.event_timestamp >= strftime('%Y-%m-%d %H:%M:%f', ?3 / 1000.0, 'unixepoch')
+    AND r.event_timestamp < strftime('%Y-%m-%d %H:%M:%f', ?4 / 1000.0, 'unixepoch')
+    AND r.timestamp <= strftime('%Y-%m-%d %H:%M:%f', ?5 / 1000.0, 'unixepoch')
+GROUP BY r.timestamp
+ORDER BY r.timestamp DESC
+LIMIT ?6;

@@ -1,0 +1,19 @@
+-- ?1: event_key. The keys of the same sensor's (or device's) events that ended when this one began,
+-- and of those that began when this one ended; the codes tell which of them belong together.
+SELECT
+    o.event_key,
+    o.event_code,
+    o.created_at < e.created_at
+FROM ml_events AS e
+INNER JOIN ml_events AS o
+    ON
+        (o.resolved_at = e.created_at AND o.created_at < e.created_at)
+        OR (o.created_at = e.resolved_at AND o.created_at > e.created_at)
+WHERE
+    e.event_key = ?1
+    AND o.event_key IS NOT NULL
+    AND (
+        o.sensor_id = e.sensor_id
+        OR (e.sensor_id IS NULL AND o.sensor_id IS NULL AND o.device_id = e.device_id)
+    )
+ORDER BY o.id;
