@@ -77,7 +77,7 @@ class WindowState:
         self._kept = _nothing(0)
 
     def snapshot(self) -> NDArray[np.float64]:
-        """(10, 9, S) the columns of the last nine panes of each sensor, oldest first."""
+        """(10, 9, S) the columns of the last nine panes of each sensor, newest first."""
         return self._kept.copy()
 
     def restore(self, snapshot: NDArray[np.float64]) -> None:
@@ -109,22 +109,12 @@ class WindowState:
         starts = np.flatnonzero(np.r_[True, panes.row[1:] != panes.row[:-1]][: len(panes.row)])
         rows = panes.row[starts]
         count = np.diff(np.r_[starts, len(panes.row)])
-        kept = self._kept[:, :, rows].reshape(len(_COLUMNS), -1)
         new = np.array([getattr(panes, name) for name in _COLUMNS], np.float64)
-        every = np.concatenate((kept, new), axis=1)
-
-        def place(number: Ints, row: Ints, start: Ints) -> Ints:
-            """Where, of the panes of the row-th sensor, the kept and then the new, a number is."""
-            of_new = kept.shape[1] + start + number - KEPT
-            return np.where(number >= KEPT, of_new, number * len(rows) + row)
-
-        every_row = np.arange(len(rows))
-        stays = place(count + np.arange(KEPT)[:, None], every_row, starts)
-        self._kept[:, :, rows] = np.take(every, stays, axis=1)
-        start, row = np.repeat(starts, count), np.repeat(every_row, count)
-        number = np.arange(len(panes.row)) - start + KEPT
-        newest_first = place(number - np.arange(KEPT + 1)[:, None], row, start)
-        lately = np.take(every, newest_first, axis=1)
+        if len(rows) == len(panes.row):  # one pane a sensor, as in most live pieces
+            lately = np.concatenate((new[:, None], self._kept[:, :, rows]), axis=1)
+            self._kept[:, :, rows] = lately[:, :KEPT]
+        else:
+            lately = self._shift(new, rows, starts, count)
         before = lately[_END, 1].copy()
         mean_before = lately[_MEAN, 1].copy()
         w5, w10 = _windows(lately, panes.last)
@@ -135,6 +125,30 @@ class WindowState:
             end_before=np.where(before > NEVER, before, NEVER).astype(np.int64),
             mean_before=mean_before,
         )
+
+    def _shift(
+        self, new: NDArray[np.float64], rows: Ints, starts: Ints, count: Ints
+    ) -> NDArray[np.float64]:
+        """(columns, 10, P) each new pane and the nine before it, newest first; and keep the last
+        nine of each sensor.
+        """
+        kept = self._kept[:, :, rows].reshape(len(_COLUMNS), -1)
+        every = np.concatenate((kept, new), axis=1)
+
+        def place(before: Ints, row: Ints, start: Ints) -> Ints:
+            """Where the pane is that is so many before the first new one of a sensor; where it is
+            less than none, that many after it.
+            """
+            return np.where(
+                before > 0, (before - 1) * len(rows) + row, kept.shape[1] + start - before
+            )
+
+        every_row, step = np.arange(len(rows)), np.arange(KEPT + 1)[:, None]
+        stays = place(step[:KEPT] + 1 - count, every_row, starts)
+        self._kept[:, :, rows] = np.take(every, stays, axis=1)
+        start = np.repeat(starts, count)
+        nth = np.arange(new.shape[1]) - start
+        return np.take(every, place(step - nth, np.repeat(every_row, count), start), axis=1)
 
 
 def _nothing(sensors: int) -> NDArray[np.float64]:
