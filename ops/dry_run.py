@@ -108,6 +108,8 @@ def read_rules(file: Path | None) -> Tables:
         raise SetupError(
             f"{file} is not an object with a list of rows for each table: {error}"
         ) from error
+    if tables.pop("ml_models", None):
+        _log.warning("models are not used yet, and passed over", table="ml_models")
     if unknown := sorted(set(tables) - _TABLES):
         raise SetupError(
             f"{file}: there is no table {unknown[0]} of rules; those are "
