@@ -1,17 +1,18 @@
 """Which rules apply from which arrival time on: the same for every process, restart and replay.
 
 Rules are read from their tables again and again. When they differ from the newest version, they are
-written down as the next one in `rule_versions`, with the arrival time from which they apply: a
-little ahead, so that every process has read of it before it comes to records of that time. A
-process that could not read for that long waits. So what is judged by which rules is a function of
+written down as the next one in `rule_versions`, with the arrival time from which they apply: so far
+ahead, by the database's clock, that every process reads of it before it comes to records of that
+time; one that could not read for that long waits. So what is judged by which rules is a function of
 the log and of `rule_versions`, and a change is in force within `RULES_REFRESH_SECONDS`.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from threading import Condition, Thread
-from time import sleep, time
+from time import monotonic, sleep
 from typing import Any, Protocol
 
 import stamina
@@ -25,8 +26,9 @@ from dataflows.rules import Refused, Rules, RuleSet, decode_rules, make_rules
 from dataflows.texts import Named
 from sql.database import Database, open_database
 
-_CLOCKS_MS = 2_000
-"""How far the clocks of our machines, and of the broker, may be apart."""
+_AT_HAND = 8
+_FRESH_S = 1.0
+"""How old what was read may be, and still be all there is for an arrival ahead of the clock."""
 _TABLES = {
     "alert_thresholds": (
         "list_alert_thresholds",
@@ -52,11 +54,11 @@ _log = structlog.get_logger("rules")
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """Rules, and the arrival time from which they apply."""
+    """A version of the rules, and the arrival time from which it applies."""
 
     applies_from: int
     """Epoch milliseconds UTC."""
-    rules: Rules
+    version: str
 
 
 class RuleBook(Protocol):
@@ -71,17 +73,24 @@ class RuleBook(Protocol):
         beginning.
         """
 
+    def rules(self, version: str) -> Rules:
+        """The rules of a version."""
+
 
 @dataclass(frozen=True)
 class OneEdition:
     """The same rules for all time."""
 
-    rules: Rules
+    only: Rules
     names: Names
 
     def editions(self, arrival: int) -> Sequence[Edition]:
         """Only one."""
-        return (Edition(0, self.rules),)
+        return (Edition(0, self.only.version),)
+
+    def rules(self, version: str) -> Rules:
+        """Always the same."""
+        return self.only
 
 
 class LiveRules:
@@ -91,11 +100,14 @@ class LiveRules:
         self._settings = settings
         self._interval_ms = int(settings.rules_refresh_seconds * 1000)
         self._names = Names(settings.iot_lang)
-        self._names_at = 0
+        self._names_at = -inf
         self._editions: list[Edition] = []
-        self._known: dict[str, Rules] = {}
+        self._newest: tuple[str, RuleSet] = ("", RuleSet())
+        self._rules: dict[str, Rules] = {}
+        """Those used last, at most `_AT_HAND`."""
         self._said: list[Refused] = []
         self._until = 0
+        self._read_at = -inf
         self._asked = Condition()
         self._thread: Thread | None = None
 
@@ -105,15 +117,38 @@ class LiveRules:
         return self._names
 
     def editions(self, arrival: int) -> Sequence[Edition]:
-        """Waits while the database is away and editions for `arrival` may be missing."""
+        """Waits while the database is away and editions for `arrival` may be missing. An arrival
+        that is still ahead of what was read just now has a clock of its own, and is not waited for.
+        """
         with self._asked:
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="rules", daemon=True)
                 self._thread.start()
-            if arrival > self._until and arrival <= int(time() * 1000) + _CLOCKS_MS:
+            asked = monotonic()
+            if arrival > self._until and asked - self._read_at > _FRESH_S:
                 self._asked.notify_all()
-                self._asked.wait_for(lambda: arrival <= self._until)
+                self._asked.wait_for(lambda: arrival <= self._until or self._read_at >= asked)
             return self._editions
+
+    def rules(self, version: str) -> Rules:
+        """From memory, or from the database, which is waited for while it is away."""
+        if version not in self._rules:
+            at_hand = dict(list(self._rules.items())[1 - _AT_HAND :])
+            newest, rules = self._newest
+            if version != newest:
+                rules = self._fetched(version)
+            self._rules = at_hand | {version: Rules(rules)}
+        return self._rules[version]
+
+    def _fetched(self, version: str) -> RuleSet:
+        for attempt in _until_back():
+            with attempt:
+                database = open_database(self._settings)
+                try:
+                    return _of_version(database, version)
+                finally:
+                    database.close()
+        raise AssertionError("unreachable")
 
     def load(self) -> RuleSet:
         """Read rules and names now; returns the newest rules.
@@ -121,17 +156,19 @@ class LiveRules:
         Raises:
             IotError: by blame, see `Database`.
         """
-        now = int(time() * 1000)
+        at = monotonic()
         database = open_database(self._settings)
         try:
-            editions, newest = self._read(database, now)
-            if now - self._names_at >= self._interval_ms:
-                self._names, self._names_at = _names(database, self._settings.iot_lang), now
+            ((now,),) = database.query("now_ms")
+            editions, newest = self._read(database)
+            if at - self._names_at >= self._interval_ms / 1000:
+                self._names, self._names_at = _names(database, self._settings.iot_lang), at
         finally:
             database.close()
         with self._asked:
             self._editions = editions
-            self._until = now + self._ahead_ms - _CLOCKS_MS
+            self._until = now + self._ahead_ms * 3 // 4
+            self._read_at = at
             self._asked.notify_all()
         return newest
 
@@ -139,25 +176,27 @@ class LiveRules:
     def _ahead_ms(self) -> int:
         return self._interval_ms * 2 // 3
 
-    def _read(self, database: Database, now: int) -> tuple[list[Edition], RuleSet]:
-        rows = database.query("list_rule_versions")
-        good = decode_rules(rows[-1][3]) if rows else None
+    def _read(self, database: Database) -> tuple[list[Edition], RuleSet]:
+        editions = [Edition(*row) for row in database.query("list_rule_versions")]
+        good = None
+        if editions:
+            version, good = self._newest
+            if version != editions[-1].version:
+                good = _of_version(database, editions[-1].version)
         tables = {
             table: [dict(zip(columns, row, strict=True)) for row in database.query(statement)]
             for table, (statement, columns) in _TABLES.items()
         }
         newest, refused = make_rules(tables, good)
         self._say(refused)
-        if good is None or newest.version() != rows[-1][2]:
-            applies_from = now + self._ahead_ms if rows else 0
+        version = newest.version()
+        if not editions or version != editions[-1].version:
             text = newest.encode().decode()
-            database.execute("add_rule_version", applies_from, newest.version(), text)
-            rows = database.query("list_rule_versions")
-            _log.info("rules changed", version=newest.version(), applies_from=applies_from)
-        for _, _, version, text in rows:
-            if version not in self._known:
-                self._known[version] = Rules(decode_rules(text))
-        return [Edition(row[1], self._known[row[2]]) for row in rows], newest
+            database.execute("add_rule_version", self._ahead_ms, version, text)
+            editions = [Edition(*row) for row in database.query("list_rule_versions")]
+            _log.info("rules changed", version=version, applies_from=editions[-1].applies_from)
+        self._newest = version, newest
+        return editions, newest
 
     def _say(self, refused: list[Refused]) -> None:
         if refused == self._said:
@@ -178,10 +217,7 @@ class LiveRules:
         while True:
             with self._asked:
                 self._asked.wait(self._interval_ms / 3000)
-            attempts = stamina.retry_context(
-                on=UnavailableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
-            )
-            for attempt in attempts:
+            for attempt in _until_back():
                 with attempt:
                     try:
                         self.load()
@@ -191,6 +227,18 @@ class LiveRules:
                     except IotError as error:
                         _log.error("rules not read", error=str(error))
                         sleep(1)
+
+
+def _until_back() -> Iterable[stamina.Attempt]:
+    """Attempts until the database answers."""
+    return stamina.retry_context(
+        on=UnavailableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
+    )
+
+
+def _of_version(database: Database, version: str) -> RuleSet:
+    _, text = database.query("rules_of_version", version)[0]
+    return decode_rules(text)
 
 
 def _names(database: Database, language: str) -> Names:
@@ -205,7 +253,7 @@ def _names(database: Database, language: str) -> Names:
 def in_force(editions: Sequence[Edition], arrival: int) -> Edition:
     """The edition that applies at an arrival time.
 
-    >>> in_force([Edition(0, "a"), Edition(7, "b")], 6).rules
+    >>> in_force([Edition(0, "a"), Edition(7, "b")], 6).version
     'a'
     """
     place = bisect_right(editions, arrival, key=_applies_from)

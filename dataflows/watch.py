@@ -53,4 +53,4 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
         for first, last in pairwise(sorted(cuts)):
             whole = first == 0 and last == len(arrival)
             part = piece if whole else piece_of(piece, first, last)
-            yield part, in_force(editions, int(arrival[first])).rules
+            yield part, self._book.rules(in_force(editions, int(arrival[first])).version)

@@ -1,1 +1,1 @@
-SELECT id, applies_from, version, rules FROM dbo.rule_versions ORDER BY applies_from, id;
+SELECT applies_from, version FROM dbo.rule_versions ORDER BY applies_from, id;

@@ -1,6 +1,21 @@
--- ?1 applies_from, ?2 version, ?3 rules (JSON). Nothing is added while the newest has that version.
+-- ?1 how many milliseconds from now on, by the database's clock, ?2 version, ?3 rules (JSON).
+-- The first version applies from the beginning, a later one after all others; nothing is added while
+-- the newest has that version.
 INSERT INTO rule_versions (applies_from, version, rules)
-SELECT ?1, ?2, ?3
+SELECT
+    coalesce(
+        (
+            SELECT
+                max(
+                    max(v.applies_from) + 1,
+                    cast(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) + ?1
+                )
+            FROM rule_versions AS v
+        ),
+        0
+    ),
+    ?2,
+    ?3
 WHERE ?2 IS NOT (
     SELECT v.version FROM rule_versions AS v ORDER BY v.applies_from DESC, v.id DESC LIMIT 1
 );

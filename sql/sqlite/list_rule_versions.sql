@@ -1,1 +1,1 @@
-SELECT id, applies_from, version, rules FROM rule_versions ORDER BY applies_from, id;
+SELECT applies_from, version FROM rule_versions ORDER BY applies_from, id;

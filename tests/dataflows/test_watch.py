@@ -24,7 +24,11 @@ class Book:
     names = NAMES
 
     def __init__(self, *editions):
-        self._editions = [Edition(*edition) for edition in editions]
+        self._editions = [Edition(at, rules.version) for at, rules in editions]
+        self._rules = {rules.version: rules for _, rules in editions}
+
+    def rules(self, version):
+        return self._rules[version]
 
     def editions(self, arrival):
         return self._editions

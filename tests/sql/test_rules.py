@@ -1,3 +1,5 @@
+from time import time
+
 import pytest
 
 from ops.devices import SensorSpec, register
@@ -65,24 +67,18 @@ def test_all_sensors_are_listed_with_the_names_of_their_devices(database):
 
 
 def test_a_version_of_the_rules_is_added_when_the_newest_is_another(database):
-    at, rules = 1732442400123, '[{"name":"sayó \\"90\\""}]'
-    database.execute("add_rule_version", at, "a" * 64, rules)
-    database.execute("add_rule_version", at + 5, "a" * 64, rules)
-    database.execute("add_rule_version", at + 5, "b", "[]")
-    database.execute("add_rule_version", at + 5, "a" * 64, rules)
-    database.execute("add_rule_version", at + 5, "a" * 64, rules)
-    assert listed(database, "list_rule_versions") == [
-        (1, at, "a" * 64, rules),
-        (2, at + 5, "b", "[]"),
-        (3, at + 5, "a" * 64, rules),
-    ]
-
-
-def test_the_newest_version_is_the_one_that_applies_last(database):
-    database.execute("add_rule_version", 2_000, "new", "[]")
-    database.execute("add_rule_version", 1_000, "old", "[]")
-    database.execute("add_rule_version", 3_000, "new", "[]")
-    assert [row[1:3] for row in listed(database, "list_rule_versions")] == [
-        (1_000, "old"),
-        (2_000, "new"),
-    ]
+    rules = '[{"name":"sayó \\"90\\""}]'
+    ((before,),) = database.query("now_ms")
+    assert abs(before - time() * 1000) < 5_000
+    for ahead, version, text in (
+        (9, "a" * 64, rules), (9, "a" * 64, "[]"), (20_000, "b", "[]"), (20_000, "b", "[]"),
+        (0, "a" * 64, rules),
+    ):  # fmt: skip
+        database.execute("add_rule_version", ahead, version, text)
+    ((after,),) = database.query("now_ms")
+    first, second, third = listed(database, "list_rule_versions")
+    assert first == (0, "a" * 64), "the first one applies from the beginning"
+    assert second[1] == "b"
+    assert before + 20_000 <= second[0] <= after + 20_000
+    assert third == (second[0] + 1, "a" * 64), "a later one never applies before another"
+    assert database.query("rules_of_version", "a" * 64)[0][1] == rules

@@ -71,11 +71,8 @@ def test_devices_sensors_and_thresholds_are_registered_once(database):
     assert again.uuid == first.uuid
     assert again.sensors["boiler"] == first.sensors["boiler"]
     assert set(again.sensors) == {"boiler", "pump"}
-    (rule,) = database.query("list_thresholds")
-    assert tuple(rule)[2:] == (
-        "boiler critical", "out_of_range", -5.5, 80.25, "critical",
-        "boiler", "temperature", "°C", "rig",
-    )  # fmt: skip
+    (rule,) = database.query("list_alert_thresholds")
+    assert tuple(rule)[2:7] == ("boiler critical", "out_of_range", -5.5, 80.25, "critical")
 
 
 MOMENTS = [0, 1, 999, 1732442400123, 1732442400999, 2**31 * 1000 + 7, 253_370_764_799_999]

@@ -1,0 +1,2 @@
+-- The database's clock, epoch milliseconds.
+SELECT cast(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER);
