@@ -14,7 +14,7 @@ class Event:
     sensor_id: int | None
     """None: the event is the device's."""
     at: int
-    """End of the pane that brought the transition, epoch milliseconds UTC."""
+    """End of the pane that brought it, or the arrival time of a silence; epoch milliseconds UTC."""
     event_type: str
     """`notice`, `warning` or `critical`."""
     event_code: str
@@ -46,8 +46,8 @@ def event_key(sensor_id: int, at: int, event_code: str) -> str:
 def device_event_key(device_id: int, at: int, event_code: str) -> str:
     """Likewise, for an event that is a device's: no sensor's key is the same.
 
-    >>> device_event_key(7, 1732400000000, "DEVICE_SILENT")
-    'f3c7307a6f2d7535ca31e87a231a4e15'
+    >>> device_event_key(7, 1732400000000, "NO_DATA")
+    '438684cb982465c206d2d3a5a21b526e'
     """
     return _key(f"device {device_id}|{at}|{event_code}")
 

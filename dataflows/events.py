@@ -15,7 +15,7 @@ from dataflows.predictions import Deviation
 from dataflows.rules import DETECTOR, KINDS, Delta, Forecast, Rules, Threshold
 from dataflows.sensors import Sensors
 from dataflows.silence import Silence
-from dataflows.texts import Named, duration, message, quantity, title
+from dataflows.texts import Named, duration, message, quantity, title, word
 from dataflows.verdicts import delta, trend_ahead
 from dataflows.windows import Windows
 
@@ -85,7 +85,8 @@ class Scene:
         if change.after is Level.NORMAL:
             payload["duration_seconds"] = (end - change.since) / 1000
             lasted = duration(end - change.since)
-            text = message(self.names.language, "recovered", named, value=value, duration=lasted)
+            kind = "recovered" if self.rules.watch(sensor_id) else "unwatched"
+            text = message(self.names.language, kind, named, None, value=value, duration=lasted)
         else:
             kind, words, more = self._cause(pane, change, named)
             payload |= more
@@ -178,24 +179,31 @@ class Scene:
         return "forecast", words | more_words, more
 
     def flapping(self, change: Flapping) -> Event:
-        """A sensor began to flap, or ceased to."""
+        """A sensor began to flap, or ceased to: then with the level that it is left at, of which
+        nobody may have been notified.
+        """
         pane, end = change.pane, int(self.panes.end[change.pane])
         named, sensor_id, _ = self._who(pane)
-        level = Level.WARN if change.begins else Level.NORMAL
-        kind = "flapping" if change.begins else "settled"
-        words = {"value": quantity(float(self.panes.mean[pane]), named.unit)}
-        payload = self._payload(pane, level) | {"behavior_pattern": "OSCILLATING"}
+        value = quantity(float(self.panes.mean[pane]), named.unit)
+        level, kind, resolves = Level.WARN, "flapping", None
+        words: dict[str, str] = {}
+        more: dict[str, Any] = {"behavior_pattern": "OSCILLATING"}
         if not change.begins:
-            payload = self._payload(pane, level) | {"duration_seconds": (end - change.since) / 1000}
-            words = {"duration": duration(end - change.since)}
+            level, kind = change.level, "settled"
+            resolves = event_key(sensor_id, change.since, FLAPPING)
+            words = {
+                "duration": duration(end - change.since),
+                "state": word(self.names.language, level),
+            }
+            more = {"duration_seconds": (end - change.since) / 1000}
         return self._event(
             pane,
             FLAPPING,
             level,
             title(self.names.language, named, kind),
-            message(self.names.language, kind, named, None, **words),
-            payload,
-            None if change.begins else event_key(sensor_id, change.since, FLAPPING),
+            message(self.names.language, kind, named, None, value=value, **words),
+            self._payload(pane, level) | more,
+            resolves,
             ends=not change.begins,
         )
 

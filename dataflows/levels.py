@@ -95,10 +95,6 @@ class LevelState:
         for name, column in zip(self._COLUMNS, snapshot, strict=True):
             setattr(self, name, column)
 
-    def level(self, row: int) -> Level:
-        """The level of the sensor in this row."""
-        return Level(self._level[row])
-
     def step(
         self, panes: Panes, verdicts: Verdicts, rules: Rules, sensors: int
     ) -> tuple[list[Transition], list[Flapping]]:

@@ -64,22 +64,22 @@ class PredictionState:
         return (self._period, self._buckets.snapshot(), *columns)
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of; nothing of it under another period."""
-        period, buckets, target, value, since = snapshot
-        if period != self._period:
-            return
-        self._buckets.restore(buckets)
-        self._target, self._value, self._since = target, value, since
+        """Take over the state that `snapshot` was taken of; of another period only who is off."""
+        period, buckets, target, value, self._since = snapshot
+        if period == self._period:
+            self._buckets.restore(buckets)
+            self._target, self._value = target, value
 
     def step(
         self, closing: Closing, windows: Windows, arrival: int, sensors: int
     ) -> tuple[Buckets, list[Deviation]]:
         """The periods that ended, each a prediction at its end; and the changes of being off."""
-        if new := sensors - len(self._since):
+        if new := sensors - self._target.shape[1]:
             nothing = np.full((self._slots, new), NEVER)
             self._target = np.concatenate((self._target, nothing), axis=1)
             self._value = np.concatenate((self._value, np.zeros((self._slots, new))), axis=1)
-            self._since = np.concatenate((self._since, np.full(new, NEVER)))
+        new = sensors - len(self._since)
+        self._since = np.concatenate((self._since, np.full(new, NEVER)))
         made = self._buckets.step(closing, arrival, sensors)
         target = made.start + self._period + HORIZON_MS
         found = self._compare(closing, windows, made, target)

@@ -15,11 +15,12 @@ from threading import Condition, Thread
 from time import monotonic, sleep
 from typing import Any, Protocol
 
+import msgspec
 import stamina
 import structlog
 from prometheus_client import Gauge
 
-from contract.errors import IotError, UnavailableError
+from contract.errors import IotError, SetupError, UnavailableError
 from contract.settings import Settings
 from dataflows.events import Names
 from dataflows.rules import Refused, Rules, RuleSet, decode_rules, make_rules
@@ -27,8 +28,7 @@ from dataflows.texts import Named
 from sql.database import Database, open_database
 
 _AT_HAND = 8
-_FRESH_S = 1.0
-"""How old what was read may be, and still be all there is for an arrival ahead of the clock."""
+"""How many versions are kept in memory."""
 _TABLES = {
     "alert_thresholds": (
         "list_alert_thresholds",
@@ -104,10 +104,11 @@ class LiveRules:
         self._editions: list[Edition] = []
         self._newest: tuple[str, RuleSet] = ("", RuleSet())
         self._rules: dict[str, Rules] = {}
-        """Those used last, at most `_AT_HAND`."""
+        """Those that were asked for last, at most `_AT_HAND`."""
         self._said: list[Refused] = []
         self._until = 0
         self._read_at = -inf
+        self._error: Exception | None = None
         self._asked = Condition()
         self._thread: Thread | None = None
 
@@ -125,20 +126,30 @@ class LiveRules:
                 self._thread = Thread(target=self._run, name="rules", daemon=True)
                 self._thread.start()
             asked = monotonic()
-            if arrival > self._until and asked - self._read_at > _FRESH_S:
+            if arrival > self._until and asked - self._read_at > self._ahead_ms / 4000:
                 self._asked.notify_all()
-                self._asked.wait_for(lambda: arrival <= self._until or self._read_at >= asked)
+                self._asked.wait_for(
+                    lambda: arrival <= self._until or self._read_at >= asked or self._error
+                )
+            if self._error:
+                raise self._error
             return self._editions
 
     def rules(self, version: str) -> Rules:
-        """From memory, or from the database, which is waited for while it is away."""
-        if version not in self._rules:
+        """From memory, or from the database, which is waited for while it is away.
+
+        Raises:
+            SetupError: the database has lost that version.
+        """
+        found = self._rules.get(version)
+        if found is None:
             at_hand = dict(list(self._rules.items())[1 - _AT_HAND :])
             newest, rules = self._newest
             if version != newest:
                 rules = self._fetched(version)
-            self._rules = at_hand | {version: Rules(rules)}
-        return self._rules[version]
+            found = Rules(rules)
+            self._rules = at_hand | {version: found}
+        return found
 
     def _fetched(self, version: str) -> RuleSet:
         for attempt in _until_back():
@@ -214,6 +225,14 @@ class LiveRules:
             )
 
     def _run(self) -> None:
+        try:
+            self._read_on()
+        except Exception as error:  # noqa: BLE001 - the flow's own thread raises it
+            with self._asked:
+                self._error = error
+                self._asked.notify_all()
+
+    def _read_on(self) -> None:
         while True:
             with self._asked:
                 self._asked.wait(self._interval_ms / 3000)
@@ -237,8 +256,15 @@ def _until_back() -> Iterable[stamina.Attempt]:
 
 
 def _of_version(database: Database, version: str) -> RuleSet:
-    _, text = database.query("rules_of_version", version)[0]
-    return decode_rules(text)
+    rows = database.query("rules_of_version", version)
+    try:
+        return decode_rules(rows[-1][1])
+    except (IndexError, msgspec.DecodeError) as error:
+        raise SetupError(
+            f"the table rule_versions has no version {version} that this program can read "
+            f"({error}): bring the row back, or take away the rows of that version; records of its "
+            "time are then judged by the version before"
+        ) from error
 
 
 def _names(database: Database, language: str) -> Names:

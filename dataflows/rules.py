@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf, isfinite
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -94,11 +94,14 @@ def decode_rules(text: str | bytes) -> RuleSet:
     return msgspec.json.decode(text, type=RuleSet)
 
 
+_Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class _ThresholdRow(msgspec.Struct):
-    sensor_id: int
+    sensor_id: _Id
     condition_type: Literal["greater_than", "less_than", "equal_to", "out_of_range"]
     severity: Literal["info", "warning", "critical"] = "warning"
-    id: int = 0
+    id: _Id = 0
     name: str = ""
     threshold_value_min: float | None = None
     threshold_value_max: float | None = None
@@ -111,8 +114,8 @@ class _ThresholdRow(msgspec.Struct):
 
 
 class _ProfileRow(msgspec.Struct):
-    sensor_id: int
-    id: int = 0
+    sensor_id: _Id
+    id: _Id = 0
     warning_min: float | None = None
     warning_max: float | None = None
     alert_min: float | None = None
@@ -120,8 +123,8 @@ class _ProfileRow(msgspec.Struct):
 
 
 class _DeltaRow(msgspec.Struct):
-    sensor_id: int
-    id: int = 0
+    sensor_id: _Id
+    id: _Id = 0
     abs_delta: float | None = None
     rel_delta: float | None = None
     abs_slope: float | None = None
@@ -143,6 +146,12 @@ class Refused:
     kept: bool
     """Whether the last good row of that id stays in force."""
 
+
+_UNUSED = {
+    "created_at", "updated_at", "cooldown_seconds", "stale_threshold_ms", "cooldown_sec",
+    "min_delta_abs",
+}  # fmt: skip
+"""Columns of the tables that say nothing about the rule."""
 
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 """Rows by the name of their table; each by the names of its columns."""
@@ -170,7 +179,8 @@ def _read(
     tables: Tables, table: str, make: Any, good: Iterable[_X], refused: list[Refused]
 ) -> list[_X]:
     made: list[_X] = []
-    rows = [{"id": number, **row} for number, row in enumerate(tables.get(table, ()), 1)]
+    given = [{n: v for n, v in row.items() if v is not None} for row in tables.get(table, ())]
+    rows = [{"id": number, **row} for number, row in enumerate(given, 1)]
     for row in sorted(rows, key=lambda row: row["id"] if isinstance(row["id"], int) else 0):
         try:
             made += make(table, row)
@@ -183,8 +193,7 @@ def _read(
 
 
 def _thresholds(table: str, values: Mapping[str, Any]) -> list[Threshold]:
-    row = msgspec.convert(values, _ThresholdRow)
-    _check_finite(row)
+    row = _convert(values, _ThresholdRow)
     if not row.is_active or row.severity == "info":
         return []
     condition, low, high = row.condition_type, row.threshold_value_min, row.threshold_value_max
@@ -197,13 +206,13 @@ def _thresholds(table: str, values: Mapping[str, Any]) -> list[Threshold]:
     elif low > high:
         raise ValueError("threshold_value_min is above threshold_value_max")
     back_low, back_high = row.reset_value_min, row.reset_value_max
+    if condition != "out_of_range" and back_high is not None:
+        raise ValueError(f"{condition} is reset by reset_value_min, not by reset_value_max")
     if condition == "greater_than":
         low, high, back_low, back_high = None, low, None, back_low
-    elif condition == "less_than":
-        back_high = None
     return [
         _threshold(
-            table, row.id, row.sensor_id, row.name or f"{table} {row.id}", condition,
+            table, row.id, row.sensor_id, row.name or f"threshold {row.id}", condition,
             _LEVELS[row.severity], low, high, back_low, back_high,
             _count("consecutive_readings", row.consecutive_readings, 1),
             _count("clear_after", row.clear_after, CLEAR_AFTER),
@@ -213,11 +222,10 @@ def _thresholds(table: str, values: Mapping[str, Any]) -> list[Threshold]:
 
 
 def _profile(table: str, values: Mapping[str, Any]) -> list[Threshold]:
-    row = msgspec.convert(values, _ProfileRow)
-    _check_finite(row)
+    row = _convert(values, _ProfileRow)
     for low_name, high_name in (
-        ("alert_min", "warning_min"), ("warning_min", "warning_max"),
-        ("warning_max", "alert_max"), ("alert_min", "alert_max"),
+        ("alert_min", "warning_min"), ("warning_min", "warning_max"), ("warning_max", "alert_max"),
+        ("alert_min", "warning_max"), ("warning_min", "alert_max"), ("alert_min", "alert_max"),
     ):  # fmt: skip
         low, high = getattr(row, low_name), getattr(row, high_name)
         if low is not None and high is not None and low > high:
@@ -228,7 +236,7 @@ def _profile(table: str, values: Mapping[str, Any]) -> list[Threshold]:
     )
     return [
         _threshold(
-            table, row.id, row.sensor_id, f"{table} {row.id}", "out_of_range",
+            table, row.id, row.sensor_id, f"profile {row.id}", "out_of_range",
             level, low, high, None, None, 1, CLEAR_AFTER, RAISE_AFTER_SLOWLY,
         )
         for level, low, high in spans
@@ -250,10 +258,11 @@ def _threshold(  # noqa: PLR0917 - one for each column
     if condition == "equal_to":
         back_low = back_high = None
     else:
+        given_low, given_high = back_low, back_high
         if low is not None and back_low is None:
-            back_low = low + inside
+            back_low = low + inside if given_high is None else min(low + inside, given_high)
         if high is not None and back_high is None:
-            back_high = high - inside
+            back_high = high - inside if given_low is None else max(high - inside, given_low)
         if (low is not None and back_low is not None and back_low < low) or (
             high is not None and back_high is not None and back_high > high
         ):
@@ -268,8 +277,7 @@ def _threshold(  # noqa: PLR0917 - one for each column
 
 
 def _delta(table: str, values: Mapping[str, Any]) -> list[Delta]:
-    row = msgspec.convert(values, _DeltaRow)
-    _check_finite(row)
+    row = _convert(values, _DeltaRow)
     if not row.is_active or row.severity == "info":
         return []
     bounds = {name: getattr(row, name) for name in DELTA_BOUNDS}
@@ -300,11 +308,19 @@ def _count(name: str, value: int | None, usual: int, least: int = 1) -> int:
     return value
 
 
-def _check_finite(row: msgspec.Struct) -> None:
-    for name in row.__struct_fields__:
+_Row = TypeVar("_Row", _ThresholdRow, _ProfileRow, _DeltaRow)
+
+
+def _convert(values: Mapping[str, Any], kind: type[_Row]) -> _Row:
+    """The row as its kind: every column known, every number finite."""
+    if unknown := sorted(set(values) - set(kind.__struct_fields__) - _UNUSED):
+        raise ValueError(f"it has no column {unknown[0]}")
+    row = msgspec.convert(values, kind)
+    for name in kind.__struct_fields__:
         value = getattr(row, name)
         if isinstance(value, float) and not isfinite(value):
             raise ValueError(f"{name} is not a finite number")
+    return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +406,10 @@ class Rules:
         """(all rules,) how many quiet panes end the level that a rule asked for."""
         self.kind = np.repeat([0, 1, 2], [first, second - first, len(forecasts)])
         """(all rules,) index into `KINDS`."""
+
+    def watch(self, sensor_id: int) -> bool:
+        """Whether any of them is the sensor's."""
+        return any(sensor_id in group.sensor_id for group in (self.thresholds, self.deltas))
 
 
 def _span(low: float | None, high: float | None) -> tuple[float, float]:

@@ -36,7 +36,10 @@ _MESSAGES = {
         "flapping": "{sensor} de {device} cambia de nivel casi cada segundo, ahora con {value}. "
                     "Sus cambios no se notificarán hasta que se estabilice. Revise el sensor o "
                     "el umbral.",
-        "settled": "{sensor} de {device} dejó de oscilar tras {duration}.",
+        "settled": "{sensor} de {device} dejó de oscilar tras {duration} y está en {value}: "
+                   "{state}.",
+        "unwatched": "Ninguna regla vigila ya {sensor} de {device}, que está en {value}; estuvo "
+                     "fuera de lo normal {duration}.",
         "sensor_silent": "{sensor} de {device} no envía datos desde hace {duration}; el "
                          "dispositivo sí. Revise el sensor.",
         "device_silent": "{device} no envía datos desde hace {duration}. Revise su alimentación y "
@@ -59,7 +62,10 @@ _MESSAGES = {
         "flapping": "{sensor} of {device} changes its level almost every second, now at {value}. "
                     "Its changes will not be notified until it settles. Check the sensor or the "
                     "threshold.",
-        "settled": "{sensor} of {device} ceased to flap after {duration}.",
+        "settled": "{sensor} of {device} ceased to flap after {duration} and is at {value}: "
+                   "{state}.",
+        "unwatched": "No rule watches {sensor} of {device} any more, which is at {value}; it was "
+                     "not normal for {duration}.",
         "sensor_silent": "{sensor} of {device} has sent no data for {duration}; the device "
                          "has. Check the sensor.",
         "device_silent": "{device} has sent no data for {duration}. Check its power "
@@ -107,23 +113,31 @@ def message(
     return text if level is None else f"{text} {_ACTIONS[language][level]}"
 
 
-def quantity(value: float, unit: str) -> str:
-    """Six significant digits and the unit.
+def word(language: str, level: Level) -> str:
+    """A level's name."""
+    return _WORDS[language][level]
 
-    >>> quantity(21.0, "°C"), quantity(1234567.0, "")
-    ('21 °C', '1.23457e+06')
+
+def quantity(value: float, unit: str) -> str:
+    """At least six significant digits, all those before the point, and the unit.
+
+    >>> quantity(21.0, "°C"), quantity(1013257.25, "Pa"), quantity(0.5, "")
+    ('21 °C', '1013257 Pa', '0.5')
     """
-    return f"{value:.6g} {unit}".rstrip()
+    number = f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
+    return f"{number} {unit}".rstrip()
 
 
 def duration(ms: int) -> str:
     """In the two largest units that it has.
 
-    >>> duration(65_000), duration(7_260_000), duration(5_000)
-    ('1 min 5 s', '2 h 1 min', '5 s')
+    >>> duration(65_000), duration(7_260_000), duration(5_000), duration(180_000_000)
+    ('1 min 5 s', '2 h 1 min', '5 s', '2 d 2 h')
     """
     seconds = ms // 1000
     hours, minutes, rest = seconds // 3600, seconds % 3600 // 60, seconds % 60
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

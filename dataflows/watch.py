@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
+from prometheus_client import Counter
 
-from contract.columns import PacketColumns, concatenate, piece_of
+from contract.columns import NEVER, PacketColumns, concatenate, piece_of
+from dataflows.decode import packet_columns
 from dataflows.engine import Engine, Outcome, Times
-from dataflows.rule_book import RuleBook, in_force
+from dataflows.rule_book import RuleBook
 from dataflows.rules import Rules
+
+_late = Counter("iot_readings_late", "Readings that came after their pane had closed")
+_future = Counter("iot_readings_future", "Readings dated more than 5 min after their arrival")
+_repeated = Counter("iot_packets_repeated", "Packets that repeated an earlier one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
         self.engine = Engine(watch.times)
         if snapshot is not None:
             self.engine.restore(snapshot)
+        self._counted = self.engine.counts
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[Outcome], bool]:
         """What the next pieces of the sequence lead to; more than one where the rules change."""
@@ -39,6 +45,11 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
         outcomes = [
             self.engine.step(part, rules, self._book.names) for part, rules in self._parts(piece)
         ]
+        counts, before = self.engine.counts, self._counted
+        _late.inc(counts.late - before.late)
+        _future.inc(counts.future - before.future)
+        _repeated.inc(counts.duplicates - before.duplicates)
+        self._counted = counts
         return outcomes, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> tuple[Any, ...]:
@@ -46,11 +57,22 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
         return self.engine.snapshot()
 
     def _parts(self, piece: PacketColumns) -> Iterator[tuple[PacketColumns, Rules]]:
+        """The piece, cut where the rules change. What is due by then is judged by the old rules,
+        whether a heartbeat came in time or not: the change brings one of its own.
+        """
         arrival = np.maximum.accumulate(np.maximum(piece.arrival, self.engine.arrival))
         editions = self._book.editions(int(arrival[-1]))
-        changes = [one.applies_from for one in editions]
-        cuts = {0, len(arrival), *np.searchsorted(arrival, changes).tolist()}
-        for first, last in pairwise(sorted(cuts)):
-            whole = first == 0 and last == len(arrival)
-            part = piece if whole else piece_of(piece, first, last)
-            yield part, self._book.rules(in_force(editions, int(arrival[first])).version)
+        begun, first = self.engine.arrival > NEVER, 0
+        for edition, end in zip(editions, (*editions[1:], None), strict=True):
+            last = len(arrival)
+            if end is not None:
+                last = int(np.searchsorted(arrival, end.applies_from))
+            if first < last:
+                yield piece_of(piece, first, last), self._book.rules(edition.version)
+                begun = True
+            if end is None or last == len(arrival):
+                return
+            if begun and self.engine.arrival < end.applies_from - 1:
+                change = packet_columns([end.applies_from - 1], [None])
+                yield change, self._book.rules(edition.version)
+            first = last

@@ -231,7 +231,7 @@ def dry_run_command(
     Prints a line of JSON for each window, event, late reading, rollup and prediction, in order of
     time, and a summary.
     """
-    run = DryRun(read_rules(rules), load_settings())
+    run = DryRun(read_rules(rules), load_settings(), windows=windows)
     try:
         with rich_open(
             file, "rb", description="reading", console=_err, transient=True,
@@ -242,7 +242,7 @@ def dry_run_command(
         raise SetupError(f"{file} cannot be read: {error.strerror}") from error
     encode = msgspec.json.encode
     try:
-        for line in run.lines(windows=windows):
+        for line in run.lines():
             stdout.buffer.write(encode(line) + b"\n")
         stdout.buffer.write(encode({"kind": "summary"} | asdict(run.summary())) + b"\n")
         stdout.buffer.flush()

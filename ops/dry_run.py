@@ -1,6 +1,7 @@
 """The engine over a file of records: no broker, no database, the same results as the flow's."""
 
 import heapq
+from codecs import BOM_UTF8
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -82,8 +83,8 @@ def read_records(lines: Iterable[bytes], source: str) -> Iterator[Record]:
         if not line.strip():
             continue
         try:
-            record = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            record = decoder.decode(line.removeprefix(BOM_UTF8))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SetupError(f"{source} line {number}: {error}") from error
         if not 0 <= record.arrival <= MAX_TIME_MS:
             raise SetupError(
@@ -101,10 +102,11 @@ def read_rules(file: Path | None) -> Tables:
     if file is None:
         return {}
     try:
-        tables = msgspec.json.decode(file.read_bytes(), type=dict[str, list[dict[str, Any]]])
+        content = file.read_bytes().removeprefix(BOM_UTF8)
+        tables = msgspec.json.decode(content, type=dict[str, list[dict[str, Any]]])
     except OSError as error:
         raise SetupError(f"{file} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise SetupError(
             f"{file} is not an object with a list of rows for each table: {error}"
         ) from error
@@ -121,7 +123,8 @@ def read_rules(file: Path | None) -> Tables:
 class DryRun:
     """What the flow would do with records, in memory."""
 
-    def __init__(self, tables: Tables, settings: Settings) -> None:
+    def __init__(self, tables: Tables, settings: Settings, *, windows: bool = False) -> None:
+        self._keeps_windows = windows
         rules, refused = make_rules(tables)
         for one in refused:
             _log.error("rule refused", table=one.table, id=one.id, error=one.error)
@@ -150,7 +153,8 @@ class DryRun:
             for partition, part in parts.items():
                 arrivals, packets = zip(*part, strict=True)
                 columns = packet_columns(list(arrivals), list(packets))
-                self._add(self._partitions[partition].step(columns, self._rules, self._names))
+                outcome = self._partitions[partition].step(columns, self._rules, self._names)
+                self._add(partition, outcome)
 
     def summary(self) -> Summary:
         """The counts so far."""
@@ -160,10 +164,10 @@ class DryRun:
         self._summary.duplicates = sum(one.duplicates for one in counts)
         return self._summary
 
-    def lines(self, *, windows: bool) -> Iterator[dict[str, Any]]:
+    def lines(self) -> Iterator[dict[str, Any]]:
         """Everything found, by time, then sensor, then kind."""
         found: Iterable[tuple[_Key, dict[str, Any]]] = sorted(self._lines, key=lambda one: one[0])
-        if windows:
+        if self._keeps_windows:
             found = heapq.merge(found, self._window_lines(), key=lambda one: one[0])
         return (line for _, line in found)
 
@@ -192,19 +196,25 @@ class DryRun:
     def _tell(self, key: _Key, kind: str, **columns: Any) -> None:
         self._lines.append((key, {"kind": kind} | columns))
 
-    def _add(self, outcome: Outcome) -> None:
+    def _add(self, partition: int, outcome: Outcome) -> None:
         summary, ids = self._summary, outcome.sensor_id
         summary.panes += len(outcome.panes.row)
         summary.events += len(outcome.events)
         summary.rollups += len(outcome.rollups.bucket)
         summary.predictions += len(outcome.predictions.target)
-        if len(outcome.panes.row):
+        if self._keeps_windows and len(outcome.panes.row):
             self._windows.append(outcome)
         late = outcome.late
         for sensor, ts, value in zip(
             ids[late.row].tolist(), late.ts.tolist(), late.value.tolist(), strict=True
         ):
-            self._tell((ts, sensor, _LATE, ""), "late", sensor_id=sensor, ts=ts, value=value)
+            self._tell(
+                (ts, sensor, _LATE, f"{partition:012}"),
+                "late",
+                sensor_id=sensor,
+                ts=ts,
+                value=value,
+            )
         for event in outcome.events:
             self._lines.append(_event_line(event))
         rollups = outcome.rollups
@@ -300,16 +310,17 @@ def _names(tables: Tables, language: str) -> Names:
     devices = {
         row["id"]: str(row["name"])
         for row in tables.get("devices", ())
-        if isinstance(row.get("id"), int) and "name" in row
+        if isinstance(row.get("id"), int) and row.get("name")
     }
     sensors = {}
     for row in tables.get("sensors", ()):
         if isinstance(number := row.get("id"), int):
             device = row.get("device_id")
+            known = devices.get(device) if isinstance(device, int) else None
             sensors[number] = Named(
-                str(row.get("name", f"sensor {number}")),
-                str(row.get("sensor_type", "unknown")),
-                str(row.get("unit", "")),
-                devices.get(device, f"device {device}"),
+                str(row.get("name") or f"sensor {number}"),
+                str(row.get("sensor_type") or "unknown"),
+                str(row.get("unit") or ""),
+                known or f"device {device}",
             )
     return Names(language, sensors, devices)

@@ -259,8 +259,8 @@ KINDS = {
     "settled": (
         make(threshold("greater_than", 80.0, clear_after=999)), second(*[90, 50] * 5, *[50] * 15),
         -1,
-        "boiler of rig ceased to flap after 15 s.",
-        "boiler de rig dejó de oscilar tras 15 s.",
+        "boiler of rig ceased to flap after 15 s and is at 50 °C: warning.",
+        "boiler de rig dejó de oscilar tras 15 s y está en 50 °C: advertencia.",
         "rig · boiler: no longer flapping", "rig · boiler: fin de la oscilación",
     ),
     "device silent": (

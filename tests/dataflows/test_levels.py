@@ -417,7 +417,7 @@ def flappings(rules, *values, **how):
     """(index of the value, whether it begins) of each event of flapping, and the found."""
     found = Partition(rules=rules).run(closed(each_second(*values)), **how)
     events = [event for event in found.events if event.event_code == "PATTERN_CHANGE"]
-    turns = [(event.at // 1000 - 2, event.event_type == "warning") for event in events]
+    turns = [(event.at // 1000 - 2, event.status == "active") for event in events]
     return turns, found
 
 
@@ -460,6 +460,13 @@ def test_a_change_in_the_pane_with_which_flapping_ends_is_told_aloud():
     assert turns == [(9, True), (24, False)]
     assert changes(found) == [(2_000, N, W), (26_000, W, N)]
     assert not any(event.silent for event in found.events)
+
+
+def test_the_end_of_flapping_tells_the_level_that_the_sensor_is_left_at():
+    """Which may be one of which nobody was notified meanwhile."""
+    _, found = flappings(TWO_SIDED, *[HIGH, LOW] * 5, *[HIGH] * 20)
+    (_, end) = (one for one in found.events if one.event_code == "PATTERN_CHANGE")
+    assert (end.status, end.event_type, end.silent) == ("resolved", "warning", False)
 
 
 def test_the_end_of_flapping_resolves_its_beginning():

@@ -28,7 +28,8 @@ SENSELESS = [
     (ALERT, {"threshold_value_min": 20.0}, "threshold_value_min is above threshold_value_max"),
     (ALERT, {"condition_type": "near"}, "Invalid enum value 'near' - at `$.condition_type`"),
     (ALERT, {"severity": "bad"}, "Invalid enum value 'bad' - at `$.severity`"),
-    (ALERT, {"severity": None}, "severity"),
+    (ALERT, {"sevrity": "critical"}, "it has no column sevrity"),
+    (ALERT, {"sensor_id": 2**63}, "sensor_id"),
     (ALERT, {"threshold_value_max": None}, "out_of_range lacks threshold_value_max"),
     (ALERT, {"threshold_value_min": None}, "out_of_range lacks threshold_value_min"),
     (
@@ -114,7 +115,7 @@ def test_a_row_that_is_gone_stays_in_force_no_longer():
 
 
 def test_a_row_without_a_usable_id_is_refused_too():
-    _, (one,) = make_rules({ALERT: [GOOD[ALERT] | {"id": None}]})
+    _, (one,) = make_rules({ALERT: [GOOD[ALERT] | {"id": "x"}]})
     assert (one.table, one.id, one.kept) == (ALERT, 0, False)
     assert "id" in one.error
     assert isinstance(one, Refused)
@@ -138,7 +139,7 @@ def test_usual_values_stand_for_what_a_row_does_not_say():
     (one,) = make_rules({ALERT: [GOOD[ALERT]]})[0].thresholds
     assert (one.raise_after, one.clear_after, one.forecast_after) == (1, 5, 3)
     assert [one.reset_low, one.reset_high] == pytest.approx([1.4, 8.6])
-    assert (one.level, one.name) == (Level.CRITICAL, "alert_thresholds 1")
+    assert (one.level, one.name) == (Level.CRITICAL, "threshold 1")
     (delta,) = make_rules({DELTA: [GOOD[DELTA]]})[0].deltas
     assert (delta.min_readings, delta.raise_after, delta.clear_after) == (5, 1, 5)
     assert delta.level is Level.WARN
@@ -238,10 +239,25 @@ def test_an_inactive_row_is_off_whatever_else_it_says():
     assert make_rules({"alert_thresholds": [off]}, good) == (RuleSet(), [])
 
 
-def test_a_single_bound_has_a_single_reset():
-    row = {"sensor_id": 7, "condition_type": "less_than", "threshold_value_min": 10.0}
-    rules, _ = make_rules({"alert_thresholds": [row | {"reset_value_max": 50.0}]})
-    assert rules.thresholds[0].reset_high is None
+@pytest.mark.parametrize("condition", ["less_than", "greater_than", "equal_to"])
+def test_a_single_bound_has_a_single_reset(condition):
+    row = {"sensor_id": 7, "condition_type": condition, "threshold_value_min": 10.0}
+    _, (one,) = make_rules({"alert_thresholds": [row | {"reset_value_max": 50.0}]})
+    assert one.error == f"{condition} is reset by reset_value_min, not by reset_value_max"
+
+
+def test_a_reset_that_is_not_given_never_crosses_the_one_that_is():
+    row = {"sensor_id": 7, "condition_type": "out_of_range", "threshold_value_min": 10.0}
+    row |= {"threshold_value_max": 12.0, "reset_value_min": 11.95}
+    rules, refused = make_rules({"alert_thresholds": [row]})
+    assert refused == []
+    assert (rules.thresholds[0].reset_low, rules.thresholds[0].reset_high) == (11.95, 11.95)
+
+
+def test_null_stands_for_what_is_not_said():
+    row = {"sensor_id": 7, "condition_type": "greater_than", "threshold_value_min": 1.0}
+    nulls = {"name": None, "severity": None, "is_active": None, "consecutive_readings": None}
+    assert make_rules({ALERT: [row | nulls]}) == make_rules({ALERT: [row]})
 
 
 def test_a_range_may_be_as_wide_as_numbers_go():

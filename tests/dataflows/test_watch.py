@@ -3,6 +3,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from contract.errors import SetupError
 from dataflows.engine import Engine, Times
@@ -110,8 +111,8 @@ def test_the_first_edition_applies_from_the_beginning_whatever_it_says():
     assert event.at == 2_000
 
 
-def test_a_piece_without_a_change_is_one_outcome_and_with_one_it_is_two():
-    assert len(outcomes(CHANGE, RECORDS)[0]) == 2
+def test_a_change_of_rules_cuts_a_piece_and_brings_a_heartbeat():
+    assert len(outcomes(CHANGE, RECORDS)[0]) == 3
     assert len(outcomes(OneEdition(STRICT, NAMES), RECORDS)[0]) == 1
     assert len(outcomes(Book((0, STRICT), (1_000, STRICT)), RECORDS)[0]) == 1
     assert len(outcomes(Book((0, STRICT), (13_001, STRICT)), RECORDS)[0]) == 1
@@ -121,8 +122,26 @@ def test_pieces_of_one_activation_are_taken_as_one():
     logic = PartitionLogic(Watch(CHANGE, TIMES), None)
     some, _ = logic.on_batch([piece(one) for one in RECORDS])
     found = list(some)
-    assert len(found) == 2
+    assert len(found) == 3
     assert [event for one in found for event in one.events] == events(CHANGE, RECORDS)
+
+
+@pytest.mark.parametrize("beats", [0, 1, 59])
+def test_what_is_due_before_a_change_is_judged_by_the_old_rules_with_and_without_heartbeats(beats):
+    book = Book((0, STRICT), (31_000, NO_RULES))
+    first, last = (1_000, 1, "a", [(1, 1_000, 50.0)]), (61_000, 1, "b", [(1, 61_000, 50.0)])
+    between = [heartbeat(1_000 + 60_000 * n // (beats + 1)) for n in range(1, beats + 1)]
+    found = events(book, [first, *between, last])
+    assert [(event.at, event.event_type) for event in found] == [(2_000, "critical")]
+
+
+@pytest.mark.parametrize("beats", [[], [heartbeat(15_000)]])
+def test_rules_that_were_gone_for_a_while_begin_anew_with_and_without_heartbeats(beats):
+    slow = make(threshold("greater_than", 30.0, severity="critical", consecutive_readings=3))
+    book = Book((0, slow), (10_000, NO_RULES), (20_000, slow))
+    before = [(1_000 * n, 1, f"a{n}", [(1, 1_000 * n, 50.0)]) for n in (1, 2)]
+    after = [(1_000 * n, 1, f"b{n}", [(1, 1_000 * n, 50.0)]) for n in range(30, 34)]
+    assert events(book, [*before, *beats, *after]) == []
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -213,3 +232,15 @@ def test_a_heartbeat_alone_is_a_piece():
     found, logic = outcomes(CHANGE, [heartbeat(5_000)])
     assert [outcome.events for outcome in found] == [[]]
     assert logic.engine.arrival == 5_000
+
+
+def test_what_enters_no_pane_is_counted_once_and_not_again_after_a_restart():
+    def seen():
+        names = ("iot_readings_late", "iot_readings_future")
+        return [REGISTRY.get_sample_value(f"{name}_total") for name in names]
+
+    before = seen()
+    late = (9_000, 1, "late", [(1, 1_000, 1.0), (1, 900_000, 1.0)])
+    records = [(n * 1_000, 1, str(n), [(1, n * 1_000, 20.0)]) for n in range(1, 9)]
+    outcomes(OneEdition(STRICT, NAMES), [*records, late, heartbeat(10_000)], [8, 9], restarts=True)
+    assert [now - then for now, then in zip(seen(), before, strict=True)] == [1, 1]

@@ -55,7 +55,7 @@ def dry_run(file, rules, batch):
     run = DryRun(read_rules(rules), Settings())
     with file.open("rb") as lines:
         run.run(read_records(lines, file.name), batch)
-    return [line for line in run.lines(windows=False) if line["kind"] == "event"], run.summary()
+    return [line for line in run.lines() if line["kind"] == "event"], run.summary()
 
 
 def plain(events):

@@ -59,7 +59,7 @@ def lines(seed):
 
 
 def printed(run):
-    found = [json.dumps(line).encode() for line in run.lines(windows=True)]
+    found = [json.dumps(line).encode() for line in run.lines()]
     return b"\n".join([*found, repr(run.summary()).encode()])
 
 
@@ -74,18 +74,18 @@ def resume(run):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_batches_and_kills_change_no_byte_of_what_a_dry_run_prints(seed):
-    whole = DryRun(RULES, Settings())
+    whole = DryRun(RULES, Settings(), windows=True)
     whole.run(read_records(lines(seed), "log"), 4096)
     expected = printed(whole)
     assert expected.count(b'"kind": "window"') > 300
     assert expected.count(b'"kind": "event"') > 3
     for batch in (1, 7):
-        run = DryRun(RULES, Settings())
+        run = DryRun(RULES, Settings(), windows=True)
         run.run(read_records(lines(seed), "log"), batch)
         assert printed(run) == expected
     log = list(lines(seed))
     kills = sorted(random.Random(seed).sample(range(1, len(log)), 5))
-    run = DryRun(RULES, Settings())
+    run = DryRun(RULES, Settings(), windows=True)
     for first, last in zip([0, *kills], [*kills, len(log)], strict=True):
         run.run(read_records(log[first:last], "log"), random.Random(first).choice([1, 7, 4096]))
         resume(run)
@@ -194,5 +194,5 @@ def dry_run_of(log, pipeline):
         for one in packets
     ]
     dry.run(read_records((json.dumps(one).encode() for one in records), "log"), 50)
-    events = [line["event_key"] for line in dry.lines(windows=False) if line["kind"] == "event"]
+    events = [line["event_key"] for line in dry.lines() if line["kind"] == "event"]
     return dry, sorted(events)
