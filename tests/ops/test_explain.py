@@ -255,7 +255,7 @@ def test_of_two_rules_with_one_number_that_of_the_level_asked(story):
     story.tell(closed(each_second(20, 20, 95)))
     _, told = story.explain(story.event("ML_BEHAVIOR_STATE"))
     (mine,) = [rule for rule in told["rules"] if rule["asked"]]
-    assert (mine["name"], mine["level"]) == ("sensor_threshold_profiles 1", "CRITICAL")
+    assert (mine["name"], mine["level"]) == ("profile 1", "CRITICAL")
     assert mine["condition"] == "mean above 90 °C"
 
 
