@@ -19,7 +19,7 @@ KEPT = 9
 """How many panes before the newest can lie in the longest window."""
 _ALL_EQUAL = 1e-9
 """Times are whole milliseconds: of two that differ the second moment is at least 5e-7 s²."""
-_AT_ONCE = 1_000
+_AT_ONCE = 2_500
 _MOST = float(np.finfo(np.float64).max)
 WINDOWS = {"w1": 1, "w5": 5, "w10": 10}
 """Lengths in seconds."""
@@ -111,8 +111,9 @@ class WindowState:
         count = np.diff(np.r_[starts, len(panes.row)])
         new = np.array([getattr(panes, name) for name in _COLUMNS], np.float64)
         if len(rows) == len(panes.row):  # one pane a sensor, as in most live pieces
-            lately = np.concatenate((new[:, None], self._kept[:, :, rows]), axis=1)
-            self._kept[:, :, rows] = lately[:, :KEPT]
+            place = _as_slice(rows)
+            lately = np.concatenate((new[:, None], self._kept[:, :, place]), axis=1)
+            self._kept[:, :, place] = lately[:, :KEPT]
         else:
             lately = self._shift(new, rows, starts, count)
         before = lately[_END, 1].copy()
@@ -132,7 +133,8 @@ class WindowState:
         """(columns, 10, P) each new pane and the nine before it, newest first; and keep the last
         nine of each sensor.
         """
-        kept = self._kept[:, :, rows].reshape(len(_COLUMNS), -1)
+        columns = _as_slice(rows)
+        kept = self._kept[:, :, columns].reshape(len(_COLUMNS), -1)
         every = np.concatenate((kept, new), axis=1)
 
         def place(before: Ints, row: Ints, start: Ints) -> Ints:
@@ -145,10 +147,18 @@ class WindowState:
 
         every_row, step = np.arange(len(rows)), np.arange(KEPT + 1)[:, None]
         stays = place(step[:KEPT] + 1 - count, every_row, starts)
-        self._kept[:, :, rows] = np.take(every, stays, axis=1)
+        self._kept[:, :, columns] = np.take(every, stays, axis=1)
         start = np.repeat(starts, count)
         nth = np.arange(new.shape[1]) - start
         return np.take(every, place(step - nth, np.repeat(every_row, count), start), axis=1)
+
+
+def _as_slice(rows: Ints) -> Ints | slice:
+    """Ascending rows, as a slice where none is left out: numpy then copies whole stretches."""
+    if not len(rows):
+        return slice(0)
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
 
 
 def _nothing(sensors: int) -> NDArray[np.float64]:
