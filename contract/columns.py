@@ -2,12 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+_Columns = TypeVar("_Columns", bound="DataclassInstance")
 
 NEVER = -(2**62)
 """The time of something that has not happened: before every real time, and safe to add to."""
@@ -45,14 +51,15 @@ class PacketColumns:
     """(N,)"""
 
 
-def concatenate(pieces: Sequence[PacketColumns]) -> PacketColumns:
-    """One piece made of `pieces`, in their order."""
+def concatenate(pieces: Sequence[_Columns]) -> _Columns:
+    """One structure made of `pieces`, at least one, whose fields are all arrays; in their order."""
     if len(pieces) == 1:
         return pieces[0]
-    return PacketColumns(
+    kind = type(pieces[0])
+    return kind(
         **{
             field.name: np.concatenate([getattr(piece, field.name) for piece in pieces])
-            for field in fields(PacketColumns)
+            for field in fields(kind)
         }
     )
 

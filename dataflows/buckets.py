@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import NEVER, Floats, Ints
+from contract.columns import NEVER, Floats, Ints, concatenate
 from dataflows.panes import PANE_MS, Closing, Panes
+from dataflows.runs import begins, grown, lengths
 
 FLUSH_MS = 10_000
 _EMPTY = np.array([[0.0], [np.inf], [-np.inf], [0.0], [0.0]])
@@ -78,28 +79,29 @@ class BucketState:
             still = np.flatnonzero(over & ~self._told & closing.idle)
             self._told[still] = True
             found.append(self._of(still))
-        return _joined(found)
+        return concatenate(found)
 
     def _add(self, panes: Panes, start: Ints) -> list[Buckets]:
         """Add panes to their buckets; return those that ended."""
         row = panes.row
         if not len(row):
             return [self._of(row)]
-        new_row = np.r_[True, row[1:] != row[:-1]]
-        begins = np.flatnonzero(new_row | np.r_[True, start[1:] != start[:-1]])
-        ends = np.r_[begins[1:] - 1, len(row) - 1]
-        rows, starts, new_row = row[begins], start[begins], new_row[begins]
+        first = np.flatnonzero(begins(row, start))
+        count_of = lengths(first, len(row))
+        ends = first + count_of - 1
+        rows, starts = row[first], start[first]
+        new_row = begins(rows)
         goes_on = new_row & (self._start[rows] == starts)
         left = rows[new_row & ~goes_on & ~self._told[rows]]
         found = [self._of(left)]
 
         count = np.where(goes_on, self._count[rows], 0)
         sums = np.where(goes_on, np.take(self._sums, rows, axis=1), _EMPTY)
-        run = np.repeat(np.arange(len(begins)), ends - begins + 1)
+        run = np.repeat(np.arange(len(first)), count_of)
         np.add.at(count, run, panes.count)
         np.add.at(sums[0], run, panes.count * (panes.mean * _SCALE))
-        sums[1] = np.minimum(sums[1], np.minimum.reduceat(panes.minimum, begins))
-        sums[2] = np.maximum(sums[2], np.maximum.reduceat(panes.maximum, begins))
+        sums[1] = np.minimum(sums[1], np.minimum.reduceat(panes.minimum, first))
+        sums[2] = np.maximum(sums[2], np.maximum.reduceat(panes.maximum, first))
         sums[3], sums[4] = panes.last[ends], panes.device[ends]
 
         newest = np.r_[new_row[1:], True]
@@ -119,8 +121,9 @@ class BucketState:
         panes, spells = closing.panes, closing.spells
         here = (spells.end - PANE_MS) // self.period * self.period
         over = np.flatnonzero(here + self.period + FLUSH_MS <= spells.until)
-        known = spells.row[over] * _SECONDS + spells.end[over] // 1000
-        over = over[np.r_[True, known[1:] != known[:-1]][: len(over)]]
+        if not len(over):
+            return [], []
+        over = over[begins(spells.row[over], spells.end[over])]
         keys = panes.row * _SECONDS + panes.end // 1000
         after = np.searchsorted(keys, spells.row * _SECONDS + spells.end // 1000, "right")
         firsts, lasts = (np.searchsorted(panes.row, spells.row, side) for side in ("left", "right"))
@@ -157,11 +160,10 @@ class BucketState:
         )
 
     def _grow(self, sensors: int) -> None:
-        if new := sensors - len(self._start):
-            self._start = np.concatenate((self._start, np.full(new, NEVER)))
-            self._count = np.concatenate((self._count, np.zeros(new, np.int64)))
-            self._told = np.concatenate((self._told, np.ones(new, bool)))
-            self._sums = np.concatenate((self._sums, np.repeat(_EMPTY, new, axis=1)), axis=1)
+        self._start = grown(self._start, sensors, NEVER)
+        self._count = grown(self._count, sensors, 0)
+        self._told = grown(self._told, sensors, True)
+        self._sums = grown(self._sums, sensors, _EMPTY)
 
 
 def _buckets(row: Ints, start: Ints, count: Ints, sums: NDArray[np.float64]) -> Buckets:
@@ -170,9 +172,3 @@ def _buckets(row: Ints, start: Ints, count: Ints, sums: NDArray[np.float64]) -> 
         mean = total / np.maximum(count, 1) / _SCALE
     mean = np.minimum(np.maximum(mean, low), high)
     return Buckets(row, start, count, mean, low, high, last, device.astype(np.int64))
-
-
-def _joined(parts: list[Buckets]) -> Buckets:
-    return Buckets(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in Buckets.__slots__)
-    )

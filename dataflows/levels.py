@@ -20,6 +20,7 @@ from contract.columns import NEVER
 from contract.level import Level
 from dataflows.panes import Panes
 from dataflows.rules import CLEAR_AFTER, DETECTOR, Rules
+from dataflows.runs import begins, grown, lengths
 from dataflows.verdicts import BY_DETECTOR, NOBODY, Verdicts
 
 _STEPS = 20
@@ -99,11 +100,8 @@ class LevelState:
         self, panes: Panes, verdicts: Verdicts, rules: Rules, sensors: int
     ) -> tuple[list[Transition], list[Flapping]]:
         """Evaluate closed panes, in their order, by what `rules` asked for."""
-        if new := sensors - len(self._level):
-            for name, value in zip(self._COLUMNS, self._NEW, strict=True):
-                column = getattr(self, name)
-                more = np.full(new, value, column.dtype)
-                setattr(self, name, np.concatenate((column, more)))
+        for name, value in zip(self._COLUMNS, self._NEW, strict=True):
+            setattr(self, name, grown(getattr(self, name), sensors, value))
         awake = (self._level > 0) | (self._changes > 0) | (self._given > 0)
         awake[panes.row[verdicts.asked > 0]] = True
         todo = np.flatnonzero(awake[panes.row])
@@ -112,8 +110,8 @@ class LevelState:
         if not len(todo):
             return transitions, flappings
         row = panes.row[todo]
-        starts = np.flatnonzero(np.r_[True, row[1:] != row[:-1]])
-        rank = np.arange(len(row)) - np.repeat(starts, np.diff(np.r_[starts, len(row)]))
+        starts = np.flatnonzero(begins(row))
+        rank = np.arange(len(row)) - np.repeat(starts, lengths(starts, len(row)))
         by_rank = todo[np.argsort(rank, kind="stable")]
         for pane in np.split(by_rank, np.cumsum(np.bincount(rank))[:-1]):
             # the n-th pane of every sensor at once

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints
 from contract.packet import FUTURE_MS
+from dataflows.runs import begins, grown, lengths
 from dataflows.sensors import Heard
 
 PANE_MS = 1_000
@@ -156,10 +157,9 @@ class PaneState:
 
     def step(self, heard: Heard, sensors: int) -> Closing:
         """Take the next piece of the sequence; return what it closes. `sensors` is S."""
-        nothing = np.full(sensors - len(self._watermark), NEVER)
-        self._watermark = np.concatenate((self._watermark, nothing))
-        self._closed_until = np.concatenate((self._closed_until, nothing))
-        self.last_arrival = np.concatenate((self.last_arrival, nothing))
+        self._watermark = grown(self._watermark, sensors, NEVER)
+        self._closed_until = grown(self._closed_until, sensors, NEVER)
+        self.last_arrival = grown(self.last_arrival, sensors, NEVER)
         late, spells, newest = self._take(heard)
         idle = self.last_arrival + self._idle <= heard.arrival[-1]
         at_end = np.maximum(self._closed_until, _pane_end(self._watermark))
@@ -176,12 +176,12 @@ class PaneState:
                 Newest(_ints(), _ints(), np.empty(0)),
             )
         future = ts > heard.own_arrival[heard.record] + FUTURE_MS
-        order = np.argsort(row, kind="stable")
+        order = heard.order
         s_row, s_arrival = row[order], heard.arrival[heard.record[order]]
         s_future, s_ts = future[order], ts[order]
         if any_future := bool(future.any()):
             s_ts = np.where(s_future, NEVER, s_ts)
-        first = np.r_[True, s_row[1:] != s_row[:-1]]
+        first = begins(s_row)
         firsts = np.flatnonzero(first)
         lasts = np.r_[firsts[1:] - 1, len(s_row) - 1]
         rows = s_row[firsts]
@@ -247,8 +247,8 @@ class PaneState:
 def aggregate(row: Ints, device: Ints, ts: Ints, value: Floats) -> Panes:
     """The panes of readings (at least one), which are sorted by row, event time and arrival."""
     end = _pane_end(ts)
-    starts = np.flatnonzero(np.r_[True, (row[1:] != row[:-1]) | (end[1:] != end[:-1])])
-    count = np.diff(np.r_[starts, len(row)])
+    starts = np.flatnonzero(begins(row, end))
+    count = lengths(starts, len(row))
     low, high = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts)
     mean = _mean(value, starts, count, low, high)
     time = (ts - end + PANE_MS).astype(np.float64)

@@ -15,6 +15,7 @@ from contract.columns import NEVER, Ints
 from contract.predictions import HORIZON_MS
 from dataflows.buckets import Buckets, BucketState
 from dataflows.panes import Closing
+from dataflows.runs import begins, grown
 from dataflows.windows import Windows
 
 TOLERANCE_MS = 60_000
@@ -74,12 +75,9 @@ class PredictionState:
         self, closing: Closing, windows: Windows, arrival: int, sensors: int
     ) -> tuple[Buckets, list[Deviation]]:
         """The periods that ended, each a prediction at its end; and the changes of being off."""
-        if new := sensors - self._target.shape[1]:
-            nothing = np.full((self._slots, new), NEVER)
-            self._target = np.concatenate((self._target, nothing), axis=1)
-            self._value = np.concatenate((self._value, np.zeros((self._slots, new))), axis=1)
-        new = sensors - len(self._since)
-        self._since = np.concatenate((self._since, np.full(new, NEVER)))
+        self._target = grown(self._target, sensors, NEVER)
+        self._value = grown(self._value, sensors, 0.0)
+        self._since = grown(self._since, sensors, NEVER)
         made = self._buckets.step(closing, arrival, sensors)
         target = made.start + self._period + HORIZON_MS
         found = self._compare(closing, windows, made, target)
@@ -116,9 +114,7 @@ class PredictionState:
             error = np.abs(seen - value)
             relative = error / np.maximum(np.abs(value), _NO_LESS)
         off = ((error >= _OFF_ABS) | (relative >= _OFF_REL)) & (error > 2 * noise)
-        before = np.r_[False, off[:-1]]
-        new_row = np.r_[True, row[1:] != row[:-1]][: len(row)]
-        before = np.where(new_row, self._since[row] != NEVER, before[: len(row)])
+        before = np.where(begins(row), self._since[row] != NEVER, np.roll(off, 1))
         found = []
         for index in np.flatnonzero(off != before).tolist():
             r, end = int(row[index]), int(panes.end[due[index]])

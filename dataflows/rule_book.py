@@ -25,7 +25,8 @@ from contract.settings import Settings
 from dataflows.events import Names
 from dataflows.rules import Refused, Rules, RuleSet, decode_rules, make_rules
 from dataflows.texts import Named
-from sql.database import Database, open_database
+from sql.database import Database
+from sql.schema import open_database
 
 _AT_HAND = 8
 """How many versions are kept in memory."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints, PacketColumns
+from dataflows.runs import grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Heard:
     """(N,) the record of each reading, never falling."""
     row: Ints
     """(N,) the sensor's row."""
+    order: NDArray[np.intp]
+    """(N,) the readings by their sensor's row, and those of one sensor as they came."""
     ts: Ints
     """(N,) event time."""
     value: Floats
@@ -107,14 +110,14 @@ class Sensors:
             keep = np.flatnonzero(piece.fresh[record])
             record = record[keep]
         row = self._sensors.of(piece.sensor_id[keep])
-        new = len(self._sensors) - len(self.device)
-        self.device = np.concatenate((self.device, np.full(new, -1)))
+        self.device = grown(self.device, len(self._sensors), -1)
         return Heard(
             arrival=arrival,
             own_arrival=piece.arrival,
             device=device,
             record=record,
             row=row,
+            order=np.argsort(row, kind="stable"),
             ts=piece.ts[keep],
             value=piece.value[keep],
         )

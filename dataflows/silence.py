@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from contract.columns import NEVER, Ints
+from dataflows.runs import begins, grown, lengths
 from dataflows.sensors import Heard
 
 LEAST_MS = 30_000
@@ -61,11 +62,9 @@ class _Listeners:
         self.heard_at, self.gaps, self.since = snapshot
 
     def grow(self, rows: int) -> None:
-        if new := rows - len(self.since):
-            nothing = np.full(new, NEVER)
-            self.heard_at = np.concatenate((self.heard_at, nothing))
-            self.gaps = np.concatenate((self.gaps, np.zeros((_GAPS, new), np.int64)), axis=1)
-            self.since = np.concatenate((self.since, nothing))
+        self.heard_at = grown(self.heard_at, rows, NEVER)
+        self.gaps = grown(self.gaps, rows, 0)
+        self.since = grown(self.since, rows, NEVER)
 
     def due(self, since: Ints, rows: Ints | slice = slice(None)) -> Ints:
         """When rows that are heard no more after `since` count as silent; `_FOREVER` where nothing
@@ -79,7 +78,7 @@ class _Listeners:
         """Hear rows, sorted and by time, of which none is or falls silent."""
         if not len(row):
             return
-        new_row = np.r_[True, row[1:] != row[:-1]]
+        new_row = begins(row)
         before = np.where(new_row, self.heard_at[row], np.roll(at, 1))
         gap = at // 1000 - before // 1000
         counts = (gap > 0) & (before != NEVER)
@@ -88,17 +87,17 @@ class _Listeners:
         self.heard_at[row[last]] = at[last]
         if not len(g_row):
             return
-        starts = np.flatnonzero(np.r_[True, g_row[1:] != g_row[:-1]])
-        count = np.diff(np.r_[starts, len(g_row)])
+        starts = np.flatnonzero(begins(g_row))
+        count = lengths(starts, len(g_row))
         rows = g_row[starts]
         # what a row had, oldest first, and then its new gaps: the last four stay
         place = np.arange(len(g_row)) + np.repeat(_GAPS * np.arange(1, len(rows) + 1), count)
-        begins = starts + _GAPS * np.arange(len(rows))
+        oldest = starts + _GAPS * np.arange(len(rows))
         slots = np.arange(_GAPS)[:, None]
         every = np.empty(len(g_row) + _GAPS * len(rows), np.int64)
-        every[begins + slots] = self.gaps[:, rows]
+        every[oldest + slots] = self.gaps[:, rows]
         every[place] = gap
-        self.gaps[:, rows] = every[begins + count + slots]
+        self.gaps[:, rows] = every[oldest + count + slots]
 
     def hear(self, row: int, at: int, *, counts: bool) -> None:
         """Hear one row."""
@@ -133,8 +132,7 @@ class SilenceState:
         """
         self._sensors.grow(len(device_of))
         self._devices.grow(devices)
-        new = devices - len(self._returned)
-        self._returned = np.concatenate((self._returned, np.full(new, NEVER)))
+        self._returned = grown(self._returned, devices, NEVER)
         returned = self._returned.copy()
         found: list[Silence] = []
         before, returns = self._hear_devices(heard, found)
@@ -162,7 +160,7 @@ class SilenceState:
         if len(record):
             record = record[np.argsort(heard.device[record], kind="stable")]
             row, at = heard.device[record], heard.arrival[record]
-            new_row = np.r_[True, row[1:] != row[:-1]]
+            new_row = begins(row)
             before[record] = np.where(new_row, state.heard_at[row], np.roll(at, 1))
             doubtful = state.since != NEVER
             doubtful[row[at - before[record] >= LEAST_MS]] = True
@@ -193,12 +191,11 @@ class SilenceState:
         found: list[Silence],
     ) -> None:
         state = self._sensors
-        order = np.argsort(heard.row, kind="stable")
-        row, record = heard.row[order], heard.record[order]
-        once = np.r_[True, (row[1:] != row[:-1]) | (record[1:] != record[:-1])][: len(row)]
+        row, record = heard.row[heard.order], heard.record[heard.order]
+        once = begins(row, record)
         row, record = row[once], record[once]
         at, device = heard.arrival[record], heard.device[record]
-        new_row = np.r_[True, row[1:] != row[:-1]][: len(row)]
+        new_row = begins(row)
         last = np.where(new_row, state.heard_at[row], np.roll(at, 1))
         belongs = np.where(new_row, device_of[row], np.roll(device, 1))
         doubtful = state.since != NEVER

@@ -11,6 +11,7 @@ from contract.level import Level
 from dataflows.detector import Detector
 from dataflows.panes import Panes
 from dataflows.rules import RAISE_AFTER_SLOWLY, Delta, Forecast, Group, Rules, RuleSet, Threshold
+from dataflows.runs import begins, grown, lengths
 from dataflows.windows import Windows
 
 BY_DETECTOR = -2
@@ -65,9 +66,8 @@ class VerdictState:
 
     def step(self, panes: Panes, windows: Windows, sensor_id: Ints, rules: Rules) -> Verdicts:
         """Judge closed panes by `rules`; `sensor_id` (S,) tells the sensor of each row."""
-        if new := len(sensor_id) - len(self._seen):
-            self._seen = np.concatenate((self._seen, np.zeros(new, np.int64)))
-            self._unlike = np.concatenate((self._unlike, np.zeros((2, new), np.int64)), axis=1)
+        self._seen = grown(self._seen, len(sensor_id), 0)
+        self._unlike = grown(self._unlike, len(sensor_id), 0)
         if rules is not self._rules:
             self._use(rules)
         verdicts = Verdicts(
@@ -127,8 +127,8 @@ class VerdictState:
         *bounds, least = self._rules.deltas.bounds[:, rule]
         change = delta(panes, windows, pane)
         before = np.cumsum(panes.count) - panes.count
-        starts = np.flatnonzero(np.r_[True, panes.row[1:] != panes.row[:-1]])
-        before -= np.repeat(before[starts], np.diff(np.r_[starts, len(panes.row)]))
+        starts = np.flatnonzero(begins(panes.row))
+        before -= np.repeat(before[starts], lengths(starts, len(panes.row)))
         before += self._seen[panes.row]
         met = np.zeros(len(pane), bool)
         for value, bound in zip(change, bounds, strict=True):
@@ -209,11 +209,11 @@ def _runs(met: NDArray[np.bool_], key: Ints, before: Ints) -> tuple[Ints, NDArra
     where the last one of each key stands. Equal keys stand together.
     """
     place = np.arange(len(met))
-    first = np.r_[True, key[1:] != key[:-1]]
+    first = begins(key)
     starts = np.flatnonzero(first)
     broken = np.maximum.accumulate(np.where(met, np.where(first, place - 1, -1), place))
     run = place - broken
-    start = np.repeat(starts, np.diff(np.r_[starts, len(met)]))
+    start = np.repeat(starts, lengths(starts, len(met)))
     run += np.where(broken < start, before[key], 0)
     return run, np.r_[starts[1:] - 1, len(met) - 1]
 

@@ -12,8 +12,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import NEVER, Floats, Ints
+from contract.columns import NEVER, Floats, Ints, concatenate
 from dataflows.panes import Panes, scale_of
+from dataflows.runs import begins, grown, lengths
 
 KEPT = 9
 """How many panes before the newest can lie in the longest window."""
@@ -29,6 +30,8 @@ _COLUMNS = (
 )  # fmt: skip
 """What is kept of a pane; all of it fits a float64."""
 _END, _MEAN = _COLUMNS.index("end"), _COLUMNS.index("mean")
+_NOTHING = np.where(np.arange(len(_COLUMNS)) == _END, float(NEVER), 0.0)[:, None, None]
+"""What stands for a pane that there was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class WindowState:
     """The last panes of each sensor."""
 
     def __init__(self) -> None:
-        self._kept = _nothing(0)
+        self._kept = np.empty((len(_COLUMNS), KEPT, 0))
 
     def snapshot(self) -> NDArray[np.float64]:
         """(10, 9, S) the columns of the last nine panes of each sensor, newest first."""
@@ -86,8 +89,7 @@ class WindowState:
 
     def step(self, panes: Panes, sensors: int) -> Windows:
         """The windows that end with `panes`. `sensors` is the number of sensors."""
-        if new := sensors - self._kept.shape[2]:
-            self._kept = np.concatenate((self._kept, _nothing(new)), axis=2)
+        self._kept = grown(self._kept, sensors, _NOTHING)
         if len(panes.row) <= _AT_ONCE:
             return self._step(panes)
         # in parts that stay in the processor's cache; a sensor's panes are in one part
@@ -98,17 +100,17 @@ class WindowState:
             for a, b in pairwise(bounds)
         ]
         return Windows(
-            w1=_joined([part.w1 for part in parts]),
-            w5=_joined([part.w5 for part in parts]),
-            w10=_joined([part.w10 for part in parts]),
+            w1=concatenate([part.w1 for part in parts]),
+            w5=concatenate([part.w5 for part in parts]),
+            w10=concatenate([part.w10 for part in parts]),
             end_before=np.concatenate([part.end_before for part in parts]),
             mean_before=np.concatenate([part.mean_before for part in parts]),
         )
 
     def _step(self, panes: Panes) -> Windows:
-        starts = np.flatnonzero(np.r_[True, panes.row[1:] != panes.row[:-1]][: len(panes.row)])
+        starts = np.flatnonzero(begins(panes.row))
         rows = panes.row[starts]
-        count = np.diff(np.r_[starts, len(panes.row)])
+        count = lengths(starts, len(panes.row))
         new = np.array([getattr(panes, name) for name in _COLUMNS], np.float64)
         if len(rows) == len(panes.row):  # one pane a sensor, as in most live pieces
             place = _as_slice(rows)
@@ -159,17 +161,6 @@ def _as_slice(rows: Ints) -> Ints | slice:
         return slice(0)
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first + 1 == len(rows) else rows
-
-
-def _nothing(sensors: int) -> NDArray[np.float64]:
-    kept = np.zeros((len(_COLUMNS), KEPT, sensors))
-    kept[_END] = NEVER
-    return kept
-
-
-def _joined(parts: list[Window]) -> Window:
-    names = Window.__slots__
-    return Window(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _pane_alone(panes: Panes) -> Window:
