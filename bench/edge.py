@@ -17,8 +17,8 @@ from bench.http_load import Load, request, run_load
 from contract.errors import SetupError
 from contract.settings import child_environment, load_settings
 from ops.children import Children
-from sql.__main__ import apply_schema
-from sql.database import Database, open_database
+from sql.database import Database
+from sql.schema import apply_schema, open_database
 
 CONNECTIONS = 64
 SIZES = (1, 20, 100)

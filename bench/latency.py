@@ -24,8 +24,8 @@ from ops.children import Children
 from ops.demo import free_port
 from ops.devices import RegisteredDevice, SensorSpec, register
 from ops.post import EdgeClient, iso
-from sql.__main__ import apply_schema
-from sql.database import Database, open_database
+from sql.database import Database
+from sql.schema import apply_schema, open_database
 
 SENSORS = 60
 _SPEC = SensorSpec("sensor", "temperature", "°C", {"warning": (0.0, 50.0)})

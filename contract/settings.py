@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     odbc_driver: str | None = None
     db_encrypt: bool = True
     db_trust_server_certificate: bool = False
+    db_multi_subnet_failover: bool = False
+    db_failover_partner: str | None = None
+    db_login_timeout_seconds: int = Field(6, ge=1, le=300)
+    db_query_timeout_seconds: int = Field(60, ge=1, le=3600)
     iot_sqlite_path: Path = Path("iot.db")
 
     ingest_api_key: SecretStr | None = None

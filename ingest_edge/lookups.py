@@ -11,7 +11,8 @@ import structlog
 
 from contract.errors import IotError, UnavailableError
 from contract.settings import Settings
-from sql.database import Database, open_database
+from sql.database import Database
+from sql.schema import open_database
 
 _AWAY_S = 2.0
 """How long a database that failed is left in peace: nobody waits for its time-out meanwhile."""

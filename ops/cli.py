@@ -48,7 +48,7 @@ from ops.feed import feed, read_csv
 from ops.post import EdgeClient
 from ops.scenarios import Name, make_scenario, write_scenario
 from ops.simulate import DEVICES, register_demo, simulate
-from sql.database import open_database
+from sql.schema import open_database
 
 app = typer.Typer(
     no_args_is_help=True,

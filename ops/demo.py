@@ -22,8 +22,8 @@ from contract.settings import child_environment, load_settings
 from ops.children import Children
 from ops.post import EdgeClient
 from ops.simulate import register_demo, simulate
-from sql.__main__ import apply_schema
-from sql.database import Database, open_database
+from sql.database import Database
+from sql.schema import apply_schema, open_database
 
 _PORT = 8001
 _DRAIN_S = 30.0

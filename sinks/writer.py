@@ -1,15 +1,16 @@
 """The thread that writes: it merges what waits, and never loses or repeats a row.
 
-A batch is one JSON parameter, sorted by the rows' key. When the database is away the batch is
-tried again on a fresh connection for as long as it takes, and the flow waits behind a bounded
-queue. When the database refuses a batch it is split in halves until the bad row stands alone,
-which goes to `sink_dead_letters` with its error. Any other error stops the flow.
+A batch is one JSON parameter, sorted by the rows' key; it closes when it has 5 000 rows, when it is
+4 MiB long, when a flush waits for it, or 100 ms after its first row came. When the database is away
+the batch is tried again on a fresh connection for as long as it takes, and the flow waits behind a
+bounded queue. When the database refuses a batch it is split in halves until the bad row stands
+alone, which goes to `sink_dead_letters` with its error. Any other error stops the flow.
 """
 
 from collections.abc import Callable
 from hashlib import sha256
-from queue import Empty, Full, Queue
-from threading import Thread
+from threading import Condition, Thread
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -18,12 +19,23 @@ import structlog
 
 from contract.errors import RefusedError, UnavailableError
 from contract.settings import Settings
-from sql.database import Database, open_database
+from sinks.metrics import (
+    BATCH_ROWS,
+    BLOCKED_SECONDS,
+    DEAD_LETTERS,
+    RETRIES,
+    WAITING_ROWS,
+    WRITE_SECONDS,
+)
+from sql.database import Database
+from sql.schema import open_database
 
 Row = tuple[Any, ...]
 
 _ROWS_A_BATCH = 5_000
-_QUEUED = 64
+_BYTES_A_BATCH = 4 << 20
+_LINGER_S = 0.1
+_QUEUED_ROWS = 100_000
 _log = structlog.get_logger("sinks")
 
 
@@ -47,12 +59,21 @@ class Writer:
         statement: str,
         key: Callable[[Row], Any],
         replaces: Callable[[Row, Row], bool],
+        rows_a_batch: int = _ROWS_A_BATCH,
     ) -> None:
         self._settings = settings
         self._statement = statement
         self._key = key
         self._replaces = replaces
-        self._queue: Queue[list[Row] | None] = Queue(_QUEUED)
+        self._rows_a_batch = rows_a_batch
+        self._turn = Condition()
+        self._waiting: list[Row] = []
+        self._since = 0.0
+        """When the first of the waiting rows came."""
+        self._writing = 0
+        """How many rows are being written."""
+        self._flushing = False
+        self._closing = False
         self._error: BaseException | None = None
         self._database: Database | None = None
         self._thread = Thread(target=self._run, name=statement, daemon=True)
@@ -60,25 +81,34 @@ class Writer:
 
     def put(self, rows: list[Row]) -> None:
         """Hand over rows; blocks while the queue is full."""
-        while True:
+        with self._turn:
+            if len(self._waiting) >= _QUEUED_ROWS:
+                began = monotonic()
+                self._turn.wait_for(lambda: len(self._waiting) < _QUEUED_ROWS or self._error)
+                BLOCKED_SECONDS.labels(self._statement).inc(monotonic() - began)
             self._check()
-            try:
-                return self._queue.put(rows, timeout=0.2)
-            except Full:
-                continue
+            if not self._waiting:
+                self._since = monotonic()
+            self._waiting += rows
+            WAITING_ROWS.labels(self._statement).inc(len(rows))
+            self._turn.notify_all()
 
     def flush(self) -> None:
         """Return when every row that was handed over is committed."""
-        with self._queue.all_tasks_done:
-            while self._queue.unfinished_tasks and self._error is None:
-                self._queue.all_tasks_done.wait(0.2)
-        self._check()
+        with self._turn:
+            self._flushing = True
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: not (self._waiting or self._writing) or self._error)
+            self._flushing = False
+            self._check()
 
     def close(self) -> None:
         """Flush, and end the thread. One that has failed has told so to `put` or `flush`."""
         if self._error is None:
             self.flush()
-            self._queue.put(None)
+        with self._turn:
+            self._closing = True
+            self._turn.notify_all()
         self._thread.join()
 
     def _check(self) -> None:
@@ -87,27 +117,33 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while (rows := self._queue.get()) is not None:
-                taken = 1
-                while len(rows) < _ROWS_A_BATCH:
-                    try:
-                        more = self._queue.get_nowait()
-                    except Empty:
-                        break
-                    if more is None:  # close() flushes first, so nothing can follow
-                        self._queue.put(None)
-                        break
-                    rows = rows + more
-                    taken += 1
+            while rows := self._next():
                 self._write(self._distinct(rows))
-                for _ in range(taken):
-                    self._queue.task_done()
         except BaseException as error:  # noqa: BLE001 - the flow's own thread raises it
             _log.error("the sink stops the flow", sink=self._statement, error=str(error))
-            self._error = error
+            with self._turn:
+                self._error = error
+                self._turn.notify_all()
         finally:
             if self._database is not None:
                 self._database.close()
+
+    def _next(self) -> list[Row]:
+        """The rows of the next batch, none when it is time to end; those before are committed."""
+        with self._turn:
+            WAITING_ROWS.labels(self._statement).dec(self._writing)
+            self._writing = 0
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: self._waiting or self._closing)
+            self._turn.wait_for(
+                lambda: len(self._waiting) >= self._rows_a_batch or self._flushing or self._closing,
+                self._since + _LINGER_S - monotonic(),
+            )
+            rows = self._waiting[: self._rows_a_batch]
+            del self._waiting[: self._rows_a_batch]
+            self._writing = len(rows)
+            self._turn.notify_all()
+            return rows
 
     def _distinct(self, rows: list[Row]) -> list[Row]:
         kept: dict[Any, Row] = {}
@@ -118,21 +154,34 @@ class Writer:
                 kept[key] = row
         return [kept[key] for key in sorted(kept)]
 
-    def _write(self, rows: list[Row]) -> None:
+    def _write(self, rows: list[Row], *, again: bool = False) -> None:
+        text = msgspec.json.encode(rows)
+        if len(text) > _BYTES_A_BATCH and len(rows) > 1:
+            self._halve(rows)
+            return
         try:
-            self._execute(self._statement, msgspec.json.encode(rows).decode())
+            with WRITE_SECONDS.labels(self._statement).time():
+                self._execute(self._statement, text.decode())
         except RefusedError as error:
             if len(rows) > 1:
-                half = len(rows) // 2
-                self._write(rows[:half])
-                self._write(rows[half:])
+                self._halve(rows)
+            elif not again:  # perhaps another writer came between, and has written it by now
+                self._write(rows, again=True)
             else:
                 self._bury(rows[0], error)
+        else:
+            BATCH_ROWS.labels(self._statement).observe(len(rows))
+
+    def _halve(self, rows: list[Row]) -> None:
+        half = len(rows) // 2
+        self._write(rows[:half])
+        self._write(rows[half:])
 
     def _bury(self, row: Row, error: RefusedError) -> None:
         text = msgspec.json.encode(row).decode()
         row_key = sha256(f"{self._statement}|{text}".encode()).hexdigest()
         self._execute("write_dead_letter", self._statement, row_key, str(error)[:2000], text)
+        DEAD_LETTERS.labels(self._statement).inc()
         _log.warning("row refused, see sink_dead_letters", sink=self._statement, error=str(error))
 
     def _execute(self, name: str, *parameters: object) -> None:
@@ -146,6 +195,7 @@ class Writer:
                         self._database = open_database(self._settings)
                     self._database.execute(name, *parameters)
                 except UnavailableError as error:
+                    RETRIES.labels(self._statement).inc()
                     _log.warning("database away, trying again", sink=name, error=str(error))
                     if self._database is not None:
                         self._database.close()

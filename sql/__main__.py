@@ -1,51 +1,73 @@
-"""`python -m sql`: bring the schema of the configured database up to date."""
+"""`python -m sql [apply|check|print]`: the schema of the configured database."""
 
 import sys
-from hashlib import sha256
+from collections.abc import Callable
+from typing import Annotated
 
-from contract.errors import IotError, SetupError
+import typer
+
+from contract.errors import IotError
 from contract.settings import Settings, load_settings
-from sql.database import Database, applied
+from sql.check import differences
+from sql.schema import apply_schema, script_text
+
+app = typer.Typer(
+    no_args_is_help=False, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 
 
-def apply_schema(settings: Settings) -> list[str]:
-    """Apply the scripts that are missing, and return their names. Can be run again.
+@app.callback(invoke_without_command=True)
+def _default(context: typer.Context) -> None:
+    """The schema of the configured database; without a command, bring it up to date."""
+    if context.invoked_subcommand is None:
+        _told(_apply)
 
-    A missing SQLite file or SQL Server database is created.
 
-    Raises:
-        IotError: by blame, see `Database`.
-    """
-    database = Database(settings, create=True)
+@app.command("apply")
+def apply_command() -> None:
+    """Bring the schema up to date: create what is missing. Can be run again."""
+    _told(_apply)
+
+
+@app.command("check")
+def check_command() -> None:
+    """Say what is missing or differs; exit code 1 when something does."""
+    _told(_check)
+
+
+@app.command("print")
+def print_command(
+    name: Annotated[str | None, typer.Argument(help="One script; all without it.")] = None,
+) -> None:
+    """Print the scripts in the order in which they are applied, for sqlcmd or sqlite3."""
+    _told(lambda settings: print(script_text(settings, name)))
+
+
+def _apply(settings: Settings) -> None:
+    new = apply_schema(settings, lambda name: print(f"applying {name}", flush=True))
+    print(f"{settings.database}: " + ("applied" if new else "up to date"))
+
+
+def _check(settings: Settings) -> None:
+    found = differences(settings)
+    for line in found:
+        print(line)
+    if found:
+        print(f"{settings.database}: {len(found)} to mend", file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"{settings.database}: nothing is missing, nothing differs")
+
+
+def _told(command: Callable[[Settings], None]) -> None:
     try:
-        done = applied(database)
-        new = []
-        for name, batches in database.schema():
-            checksum = sha256("\0".join(batches).encode()).hexdigest()
-            if name not in done:
-                database.migrate(name, batches, checksum)
-                new.append(name)
-            elif done[name] != checksum:
-                raise SetupError(
-                    f"{settings.database}: the schema script {name} is not the one that was "
-                    "applied: restore it, and put the change into a script with a new number"
-                )
-        return new
-    finally:
-        database.close()
-
-
-def main() -> int:
-    """Apply and say what was done; 1 with one line on standard error when it cannot be."""
-    try:
-        settings = load_settings()
-        new = apply_schema(settings)
+        command(load_settings())
     except IotError as error:
         print(error, file=sys.stderr)
-        return 1
-    print(f"{settings.database}: " + (f"applied {', '.join(new)}" if new else "up to date"))
-    return 0
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        print("stopped; run it again to go on", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m sql")

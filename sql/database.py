@@ -4,6 +4,7 @@ What differs between the engines lives beside their files, in `sql/sqlite` and `
 to connect, how a script is cut into batches, and whose fault an error is.
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
@@ -42,26 +43,26 @@ class Database:
 
     def __init__(self, settings: Settings, *, create: bool = False) -> None:
         self._settings = settings
-        self._engine = cast(Engine, import_module(f"sql.{settings.engine}"))
+        self._engine = _engine(settings.engine)
         with _Blamed(self):
             self._connection = self._engine.connect(settings, create=create)
 
     def query(self, name: str, *parameters: object) -> list[Any]:
         """The rows of the statement in `NAME.sql`."""
         with _Blamed(self):
-            cursor = self._connection.execute(self._text(name), parameters)
+            cursor = self._connection.execute(_text(self._settings.engine, name), parameters)
             rows: list[Any] = cursor.fetchall()
             cursor.close()
             return rows
 
     def execute(self, name: str, *parameters: object) -> None:
         """Run all statements of `NAME.sql` with the same parameters, in one transaction."""
-        self._run([(batch, parameters) for batch in self._engine.batches(self._text(name))])
+        self._run(self._statements(name, parameters))
 
     def migrate(self, name: str, batches: Sequence[str], checksum: str) -> None:
         """Run a schema script and record it, in one transaction where the engine can."""
-        record = (self._text("add_migration"), (name, checksum))
-        self._run([*((batch, ()) for batch in batches), record])
+        record = self._statements("record_migration", (name, checksum))
+        self._run([*((batch, ()) for batch in batches), *record])
 
     def _run(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
         with _Blamed(self), self._engine.turn:
@@ -77,20 +78,17 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def schema(self) -> list[tuple[str, list[str]]]:
-        """The numbered scripts of this engine: (file name, its batches), in order."""
-        folder = files(f"sql.{self._settings.engine}") / "schema"
-        scripts = sorted(
-            (f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name
-        )
-        return [(f.name, self._engine.batches(f.read_text(encoding="utf-8"))) for f in scripts]
-
     def close(self) -> None:
         """Let go of the connection; what is not committed is rolled back."""
         self._connection.close()
 
-    def _text(self, name: str) -> str:
-        return _read(self._settings.engine, name)
+    def _statements(
+        self, name: str, parameters: Sequence[object]
+    ) -> list[tuple[str, Sequence[object]]]:
+        return [
+            (statement, parameters if takes_any else ())
+            for statement, takes_any in _statements(self._settings.engine, name)
+        ]
 
     def blamed(self, error: Exception) -> IotError:
         """Our error for a driver's, with the database's name and what to do."""
@@ -122,30 +120,27 @@ def _text_of(error: Exception) -> str:
 
 
 @cache
-def _read(engine: str, name: str) -> str:
-    return (files(f"sql.{engine}") / f"{name}.sql").read_text(encoding="utf-8")
+def _text(engine: str, name: str) -> str:
+    return (files(f"sql.{engine}") / "statements" / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def open_database(settings: Settings) -> Database:
-    """A connection to a database whose schema is up to date.
-
-    Raises:
-        SetupError: the schema is missing or older than this program; the text says what to do.
-        UnavailableError: the server does not answer.
-    """
-    database = Database(settings)
-    done = applied(database)
-    missing = [name for name, _ in database.schema() if name not in done]
-    if missing:
-        database.close()
-        raise SetupError(
-            f"{settings.database} lacks the schema script {missing[0]}: run `python -m sql`"
-        )
-    return database
+@cache
+def _statements(engine: str, name: str) -> list[tuple[str, bool]]:
+    """The statements of a file, and whether each takes parameters."""
+    batches = _engine(engine).batches(_text(engine, name))
+    return [(batch, "?" in re.sub("--.*", "", batch)) for batch in batches]
 
 
-def applied(database: Database) -> dict[str, str]:
-    """The scripts that were applied: name -> checksum. Empty on a database without our schema."""
-    if not database.query("has_migrations"):
-        return {}
-    return {row[0]: row[1] for row in database.query("list_migrations")}
+def schema_scripts(engine: str) -> list[tuple[str, tuple[str, ...]]]:
+    """The scripts of an engine's schema, in no order: (file name, its batches)."""
+    folder = files(f"sql.{engine}")
+    return [
+        (file.name, tuple(_engine(engine).batches(file.read_text(encoding="utf-8"))))
+        for place in (folder, folder / "schema")
+        for file in place.iterdir()
+        if file.name.endswith(".sql")
+    ]
+
+
+def _engine(name: str) -> Engine:
+    return cast(Engine, import_module(f"sql.{name}"))

@@ -18,9 +18,9 @@ from pydantic import SecretStr
 
 from contract.settings import Settings, child_environment, load_settings
 from ops.children import Children
-from sql.__main__ import apply_schema
-from sql.database import Database, open_database
+from sql.database import Database
 from sql.mssql import connect
+from sql.schema import apply_schema, open_database
 
 _GIVEN = load_settings()
 """The settings from outside, read before tests forget them."""

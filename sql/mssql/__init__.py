@@ -17,9 +17,8 @@ begin = None
 """Our files for SQL Server are single procedure calls; the procedures hold the transactions."""
 turn = nullcontext()
 
-_LOGIN_S = 6
+_STATEMENTS = Path(__file__).parent / "statements"
 _NO_SUCH_DATABASE = (911, 4060)
-_QUERY_S = 60
 _RETRY = {
     -2, 20, 64, 121, 233, 1205, 1222, 6005, 10053, 10054, 10060, 10928, 10929, 40197, 40501, 40613,
     41301, 41302, 41305, 41325, 41839, 49918, 49919, 49920,
@@ -31,7 +30,8 @@ _REFUSED = {220, 245, 515, 517, 547, 2601, 2627, 2628, 8114, 8115, 8152}
 def connect(settings: Settings, *, create: bool) -> Any:
     """Log in; with `create`, make the database `DB_NAME` when the server has none.
 
-    A statement may take a minute, except with `create`: a schema script takes what it takes.
+    A statement may take `DB_QUERY_TIMEOUT_SECONDS`, except with `create`: a schema script takes
+    what it takes.
     """
     pyodbc = _pyodbc()
     try:
@@ -40,15 +40,19 @@ def connect(settings: Settings, *, create: bool) -> Any:
         if not (create and _number(error) in _NO_SUCH_DATABASE):
             raise
         with _log_in(pyodbc, settings, "master") as master:
-            script = (Path(__file__).parent / "create_database.sql").read_text(encoding="utf-8")
+            script = (_STATEMENTS / "create_database.sql").read_text(encoding="utf-8")
             master.execute(script, settings.db_name)
         connection = _log_in(pyodbc, settings, settings.db_name)
-    connection.timeout = 0 if create else _QUERY_S
+    connection.timeout = 0 if create else settings.db_query_timeout_seconds
     return connection
 
 
 def _log_in(pyodbc: Any, settings: Settings, database: str) -> Any:
-    return pyodbc.connect(_string(settings, database), autocommit=True, timeout=_LOGIN_S)
+    return pyodbc.connect(
+        connection_string(settings, _driver(settings), database),
+        autocommit=True,
+        timeout=settings.db_login_timeout_seconds,
+    )
 
 
 def batches(script: str) -> list[str]:
@@ -84,10 +88,11 @@ def _pyodbc() -> Any:
     return pyodbc
 
 
-def _string(settings: Settings, database: str) -> str:
+def connection_string(settings: Settings, driver: str, database: str) -> str:
+    """What the ODBC driver is given; each value in braces, so that none can end it early."""
     assert settings.db_password is not None  # load_settings refuses that
     parts = {
-        "DRIVER": _driver(settings),
+        "DRIVER": driver,
         "SERVER": f"{settings.db_host},{settings.db_port}",
         "DATABASE": database,
         "UID": settings.db_user,
@@ -96,6 +101,10 @@ def _string(settings: Settings, database: str) -> str:
         "TrustServerCertificate": "yes" if settings.db_trust_server_certificate else "no",
         "APP": "iot-pipeline",
     }
+    if settings.db_multi_subnet_failover:
+        parts["MultiSubnetFailover"] = "yes"
+    if settings.db_failover_partner:
+        parts["Failover_Partner"] = settings.db_failover_partner
     return "".join(f"{name}={{{value.replace('}', '}}')}}};" for name, value in parts.items())
 
 

@@ -9,8 +9,7 @@ from contract.errors import SetupError
 from contract.settings import Settings
 from dataflows.rule_book import LiveRules, in_force
 from ops.devices import SensorSpec, register
-from sql.__main__ import apply_schema
-from sql.database import open_database
+from sql.schema import apply_schema, open_database
 
 HOT = SensorSpec("boiler", "temperature", "°C", {"warning": (0, 80)})
 

@@ -16,8 +16,7 @@ import pytest
 from contract.settings import child_environment, load_settings
 from ops.children import Child, Children
 from ops.devices import RegisteredDevice, SensorSpec, register
-from sql.__main__ import apply_schema
-from sql.database import open_database
+from sql.schema import apply_schema, open_database
 
 ABOVE_80 = SensorSpec("boiler", "temperature", "°C", {"warning": (0, 80), "critical": (-10, 90)})
 PLAIN = SensorSpec("pump", "power", "W")

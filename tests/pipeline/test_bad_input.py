@@ -90,7 +90,7 @@ def test_pyodbc_is_not_imported_for_sqlite(pipeline, program):
     code = (
         f"import sys, {program} as program\n"
         "from contract.settings import load_settings\n"
-        "from sql.database import open_database\n"
+        "from sql.schema import open_database\n"
         "open_database(load_settings()).close()\n"
         "sys.exit('pyodbc' in sys.modules)"
     )

@@ -4,8 +4,8 @@ import pytest
 from contract.errors import SetupError
 from contract.settings import Settings
 from ops.devices import SensorSpec, register
-from sql.__main__ import apply_schema
-from sql.database import Database, open_database
+from sql.database import Database
+from sql.schema import apply_schema, open_database
 
 
 def test_a_schema_is_applied_once_and_can_be_asked_for_again(empty):

@@ -1,17 +1,17 @@
-from hashlib import sha256
-from pathlib import Path
-
 import msgspec
 import pytest
 
-from sql.__main__ import apply_schema
-from sql.database import Database, open_database
-from sql.mssql import batches
+from sql.check import differences
+from sql.database import Database
+from sql.schema import apply_schema, open_database, scripts
+from tests.sql.installations import install_old
 
 AT = 1732442400000
 """2024-11-24 10:00 UTC, the time of all old rows."""
 
 TABLES = (
+    "users",
+    "alerts",
     "sensor_readings_1m",
     "sensor_readings_5m",
     "sensor_readings_1h",
@@ -35,14 +35,26 @@ def select(database, statement):
 @pytest.fixture
 def old(empty):
     """The settings of a database as the system that is replaced has left it."""
+    install_old(empty)
     database = Database(empty, create=True)
-    script = Path(__file__).with_name("old_installation.sql").read_text(encoding="utf-8")
-    for batch in batches(script):
-        database._connection.execute(batch)
     for _ in range(2):
         predict_as_before(database)
     database.close()
     return empty
+
+
+def rows_of(settings):
+    """How many rows each table has."""
+    database = Database(settings, create=True)
+    tables = select(
+        database,
+        "SELECT TABLE_NAME FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_TYPE = 'BASE TABLE'",
+    )
+    counts = {
+        name: select(database, f"SELECT count(*) FROM dbo.{name}")[0][0] for (name,) in tables
+    }
+    database.close()
+    return counts
 
 
 def predict_as_before(database):
@@ -59,11 +71,12 @@ def test_a_fresh_schema_has_every_table_and_they_are_empty(database):
         assert select(database, f"SELECT count(*) FROM {table}") == [(0,)]
 
 
-def test_what_the_last_release_has_stored_stays(empty):
+@pytest.mark.parametrize("empty", ["sqlite"], indirect=True)
+def test_what_an_earlier_release_has_stored_stays(empty):
+    first, second, *later = scripts(empty.engine)
     database = Database(empty, create=True)
-    for name, pieces in database.schema():
-        if "rollups" not in name:
-            database.migrate(name, pieces, sha256("\0".join(pieces).encode()).hexdigest())
+    for script in (first, second):
+        database.migrate(script.name, script.batches, script.checksum)
     database._connection.execute(
         "INSERT INTO devices (device_uuid, name, device_type)"
         " VALUES ('00000000-0000-0000-0000-000000000001', 'rig', 'simulator')"
@@ -77,21 +90,28 @@ def test_what_the_last_release_has_stored_stays(empty):
         " VALUES (1, 'high', 'greater_than', 80.5)"
     )
     database.close()
-    (name,) = apply_schema(empty)
-    assert "rollups" in name
+    assert apply_schema(empty) == [script.name for script in later]
+    assert [script.once for script in later] == sorted((s.once for s in later), reverse=True)
     database = open_database(empty)
     assert [tuple(row) for row in database.query("list_alert_thresholds")] == [
         (1, 1, "high", "greater_than", 80.5, None, "warning", None, None, None, None, None)
+    ]
+    assert select(database, "SELECT operational_state, valid_readings_count FROM sensors") == [
+        ("INITIALIZING", 0)
     ]
     database.close()
 
 
 @pytest.mark.parametrize("empty", ["mssql"], indirect=True)
 def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
-    apply_schema(old)
+    before = rows_of(old)
+    assert apply_schema(old) == [script.name for script in scripts("mssql")]
+    assert differences(old) == []
+    after = rows_of(old)
+    assert {table: after[table] for table in before} == before
+    added = {table for table in after if table not in before} - {"schema_migrations"}
+    assert {after[table] for table in added} == {0}
     database = open_database(old)
-    for table in TABLES:
-        select(database, f"SELECT count(*) FROM {table}")
     assert [tuple(row) for row in database.query("list_alert_thresholds")] == [
         (1, 1, "high", "greater_than", 80.0, None, "warning", None, None, None, None, None)
     ]

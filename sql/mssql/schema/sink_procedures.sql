@@ -1,160 +1,64 @@
--- What the flow derives from readings, and the rules that it derives it by. Tables that an older
--- installation has stay as they are; only what is missing is added.
+-- What the sinks call: one JSON parameter a batch, rows that are there already stay as they are.
+-- A time in epoch milliseconds becomes datetime2 by days, seconds and milliseconds, which no int
+-- overflows.
 SET ANSI_NULLS ON;
 SET QUOTED_IDENTIFIER ON;
 GO
-IF OBJECT_ID(N'dbo.sensor_readings_1m', N'U') IS NULL
-CREATE TABLE dbo.sensor_readings_1m (
-    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
-    bucket_ts datetime2(3) NOT NULL,
-    avg_value decimal(15, 5) NOT NULL,
-    min_value decimal(15, 5) NOT NULL,
-    max_value decimal(15, 5) NOT NULL,
-    last_value decimal(15, 5) NULL,
-    samples int NOT NULL,
-    PRIMARY KEY (sensor_id, bucket_ts)
-);
+IF OBJECT_ID(N'dbo.sp_sink_readings', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_readings;
 GO
-IF OBJECT_ID(N'dbo.sensor_readings_5m', N'U') IS NULL
-CREATE TABLE dbo.sensor_readings_5m (
-    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
-    bucket_ts datetime2(3) NOT NULL,
-    avg_value decimal(15, 5) NOT NULL,
-    min_value decimal(15, 5) NOT NULL,
-    max_value decimal(15, 5) NOT NULL,
-    last_value decimal(15, 5) NULL,
-    samples int NOT NULL,
-    PRIMARY KEY (sensor_id, bucket_ts)
-);
-GO
-IF OBJECT_ID(N'dbo.sensor_readings_1h', N'U') IS NULL
-CREATE TABLE dbo.sensor_readings_1h (
-    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
-    bucket_ts datetime2(3) NOT NULL,
-    avg_value decimal(15, 5) NOT NULL,
-    min_value decimal(15, 5) NOT NULL,
-    max_value decimal(15, 5) NOT NULL,
-    last_value decimal(15, 5) NULL,
-    samples int NOT NULL,
-    PRIMARY KEY (sensor_id, bucket_ts)
-);
-GO
-IF OBJECT_ID(N'dbo.sensor_readings_latest', N'U') IS NULL
-CREATE TABLE dbo.sensor_readings_latest (
-    sensor_id bigint NOT NULL PRIMARY KEY REFERENCES dbo.sensors (id),
-    latest_value decimal(15, 5) NOT NULL,
-    latest_timestamp datetime2(6) NOT NULL
-);
-GO
-IF OBJECT_ID(N'dbo.ml_models', N'U') IS NULL
-CREATE TABLE dbo.ml_models (
-    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
-    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
-    model_name varchar(255) NOT NULL,
-    model_type varchar(100) NOT NULL,
-    version varchar(50) NOT NULL,
-    is_active bit NOT NULL DEFAULT 0,
-    trained_at datetime2(6) NOT NULL,
-    accuracy decimal(5, 4) NULL,
-    metadata nvarchar(max) NULL
-);
-GO
-IF OBJECT_ID(N'dbo.predictions', N'U') IS NULL
-CREATE TABLE dbo.predictions (
-    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
-    model_id bigint NOT NULL REFERENCES dbo.ml_models (id),
-    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
-    device_id bigint NOT NULL REFERENCES dbo.devices (id),
-    predicted_value decimal(15, 5) NOT NULL,
-    confidence decimal(5, 4) NOT NULL,
-    predicted_at datetime2(6) NOT NULL,
-    target_timestamp datetime2(6) NOT NULL,
-    horizon_minutes int NULL,
-    window_points int NULL,
-    trend varchar(10) NULL,
-    is_anomaly int NULL,
-    anomaly_score float NULL,
-    risk_level varchar(20) NULL,
-    severity varchar(50) NULL,
-    status varchar(50) NULL,
-    explanation nvarchar(1000) NULL,
-    engine_name varchar(50) NULL
-);
-GO
--- predicted_at again, in the rows that the flow has written: others may repeat themselves
-IF COL_LENGTH(N'dbo.predictions', N'event_predicted_at') IS NULL
-ALTER TABLE dbo.predictions ADD event_predicted_at datetime2(3) NULL;
-GO
-IF NOT EXISTS (
-    SELECT 1 FROM sys.indexes
-    WHERE object_id = OBJECT_ID(N'dbo.predictions') AND name = N'ux_predictions_event'
-)
-CREATE UNIQUE INDEX ux_predictions_event
-ON dbo.predictions (model_id, sensor_id, event_predicted_at)
-WHERE event_predicted_at IS NOT NULL;
-GO
-IF COL_LENGTH(N'dbo.alert_thresholds', N'consecutive_readings') IS NULL
-ALTER TABLE dbo.alert_thresholds ADD consecutive_readings int NULL;
-GO
-IF COL_LENGTH(N'dbo.alert_thresholds', N'clear_after') IS NULL
-ALTER TABLE dbo.alert_thresholds ADD clear_after int NULL;
-GO
-IF COL_LENGTH(N'dbo.alert_thresholds', N'reset_value_min') IS NULL
-ALTER TABLE dbo.alert_thresholds ADD reset_value_min decimal(15, 5) NULL;
-GO
-IF COL_LENGTH(N'dbo.alert_thresholds', N'reset_value_max') IS NULL
-ALTER TABLE dbo.alert_thresholds ADD reset_value_max decimal(15, 5) NULL;
-GO
-IF COL_LENGTH(N'dbo.alert_thresholds', N'forecast_after') IS NULL
-ALTER TABLE dbo.alert_thresholds ADD forecast_after int NULL;
-GO
-IF OBJECT_ID(N'dbo.sensor_threshold_profiles', N'U') IS NULL
-CREATE TABLE dbo.sensor_threshold_profiles (
-    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
-    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
-    warning_min decimal(15, 5) NULL,
-    warning_max decimal(15, 5) NULL,
-    alert_min decimal(15, 5) NULL,
-    alert_max decimal(15, 5) NULL,
-    cooldown_seconds int NOT NULL DEFAULT 300,
-    stale_threshold_ms bigint NOT NULL DEFAULT 86400000,
-    updated_at datetime2(6) NULL,
-    CONSTRAINT uq_sensor_threshold_profiles_sensor UNIQUE (sensor_id)
-);
-GO
-IF OBJECT_ID(N'dbo.delta_thresholds', N'U') IS NULL
-CREATE TABLE dbo.delta_thresholds (
-    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
-    sensor_id bigint NOT NULL REFERENCES dbo.sensors (id),
-    abs_delta float NULL,
-    rel_delta float NULL,
-    abs_slope float NULL,
-    rel_slope float NULL,
-    severity varchar(50) NULL,
-    is_active bit NOT NULL DEFAULT 1,
-    min_readings int NOT NULL DEFAULT 5,
-    cooldown_sec int NULL,
-    min_delta_abs float NULL
-);
-GO
-IF COL_LENGTH(N'dbo.delta_thresholds', N'min_readings') IS NULL
-ALTER TABLE dbo.delta_thresholds ADD min_readings int NOT NULL DEFAULT 5;
-GO
-IF COL_LENGTH(N'dbo.delta_thresholds', N'raise_after') IS NULL
-ALTER TABLE dbo.delta_thresholds ADD raise_after int NULL;
-GO
-IF COL_LENGTH(N'dbo.delta_thresholds', N'clear_after') IS NULL
-ALTER TABLE dbo.delta_thresholds ADD clear_after int NULL;
-GO
--- Every set of rules that was in force, and the arrival time (epoch milliseconds) from which on.
-IF OBJECT_ID(N'dbo.rule_versions', N'U') IS NULL
-CREATE TABLE dbo.rule_versions (
-    id bigint IDENTITY (1, 1) NOT NULL PRIMARY KEY,
-    applies_from bigint NOT NULL,
-    version varchar(64) NOT NULL,
-    rules nvarchar(max) NOT NULL,
-    created_at datetime2(3) NOT NULL DEFAULT SYSUTCDATETIME()
-);
+CREATE PROCEDURE dbo.sp_sink_readings
+    @p_rows nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
+    DECLARE @readings TABLE (
+        sensor_id bigint NOT NULL,
+        event_timestamp datetime2(3) NOT NULL,
+        seq int NOT NULL,
+        value decimal(15, 5) NULL,
+        received_at datetime2(3) NOT NULL,
+        device_timestamp datetime2(3) NULL,
+        PRIMARY KEY (sensor_id, event_timestamp, seq)
+    );
+    INSERT INTO @readings (
+        sensor_id, event_timestamp, seq, value, received_at, device_timestamp
+    )
+    SELECT
+        r.sensor_id,
+        DATEADD(millisecond, CAST(r.event_ts % 1000 AS int),
+            DATEADD(second, CAST(r.event_ts / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.event_ts / 86400000 AS int), @epoch))),
+        r.seq,
+        TRY_CAST(r.value AS decimal(15, 5)), -- one that does not fit is refused as NULL
+        DATEADD(millisecond, CAST(r.received_at % 1000 AS int),
+            DATEADD(second, CAST(r.received_at / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.received_at / 86400000 AS int), @epoch))),
+        DATEADD(millisecond, CAST(r.device_ts % 1000 AS int),
+            DATEADD(second, CAST(r.device_ts / 1000 % 86400 AS int),
+                DATEADD(day, CAST(r.device_ts / 86400000 AS int), @epoch)))
+    FROM OPENJSON (@p_rows) WITH (
+        sensor_id bigint '$[0]',
+        value float '$[1]',
+        received_at bigint '$[2]',
+        device_ts bigint '$[3]',
+        event_ts bigint '$[4]',
+        seq int '$[5]'
+    ) AS r;
+
+    INSERT INTO dbo.sensor_readings (
+        sensor_id, value, [timestamp], device_timestamp, event_timestamp, seq
+    )
+    SELECT
+        n.sensor_id, n.value, n.received_at, n.device_timestamp, n.event_timestamp, n.seq
+    FROM @readings AS n
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dbo.sensor_readings AS s
+        WHERE s.sensor_id = n.sensor_id AND s.event_timestamp = n.event_timestamp AND s.seq = n.seq
+    )
+    ORDER BY n.sensor_id, n.event_timestamp, n.seq;
+END;
 GO
 -- A bucket that is there is replaced by one of at least as many readings.
 IF OBJECT_ID(N'dbo.sp_sink_rollups', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_rollups;
@@ -186,10 +90,10 @@ BEGIN
         DATEADD(millisecond, CAST(r.bucket % 1000 AS int),
             DATEADD(second, CAST(r.bucket / 1000 % 86400 AS int),
                 DATEADD(day, CAST(r.bucket / 86400000 AS int), @epoch))),
-        CAST(r.avg_value AS decimal(15, 5)),
-        CAST(r.min_value AS decimal(15, 5)),
-        CAST(r.max_value AS decimal(15, 5)),
-        CAST(r.last_value AS decimal(15, 5)),
+        TRY_CAST(r.avg_value AS decimal(15, 5)),
+        TRY_CAST(r.min_value AS decimal(15, 5)),
+        TRY_CAST(r.max_value AS decimal(15, 5)),
+        TRY_CAST(r.last_value AS decimal(15, 5)),
         r.samples
     FROM OPENJSON (@p_rows) WITH (
         period_ms int '$[0]',
@@ -295,7 +199,7 @@ BEGIN
     INSERT INTO @latest (sensor_id, value, ts)
     SELECT
         r.sensor_id,
-        CAST(r.value AS decimal(15, 5)),
+        TRY_CAST(r.value AS decimal(15, 5)),
         DATEADD(millisecond, CAST(r.ts % 1000 AS int),
             DATEADD(second, CAST(r.ts / 1000 % 86400 AS int),
                 DATEADD(day, CAST(r.ts / 86400000 AS int), @epoch)))
@@ -358,8 +262,8 @@ BEGIN
         DATEADD(millisecond, CAST(r.target % 1000 AS int),
             DATEADD(second, CAST(r.target / 1000 % 86400 AS int),
                 DATEADD(day, CAST(r.target / 86400000 AS int), @epoch))),
-        CAST(r.value AS decimal(15, 5)),
-        CAST(r.confidence AS decimal(5, 4)),
+        TRY_CAST(r.value AS decimal(15, 5)),
+        TRY_CAST(r.confidence AS decimal(5, 4)),
         r.window_points,
         r.trend,
         r.horizon_minutes
@@ -496,8 +400,8 @@ BEGIN
         at bigint '$[3]',
         event_type varchar(50) '$[4]',
         event_code varchar(100) '$[5]',
-        title nvarchar(255) '$[6]',
-        message nvarchar(1000) '$[7]',
+        title nvarchar(max) '$[6]', -- whole, so that one that is too long is refused
+        message nvarchar(max) '$[7]',
         value float '$[8]',
         payload nvarchar(max) '$[9]' AS JSON,
         resolves varchar(64) '$[10]',
@@ -557,5 +461,20 @@ BEGIN
     INNER JOIN @events AS n ON n.resolves = e.event_key
     WHERE e.status <> 'resolved';
     COMMIT TRANSACTION;
+END;
+GO
+IF OBJECT_ID(N'dbo.sp_sink_dead_letter', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_dead_letter;
+GO
+CREATE PROCEDURE dbo.sp_sink_dead_letter
+    @p_sink varchar(50),
+    @p_row_key varchar(64),
+    @p_error nvarchar(2000),
+    @p_row nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    INSERT INTO dbo.sink_dead_letters (sink, row_key, error, row_json)
+    SELECT @p_sink, @p_row_key, @p_error, @p_row
+    WHERE NOT EXISTS (SELECT 1 FROM dbo.sink_dead_letters AS d WHERE d.row_key = @p_row_key);
 END;
 GO

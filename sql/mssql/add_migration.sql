@@ -1,1 +1,0 @@
-INSERT INTO dbo.schema_migrations (name, checksum) VALUES (?, ?);

@@ -1,0 +1,174 @@
+-- Keeps what time the device gave to a reading (`device_timestamp`), and knows each reading by
+-- (sensor_id, event_timestamp, seq). Rows that are there get theirs in batches; the device's time,
+-- else that of arrival. Can be applied alone, and again; applied again after a failure it goes on.
+-- The procedures are those of patch_bulk_ingest.sql.
+SET ANSI_NULLS ON;
+SET QUOTED_IDENTIFIER ON;
+GO
+IF COL_LENGTH(N'dbo.sensor_readings', N'device_timestamp') IS NULL
+ALTER TABLE dbo.sensor_readings ADD device_timestamp datetime2(6) NULL;
+GO
+IF COL_LENGTH(N'dbo.sensor_readings', N'event_timestamp') IS NULL
+ALTER TABLE dbo.sensor_readings ADD event_timestamp datetime2(3) NULL;
+GO
+IF COL_LENGTH(N'dbo.sensor_readings', N'seq') IS NULL
+ALTER TABLE dbo.sensor_readings ADD seq int NULL;
+GO
+IF NOT EXISTS (
+    SELECT 1 FROM sys.indexes
+    WHERE
+        object_id = OBJECT_ID(N'dbo.sensor_readings')
+        AND name LIKE N'ux[_]sensor[_]readings[_]event%'
+)
+CREATE UNIQUE INDEX ux_sensor_readings_event
+ON dbo.sensor_readings (sensor_id, event_timestamp, seq)
+WHERE event_timestamp IS NOT NULL;
+GO
+DECLARE @rows int = 20000;
+DECLARE @from bigint = (SELECT MIN(id) FROM dbo.sensor_readings WHERE event_timestamp IS NULL);
+DECLARE @last bigint = (SELECT MAX(id) FROM dbo.sensor_readings);
+WHILE @from <= @last
+BEGIN
+    UPDATE r
+    SET event_timestamp = n.at, seq = n.seq
+    FROM dbo.sensor_readings AS r
+    INNER JOIN (
+        SELECT
+            o.id,
+            o.at,
+            ROW_NUMBER() OVER (PARTITION BY o.sensor_id, o.at ORDER BY o.id) - 1
+            + COALESCE(
+                (
+                    SELECT MAX(s.seq) + 1 FROM dbo.sensor_readings AS s
+                    WHERE s.sensor_id = o.sensor_id AND s.event_timestamp = o.at
+                ),
+                0
+            ) AS seq
+        FROM (
+            SELECT
+                t.id,
+                t.sensor_id,
+                CAST(COALESCE(t.device_timestamp, t.[timestamp]) AS datetime2(3)) AS at
+            FROM dbo.sensor_readings AS t
+            WHERE t.id >= @from AND t.id < @from + @rows AND t.event_timestamp IS NULL
+        ) AS o
+    ) AS n ON n.id = r.id;
+    SET @from = @from + @rows;
+END;
+GO
+IF OBJECT_ID(N'dbo.sp_insert_readings_bulk_json_and_check_threshold', N'P') IS NOT NULL
+DROP PROCEDURE dbo.sp_insert_readings_bulk_json_and_check_threshold;
+GO
+-- [{"sensor_id": int, "value": number, "device_timestamp"?: ISO-8601}, ...], all or nothing. A
+-- reading with a device's time is known by it, so that a repeated call changes nothing.
+CREATE PROCEDURE dbo.sp_insert_readings_bulk_json_and_check_threshold
+    @p_readings_json nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
+    DECLARE @readings TABLE (
+        sensor_id bigint NULL,
+        value decimal(15, 5) NULL,
+        device_timestamp datetime2(6) NULL,
+        dated bit NOT NULL,
+        event_timestamp datetime2(3) NOT NULL,
+        seq int NOT NULL
+    );
+    INSERT INTO @readings (sensor_id, value, device_timestamp, dated, event_timestamp, seq)
+    SELECT
+        t.sensor_id,
+        t.value,
+        t.said,
+        CASE WHEN t.said <= DATEADD(minute, 5, @now) THEN 1 ELSE 0 END,
+        t.at,
+        ROW_NUMBER() OVER (PARTITION BY t.sensor_id, t.at ORDER BY t.place) - 1
+    FROM (
+        SELECT
+            p.place,
+            p.sensor_id,
+            TRY_CAST(p.value AS decimal(15, 5)) AS value,
+            p.said,
+            CAST(
+                CASE WHEN p.said <= DATEADD(minute, 5, @now) THEN p.said ELSE @now END
+                AS datetime2(3)
+            ) AS at
+        FROM (
+            SELECT
+                CAST(j.[key] AS int) AS place,
+                r.sensor_id,
+                r.value,
+                CAST(SWITCHOFFSET(r.device_timestamp, '+00:00') AS datetime2(6)) AS said
+            FROM OPENJSON(@p_readings_json) AS j
+            CROSS APPLY OPENJSON (j.value) WITH (
+                sensor_id bigint '$.sensor_id',
+                value float '$.value',
+                device_timestamp datetimeoffset(6) '$.device_timestamp'
+            ) AS r
+        ) AS p
+    ) AS t;
+
+    BEGIN TRANSACTION;
+    INSERT INTO dbo.sensor_readings (
+        sensor_id, value, [timestamp], device_timestamp, event_timestamp, seq
+    )
+    SELECT n.sensor_id, n.value, @now, n.device_timestamp, n.event_timestamp, n.seq + n.after
+    FROM (
+        SELECT
+            r.sensor_id,
+            r.value,
+            r.device_timestamp,
+            r.event_timestamp,
+            r.seq,
+            -- no device dated it: it comes after what is there
+            CASE
+                WHEN r.dated = 1 THEN 0
+                ELSE COALESCE(
+                    (
+                        SELECT MAX(s.seq) + 1 FROM dbo.sensor_readings AS s
+                        WHERE
+                            s.sensor_id = r.sensor_id AND s.event_timestamp = r.event_timestamp
+                    ),
+                    0
+                )
+            END AS after
+        FROM @readings AS r
+    ) AS n
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dbo.sensor_readings AS s
+        WHERE
+            s.sensor_id = n.sensor_id
+            AND s.event_timestamp = n.event_timestamp
+            AND s.seq = n.seq + n.after
+    )
+    ORDER BY n.sensor_id, n.event_timestamp, n.seq;
+    COMMIT TRANSACTION;
+END;
+GO
+IF OBJECT_ID(N'dbo.sp_insert_reading_and_check_threshold', N'P') IS NOT NULL
+DROP PROCEDURE dbo.sp_insert_reading_and_check_threshold;
+GO
+-- One reading, as in bulk. Answers with a row `alert_id` when it has raised an alert.
+CREATE PROCEDURE dbo.sp_insert_reading_and_check_threshold
+    @p_sensor_id bigint,
+    @p_value decimal(15, 5),
+    @p_device_timestamp datetime2(6) = NULL
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @last bigint = (
+        SELECT COALESCE(MAX(a.id), 0) FROM dbo.alerts AS a WHERE a.sensor_id = @p_sensor_id
+    );
+    DECLARE @json nvarchar(max) = CONCAT(
+        N'[{"sensor_id":', @p_sensor_id, N',"value":', @p_value,
+        N',"device_timestamp":"' + CONVERT(nvarchar(30), @p_device_timestamp, 126) + N'"', N'}]'
+    );
+    EXEC dbo.sp_insert_readings_bulk_json_and_check_threshold @p_readings_json = @json;
+    IF EXISTS (SELECT 1 FROM dbo.alerts AS a WHERE a.sensor_id = @p_sensor_id AND a.id > @last)
+    SELECT a.id AS alert_id
+    FROM dbo.alerts AS a
+    WHERE a.sensor_id = @p_sensor_id AND a.id > @last;
+END;
+GO

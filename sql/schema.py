@@ -1,0 +1,113 @@
+"""The scripts that make a database's schema, which of them it has, and what it lacks.
+
+A numbered script, `schema/001_....sql`, is applied once and never changes. The others, views,
+procedures and the patches that can also be applied alone, may be applied again, and are whenever
+their text changes. `schema_migrations` holds what was applied, with the checksum of its text.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+
+from contract.errors import SetupError
+from contract.settings import Settings
+from sql.database import Database, schema_scripts
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script of the schema, cut as the engine takes it."""
+
+    name: str
+    batches: tuple[str, ...]
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the batches, in hexadecimal digits."""
+        return sha256("\0".join(self.batches).encode()).hexdigest()
+
+    @property
+    def once(self) -> bool:
+        """Whether it is numbered."""
+        return self.name[:1].isdigit()
+
+
+@cache
+def scripts(engine: str) -> tuple[Script, ...]:
+    """All scripts of `sqlite` or `mssql`, in the order in which they are applied."""
+    found = [Script(name, batches) for name, batches in schema_scripts(engine)]
+    return tuple(sorted(found, key=lambda one: (not one.once, one.name)))
+
+
+def apply_schema(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Apply the scripts that are missing or were changed, and return their names.
+
+    A missing SQLite file or SQL Server database is created. Can be run again, also after it has
+    failed half way. `tell` is given the name of each script before it is applied.
+
+    Raises:
+        IotError: by blame, see `Database`.
+    """
+    database = Database(settings, create=True)
+    try:
+        done = applied(database)
+        new = []
+        for script in scripts(settings.engine):
+            if done.get(script.name) == script.checksum:
+                continue
+            if script.once and script.name in done:
+                raise SetupError(
+                    f"{settings.database}: the schema script {script.name} is not the one that "
+                    "was applied: restore it, and put the change into a script with a new number"
+                )
+            tell(script.name)
+            database.migrate(script.name, script.batches, script.checksum)
+            new.append(script.name)
+        return new
+    finally:
+        database.close()
+
+
+def open_database(settings: Settings) -> Database:
+    """A connection to a database whose schema is this program's.
+
+    Raises:
+        SetupError: the schema is missing, or of another version of this program; the text says
+            what to do.
+        UnavailableError: the server does not answer.
+    """
+    database = Database(settings)
+    done = applied(database)
+    for script in scripts(settings.engine):
+        if done.get(script.name) != script.checksum:
+            database.close()
+            lack = "has another version of" if script.name in done else "lacks"
+            raise SetupError(
+                f"{settings.database} {lack} the schema script {script.name}: run `python -m sql`"
+            )
+    return database
+
+
+def applied(database: Database) -> dict[str, str]:
+    """The scripts that were applied: name -> checksum. Empty on a database without our schema."""
+    if not database.query("has_migrations"):
+        return {}
+    return {row[0]: row[1] for row in database.query("list_migrations")}
+
+
+def script_text(settings: Settings, name: str | None = None) -> str:
+    """The scripts of the configured engine, in the order in which they are applied, or the one of
+    that name; as `sqlcmd` or `sqlite3` take them.
+
+    Raises:
+        SetupError: there is no script of that name.
+    """
+    plan = [script for script in scripts(settings.engine) if name in (None, script.name)]
+    if not plan:
+        raise SetupError(f"{name}: there is no script of that name for {settings.engine}")
+    between = "\nGO\n" if settings.engine == "mssql" else "\n"
+    return "\n".join(
+        f"-- {script.name}\n" + between.join(batch.strip() for batch in script.batches) + between
+        for script in plan
+    )
