@@ -25,6 +25,9 @@ class Engine(Protocol):
     def batches(self, script: str) -> list[str]:
         """The pieces of a script that go to the server one at a time."""
 
+    def finish(self, cursor: Any) -> None:
+        """Wait for all that a statement does; errors of what comes late are raised here."""
+
     def blame(self, error: Exception) -> type[IotError]:
         """Whose fault a driver's error is."""
 
@@ -70,7 +73,7 @@ class Database:
                 self._connection.execute(self._engine.begin)
             try:
                 for statement, parameters in statements:
-                    self._connection.execute(statement, parameters).close()
+                    self._engine.finish(self._connection.execute(statement, parameters))
                 if self._engine.begin:
                     self._connection.execute("COMMIT")
             except BaseException:

@@ -61,6 +61,13 @@ def batches(script: str) -> list[str]:
     return [piece for piece in pieces if piece.strip()]
 
 
+def finish(cursor: Any) -> None:
+    """Take every result: behind the first may lie an error, and closing early ends the rest."""
+    while cursor.nextset():
+        pass
+    cursor.close()
+
+
 def blame(error: Exception) -> type[IotError]:
     """By the server's error number, else by SQLSTATE."""
     number, state = _number(error), str(error.args[0]) if error.args else ""

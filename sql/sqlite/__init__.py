@@ -41,6 +41,11 @@ def batches(script: str) -> list[str]:
     return found
 
 
+def finish(cursor: sqlite3.Cursor) -> None:
+    """A statement is done when it returns."""
+    cursor.close()
+
+
 def blame(error: Exception) -> type[IotError]:
     """By SQLite's own result code."""
     code = getattr(error, "sqlite_errorcode", None)
