@@ -158,6 +158,9 @@ UNION ALL
 SELECT p.sensor_id, NULL, 'perfil', 2, p.alert_min, p.alert_max, NULL
 FROM dbo.sensor_threshold_profiles AS p;
 GO
+IF OBJECT_ID(N'dbo.tr_sensor_readings_thresholds', N'TR') IS NOT NULL
+DROP TRIGGER dbo.tr_sensor_readings_thresholds;
+GO
 -- The older trigger that made alerts, whatever its name, would make each of them twice: it is
 -- switched off, not dropped.
 DECLARE @disable nvarchar(max) = N'';
@@ -168,12 +171,8 @@ FROM sys.triggers AS t
 WHERE
     t.parent_id = OBJECT_ID(N'dbo.sensor_readings')
     AND t.is_disabled = 0
-    AND t.name <> N'tr_sensor_readings_thresholds'
     AND COALESCE(OBJECT_DEFINITION(t.object_id), N'alerts') LIKE N'%alerts%';
 IF @disable <> N'' EXEC sp_executesql @disable;
-GO
-IF OBJECT_ID(N'dbo.tr_sensor_readings_thresholds', N'TR') IS NOT NULL
-DROP TRIGGER dbo.tr_sensor_readings_thresholds;
 GO
 -- Whoever inserts readings, and however many: the newest value of each sensor, when its device was
 -- last heard, and its alerts. A sensor's readings are judged in the order in which they came. One
