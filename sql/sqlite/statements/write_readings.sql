@@ -20,7 +20,56 @@ FROM json_each(?1) AS r
 WHERE true
 ON CONFLICT (sensor_id, event_timestamp, seq) WHERE event_timestamp IS NOT NULL DO NOTHING;
 
--- those that came in order
+-- of each sensor the newest that is new and not from the future: a batch comes sorted, so it is the
+-- last of them
+CREATE TEMP TABLE IF NOT EXISTS heard (
+    sensor_id INTEGER NOT NULL PRIMARY KEY,
+    id INTEGER,
+    arrived TEXT NOT NULL
+);
+
+DELETE FROM heard;
+
+INSERT INTO heard (sensor_id, id, arrived)
+SELECT
+    r.sensor_id,
+    max(
+        CASE
+            WHEN
+                r.event_timestamp <= r.timestamp
+                OR julianday(r.event_timestamp) <= julianday(r.timestamp) + 5.0 / 1440
+                THEN r.id
+        END
+    ),
+    max(r.timestamp)
+FROM sensor_readings AS r
+WHERE r.id > (SELECT b.id FROM before_batch AS b)
+GROUP BY r.sensor_id;
+
+-- the sensors whose readings are taken one by one: all others were and stay normal
+CREATE TEMP TABLE IF NOT EXISTS watched (sensor_id INTEGER NOT NULL PRIMARY KEY);
+
+DELETE FROM watched;
+
+INSERT INTO watched (sensor_id)
+SELECT h.sensor_id
+FROM heard AS h
+INNER JOIN sensors AS s ON s.id = h.sensor_id
+WHERE s.operational_state <> 'NORMAL'
+UNION
+SELECT a.sensor_id
+FROM alerts AS a
+INNER JOIN heard AS h ON h.sensor_id = a.sensor_id
+WHERE a.status IN ('active', 'acknowledged')
+UNION
+SELECT r.sensor_id
+FROM sensor_readings AS r
+INNER JOIN v_threshold_bounds AS b ON b.sensor_id = r.sensor_id
+WHERE
+    r.id > (SELECT p.id FROM before_batch AS p)
+    AND (r.value < b.low OR r.value > b.high OR r.value = b.equal_to);
+
+-- those of them that came in order
 CREATE TEMP TABLE IF NOT EXISTS readings (
     sensor_id INTEGER NOT NULL,
     n INTEGER NOT NULL,
@@ -56,9 +105,13 @@ FROM (
                 PARTITION BY r.sensor_id ORDER BY r.timestamp, r.event_timestamp, r.seq
             ) AS n
         FROM sensor_readings AS r
+        INNER JOIN watched AS w ON w.sensor_id = r.sensor_id
         WHERE
             r.id > (SELECT b.id FROM before_batch AS b)
-            AND julianday(r.event_timestamp) <= julianday(r.timestamp) + 5.0 / 1440
+            AND (
+                r.event_timestamp <= r.timestamp
+                OR julianday(r.event_timestamp) <= julianday(r.timestamp) + 5.0 / 1440
+            )
     ) AS i
 ) AS o
 LEFT JOIN sensor_readings_latest AS l ON l.sensor_id = o.sensor_id
@@ -411,11 +464,14 @@ WHERE
     AND (x.state <> sensors.operational_state OR x.valid <> sensors.valid_readings_count);
 
 INSERT INTO sensor_readings_latest (sensor_id, latest_value, latest_timestamp)
-SELECT n.sensor_id, n.value, n.at FROM newest AS n
+SELECT r.sensor_id, r.value, r.event_timestamp
+FROM heard AS h
+INNER JOIN sensor_readings AS r ON r.id = h.id
 WHERE true
 ON CONFLICT (sensor_id) DO UPDATE SET
     latest_value = excluded.latest_value,
-    latest_timestamp = excluded.latest_timestamp;
+    latest_timestamp = excluded.latest_timestamp
+WHERE excluded.latest_timestamp >= sensor_readings_latest.latest_timestamp;
 
 UPDATE devices
 SET
@@ -424,10 +480,9 @@ SET
         WHEN devices.status IN ('offline', 'error') THEN 'online' ELSE devices.status
     END
 FROM (
-    SELECT s.device_id, max(r.timestamp) AS at
-    FROM sensor_readings AS r
-    INNER JOIN sensors AS s ON s.id = r.sensor_id
-    WHERE r.id > (SELECT b.id FROM before_batch AS b)
+    SELECT s.device_id, max(h.arrived) AS at
+    FROM heard AS h
+    INNER JOIN sensors AS s ON s.id = h.sensor_id
     GROUP BY s.device_id
 ) AS x
 WHERE x.device_id = devices.id AND coalesce(devices.last_connection, '') < x.at;
