@@ -40,7 +40,7 @@ _FAR = 5 * DEVIATION
 def our_flow(source: PacketSource, sensors: int, readings: "NullSink") -> Dataflow:
     """The flow as it is in production, but for its sinks and where its rules come from."""
     null = NullSink()
-    return graph(source, watch(sensors), Sinks(readings, null, null, null, null, null))
+    return graph(source, watch(sensors), Sinks(readings, null, null, null, null))
 
 
 def watch(sensors: int) -> Watch:

@@ -12,7 +12,6 @@ import numpy as np
 from contract.columns import Ints, PacketColumns
 from contract.errors import SetupError
 from contract.event import Event
-from contract.latest import Latest
 from contract.predictions import HORIZON_MS, Predictions
 from contract.rollups import ROLLUP_MS, Rollups
 from dataflows.buckets import Buckets, BucketState
@@ -54,7 +53,6 @@ class Outcome:
     """By time; of one time those that end something come last."""
     rollups: Rollups
     predictions: Predictions
-    latest: Latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +154,6 @@ class Engine:
             events=sorted(events, key=lambda event: (event.at, event.status, event.event_key)),
             rollups=_rollups(told, ids),
             predictions=self._predicted(made),
-            latest=Latest(ids[closing.newest.row], closing.newest.ts, closing.newest.value),
         )
 
     def _predicted(self, made: Buckets) -> Predictions:

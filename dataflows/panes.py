@@ -93,22 +93,12 @@ class Spells:
 
 
 @dataclass(frozen=True, slots=True)
-class Newest:
-    """The reading with the highest event time of each sensor that has a new one."""
-
-    row: Ints
-    ts: Ints
-    value: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class Closing:
     """What a piece of the sequence led to."""
 
     panes: Panes
     late: Late
     spells: Spells
-    newest: Newest
     idle: NDArray[np.bool_]
     """(S,) the sensors that are idle at the end of the piece."""
 
@@ -160,21 +150,17 @@ class PaneState:
         self._watermark = grown(self._watermark, sensors, NEVER)
         self._closed_until = grown(self._closed_until, sensors, NEVER)
         self.last_arrival = grown(self.last_arrival, sensors, NEVER)
-        late, spells, newest = self._take(heard)
+        late, spells = self._take(heard)
         idle = self.last_arrival + self._idle <= heard.arrival[-1]
         at_end = np.maximum(self._closed_until, _pane_end(self._watermark))
         self._closed_until = np.where(idle, at_end, self._closed_until)
-        return Closing(self._close(), late, spells, newest, idle)
+        return Closing(self._close(), late, spells, idle)
 
-    def _take(self, heard: Heard) -> tuple[Late, Spells, Newest]:
+    def _take(self, heard: Heard) -> tuple[Late, Spells]:
         """Let readings in, or count them out; move watermarks and `closed_until`."""
         row, ts, value = heard.row, heard.ts, heard.value
         if not len(row):
-            return (
-                Late(_ints(), _ints(), np.empty(0)),
-                Spells(_ints(), _ints(), _ints()),
-                Newest(_ints(), _ints(), np.empty(0)),
-            )
+            return Late(_ints(), _ints(), np.empty(0)), Spells(_ints(), _ints(), _ints())
         future = ts > heard.own_arrival[heard.record] + FUTURE_MS
         order = heard.order
         s_row, s_arrival = row[order], heard.arrival[heard.record[order]]
@@ -201,9 +187,6 @@ class PaneState:
 
         spell = np.flatnonzero(was_idle & (mark_before > NEVER))
         spells = Spells(s_row[spell], _pane_end(mark_before[spell]), s_arrival[spell])
-        newest = np.where((s_ts == mark) & ~s_future, np.arange(len(s_row)), -1)
-        newest = np.maximum.reduceat(newest, firsts)
-        newest = order[newest[newest >= 0]]
 
         self._watermark[rows] = mark[lasts]
         self.last_arrival[rows] = s_arrival[lasts]
@@ -224,11 +207,7 @@ class PaneState:
         self._device = np.concatenate((self._device, device))
         self._ts = np.concatenate((self._ts, ts[enters]))
         self._value = np.concatenate((self._value, value[enters]))
-        return (
-            Late(row[out], ts[out], value[out]),
-            spells,
-            Newest(row[newest], ts[newest], value[newest]),
-        )
+        return Late(row[out], ts[out], value[out]), spells
 
     def _close(self) -> Panes:
         """Aggregate and drop the panes that end at or before their sensor's `closed_until`."""

@@ -17,7 +17,6 @@ from bytewax.outputs import Sink
 from contract.columns import PacketColumns
 from contract.errors import IotError
 from contract.event import Event
-from contract.latest import Latest
 from contract.log import configure_log
 from contract.predictions import Predictions
 from contract.rollups import Rollups
@@ -31,7 +30,6 @@ from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource, Records
 from dataflows.watch import PartitionLogic, Watch
 from sinks.events import events_sink
-from sinks.latest import latest_sink
 from sinks.predictions import predictions_sink
 from sinks.readings import readings_sink
 from sinks.rollups import rollups_sink
@@ -44,7 +42,6 @@ class Sinks:
     """Where everything goes."""
 
     readings: Sink[tuple[str, PacketColumns]]
-    latest: Sink[tuple[str, Latest]]
     rollups: Sink[tuple[str, Rollups]]
     predictions: Sink[tuple[str, Predictions]]
     events: Sink[tuple[str, Event]]
@@ -77,9 +74,6 @@ def graph(
     predictions = op.map_value("pick_predictions", outcomes, lambda outcome: outcome.predictions)
     # (partition, Predictions)
     op.output("store_predictions", predictions, sinks.predictions)
-    latest = op.map_value("pick_latest", outcomes, lambda outcome: outcome.latest)
-    # (partition, Latest)
-    op.output("store_latest", latest, sinks.latest)
     return flow
 
 
@@ -119,7 +113,6 @@ def flow() -> Dataflow:
         Watch(book, times),
         Sinks(
             readings=readings_sink(settings),
-            latest=latest_sink(settings),
             rollups=rollups_sink(settings),
             predictions=predictions_sink(settings),
             events=events_sink(settings),

@@ -51,7 +51,7 @@ class Partition:
         self.times, self.rules, self.detector, self.names = times, rules, detector, names
         self.duplicates, self.engine = DuplicateLogic(None), self.new_engine()
         self.windows, self.events, self.rollups, self.predictions = [], [], [], []
-        self.late, self.latest = [], {}
+        self.late = []
 
     def new_engine(self):
         return Engine(self.times, self.detector() if self.detector else None)
@@ -82,8 +82,6 @@ class Partition:
         self.predictions += _rows(outcome.predictions)
         late = outcome.late
         self.late += zip(ids[late.row].tolist(), late.ts.tolist(), late.value.tolist(), strict=True)
-        for sensor, ts, value in _rows(outcome.latest):
-            self.latest[sensor] = (ts, value)
 
     def run(self, records, cuts=(), *, restarts=False):
         """Take the records in the pieces between `cuts`; with `restarts` each in a new engine."""
@@ -104,7 +102,6 @@ class Partition:
             sorted(self.rollups),
             sorted(self.predictions),
             sorted(self.late),
-            self.latest,
             self.engine.counts,
         )
 

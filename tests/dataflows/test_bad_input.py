@@ -59,7 +59,6 @@ def test_one_point_is_one_pane_a_rollup_of_each_period_and_no_event():
         (60_000, 1, 0, 1), (300_000, 1, 0, 1), (3_600_000, 1, 0, 1)
     ]  # fmt: skip
     assert (found.events, found.predictions) == ([], [])
-    assert found.latest == {1: (1_000, 21.0)}
 
 
 def test_two_points_at_one_time_are_one_pane_without_a_trend():
@@ -67,12 +66,11 @@ def test_two_points_at_one_time_are_one_pane_without_a_trend():
     assert found.windows == [
         (1, name, 2_000, 2, 2.0, 1.0, 3.0, 1.0, 1.0, 3.0, 0.0) for name in ("w1", "w5", "w10")
     ]  # fmt: skip
-    assert found.latest == {1: (1_000, 3.0)}
 
 
 def test_a_packet_without_readings_and_a_heartbeat_are_in_no_pane():
     found = run([(1_000, 1, "a", []), heartbeat(90_000)])
-    assert (found.windows, found.rollups, found.latest) == ([], [], {})
+    assert (found.windows, found.rollups) == ([], [])
 
 
 @pytest.mark.parametrize("cuts", [(), (60,), (60, 61), (61, 65)])
@@ -106,7 +104,6 @@ def test_a_clock_that_jumps_back_a_day_makes_readings_late_until_it_has_caught_u
     found = run(closed([*steady, *behind]))
     assert found.engine.counts.late == 100
     assert ends(found) == [2 * DAY + 1_000 * n for n in range(1, 101)]
-    assert found.latest == {1: (2 * DAY + 99_000, 20.0)}
     assert found.events == []  # late readings are heard
     caught_up = each_second(*[20.0] * 3, start=2 * DAY + 200_000)
     found = run(closed([*steady, *behind, *caught_up]))
@@ -122,7 +119,6 @@ def test_a_clock_that_is_a_day_ahead_enters_no_pane_and_moves_nothing():
     found = run(closed([*ahead, *honest]))
     assert (found.engine.counts.future, found.engine.counts.late) == (100, 0)
     assert ends(found) == [200_000 + 1_000 * n for n in range(1, 11)]
-    assert found.latest == {1: (209_000, 20.0)}
 
 
 def test_a_sensor_that_changes_its_device_within_a_partition_keeps_its_windows_and_level():

@@ -8,12 +8,10 @@ import pytest
 
 from contract.columns import NEVER, PacketColumns
 from contract.event import Event, device_event_key, event_key
-from contract.latest import Latest
 from contract.predictions import HORIZON_MS, Predictions
 from contract.rollups import ROLLUP_MS, Rollups
 from ops.devices import SensorSpec, register
 from sinks.events import events_sink
-from sinks.latest import latest_sink
 from sinks.predictions import predictions_sink
 from sinks.readings import readings_sink
 from sinks.rollups import rollups_sink
@@ -65,12 +63,6 @@ def rollups(*rows):
         maximum=np.array(mean, float) + 1,
         last=np.array(mean, float) + 1,
     )
-
-
-def latest(*rows):
-    """Columns of newest values (sensor, ts, value)."""
-    sensor, ts, value = zip(*rows, strict=True)
-    return Latest(np.array(sensor), np.array(ts), np.array(value, float))
 
 
 def predictions(*rows):
@@ -231,23 +223,6 @@ def test_buckets_of_each_period_have_a_table_of_their_own(settings, database, se
     write(rollups_sink(settings), rollups(*((period, 1, HOUR, 1, 1.0) for period in ROLLUP_MS)))
     for table in ("1m", "5m", "1h"):
         assert select(database, f"SELECT count(*) FROM sensor_readings_{table}") == [(1,)]
-
-
-def test_the_latest_value_is_replaced_by_one_that_is_not_older(settings, database, sensor):
-    def stored():
-        rows = select(database, "SELECT * FROM sensor_readings_latest ORDER BY sensor_id")
-        return [(row[0], float(row[1]), str(row[2])[:23].removesuffix(".000")) for row in rows]
-
-    write(latest_sink(settings), latest((1, HOUR, 1.0)), latest((1, HOUR + 1, 2.0), (2, HOUR, 5.0)))
-    now = [(1, 2.0, "2024-11-24 10:00:00.001"), (2, 5.0, "2024-11-24 10:00:00")]
-    assert stored() == now
-    write(latest_sink(settings), latest((1, HOUR, 3.0)))
-    write(latest_sink(settings), latest((1, HOUR + 1, 2.0)), latest((1, HOUR, 3.0)))
-    assert stored()[0] == now[0]
-    write(latest_sink(settings), latest((1, HOUR + 1, 4.123456)))
-    assert stored()[0] == (1, 4.12346, now[0][2])
-    write(latest_sink(settings), latest((1, HOUR + 2, 5.0)), latest((1, HOUR + 2, 6.0)))
-    assert stored()[0] == (1, 6.0, "2024-11-24 10:00:00.002")
 
 
 def test_predictions_are_written_once_and_make_one_baseline_a_sensor(settings, database, sensor):

@@ -122,9 +122,9 @@ def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
     assert select(database, "SELECT avg_value, samples FROM sensor_readings_1m") == [(1, 5)]
     database.execute("write_rollups", rows((60_000, 1, AT, 2.0, 2.0, 2.0, 2.0, 5)))
     assert select(database, "SELECT avg_value, samples FROM sensor_readings_1m") == [(2, 5)]
-    database.execute("write_latest", rows((1, 2.0, AT - 1)))
+    database.execute("write_readings", rows((1, 2.0, AT, None, AT - 1, 99)))
     assert select(database, "SELECT latest_value FROM sensor_readings_latest") == [(1,)]
-    database.execute("write_latest", rows((1, 2.0, AT)))
+    database.execute("write_readings", rows((1, 2.0, AT, None, AT, 99)))
     assert select(database, "SELECT latest_value FROM sensor_readings_latest") == [(2,)]
     database.close()
 

@@ -181,50 +181,6 @@ BEGIN
     COMMIT TRANSACTION;
 END;
 GO
--- A value that is there is replaced by one that is not older.
-IF OBJECT_ID(N'dbo.sp_sink_latest', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_latest;
-GO
-CREATE PROCEDURE dbo.sp_sink_latest
-    @p_rows nvarchar(max)
-AS
-BEGIN
-    SET NOCOUNT ON;
-    SET XACT_ABORT ON;
-    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
-    DECLARE @latest TABLE (
-        sensor_id bigint NOT NULL PRIMARY KEY,
-        value decimal(15, 5) NOT NULL,
-        ts datetime2(3) NOT NULL
-    );
-    INSERT INTO @latest (sensor_id, value, ts)
-    SELECT
-        r.sensor_id,
-        TRY_CAST(r.value AS decimal(15, 5)),
-        DATEADD(millisecond, CAST(r.ts % 1000 AS int),
-            DATEADD(second, CAST(r.ts / 1000 % 86400 AS int),
-                DATEADD(day, CAST(r.ts / 86400000 AS int), @epoch)))
-    FROM OPENJSON (@p_rows) WITH (
-        sensor_id bigint '$[0]',
-        value float '$[1]',
-        ts bigint '$[2]'
-    ) AS r;
-
-    BEGIN TRANSACTION;
-    UPDATE t
-    SET latest_value = n.value, latest_timestamp = n.ts
-    FROM dbo.sensor_readings_latest AS t
-    INNER JOIN @latest AS n ON n.sensor_id = t.sensor_id
-    WHERE n.ts >= t.latest_timestamp;
-
-    INSERT INTO dbo.sensor_readings_latest (sensor_id, latest_value, latest_timestamp)
-    SELECT n.sensor_id, n.value, n.ts
-    FROM @latest AS n
-    WHERE NOT EXISTS (
-        SELECT 1 FROM dbo.sensor_readings_latest AS t WHERE t.sensor_id = n.sensor_id
-    );
-    COMMIT TRANSACTION;
-END;
-GO
 -- Model 0 is the sensor's baseline, which is made when the sensor has none.
 IF OBJECT_ID(N'dbo.sp_sink_predictions', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_predictions;
 GO

@@ -1,1 +1,0 @@
-EXEC dbo.sp_sink_latest @p_rows = ?;
