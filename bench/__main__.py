@@ -13,6 +13,7 @@ from rich.table import Table
 from bench import dataflow as dataflow_bench
 from bench import edge as edge_bench
 from bench import latency as latency_bench
+from bench import sinks as sinks_bench
 from contract.errors import IotError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -75,6 +76,30 @@ def latency(
         f"wanted: at most {result.bound_ms:,.0f} ms"
     )
     print(dumps(asdict(result)) if json else f"p99_ms {result.p99_ms}")
+
+
+@app.command()
+def sinks(
+    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 3,
+    readings: Annotated[int, typer.Option(min=20_000, help="How many rows each time.")] = 200_000,
+    full: Annotated[
+        bool, typer.Option(help="Also into a table of 2 (SQL Server: 10) million rows.")
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """The readings sink, alerts and all, against bare inserts; SQL Server too where DB_HOST is."""
+    err = Console(stderr=True, highlight=False)
+    try:
+        result = sinks_bench.run(rounds, readings, partial(err.print, soft_wrap=True), full=full)
+    except IotError as error:
+        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    table = Table("", "rows/s", "rounds", "/ bare", box=None)
+    for row in result.rows:
+        table.add_row(*row)
+    err.print(table)
+    figures = result.figures
+    print(dumps(figures) if json else f"sqlite_ratio {figures['sqlite_ratio']}")
 
 
 if __name__ == "__main__":
