@@ -1,10 +1,12 @@
 """Events, each one row of `ml_events` and one of `alert_notifications`, in one transaction."""
 
 import msgspec
+import numpy as np
 
 from contract.event import Event
 from contract.settings import Settings
 from sinks.table import TableSink
+from sinks.times import as_text
 from sinks.writer import Row
 
 
@@ -14,7 +16,7 @@ def event_row(event: Event) -> Row:
         event.event_key,
         event.device_id,
         event.sensor_id,
-        event.at,
+        as_text(np.array([event.at])).item(),
         event.event_type,
         event.event_code,
         event.title,
@@ -27,7 +29,7 @@ def event_row(event: Event) -> Row:
     )
 
 
-def event_order(row: Row) -> tuple[int, str, str]:
+def event_order(row: Row) -> tuple[str, str, str]:
     """By time, those that end something after those that begin, then by `event_key`, which alone
     makes two events the same one.
     """

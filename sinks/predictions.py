@@ -4,6 +4,7 @@ from contract.predictions import Predictions
 from contract.settings import Settings
 from sinks.decimals import rounded
 from sinks.table import TableSink
+from sinks.times import as_text
 from sinks.writer import Row
 
 _TREND = {-1: "down", 0: "stable", 1: "up"}
@@ -18,8 +19,8 @@ def prediction_rows(predictions: Predictions) -> list[Row]:
             predictions.model_id.tolist(),
             predictions.sensor_id.tolist(),
             predictions.device_id.tolist(),
-            predictions.predicted_at.tolist(),
-            predictions.target.tolist(),
+            as_text(predictions.predicted_at).tolist(),
+            as_text(predictions.target).tolist(),
             rounded(predictions.value).tolist(),
             rounded(predictions.confidence, 4).tolist(),  # decimal(5,4)
             predictions.window.tolist(),
@@ -30,7 +31,7 @@ def prediction_rows(predictions: Predictions) -> list[Row]:
     )
 
 
-def prediction_key(row: Row) -> tuple[int, int, int]:
+def prediction_key(row: Row) -> tuple[int, int, str]:
     """What makes two predictions the same one: model, sensor, predicted_at."""
     return row[0], row[1], row[3]
 

@@ -1,39 +1,45 @@
 """Readings, one row each in `sensor_readings`."""
 
+from operator import itemgetter
+
 import numpy as np
 
 from contract.columns import NEVER, PacketColumns
 from contract.settings import Settings
 from sinks.decimals import rounded
 from sinks.table import TableSink
+from sinks.times import as_text
 from sinks.writer import Row
 
 
 def reading_rows(columns: PacketColumns) -> list[Row]:
     """(sensor_id, value, received_at, device_ts or None, ts, seq) for each reading.
 
-    Values are rounded to 5 decimals, times are epoch milliseconds UTC. A repeated packet's readings
-    are left out where the device did not date them: no key tells that they are the same.
+    Values are rounded to 5 decimals, times are text. A repeated packet's readings are left out
+    where the device did not date them: no key tells that they are the same.
     """
-    received_at = np.repeat(columns.received_at, columns.count)
-    keep = np.repeat(columns.fresh, columns.count) | (columns.device_ts == columns.ts)
-    device_ts = [None if ts == NEVER else ts for ts in columns.device_ts[keep].tolist()]
+    dated = columns.device_ts == columns.ts
+    keep = np.repeat(columns.fresh, columns.count) | dated
+    ts = as_text(columns.ts)
+    device_ts = ts.copy()
+    device_ts[~dated] = None
+    doubted = np.flatnonzero(~dated & (columns.device_ts != NEVER))
+    device_ts[doubted] = as_text(columns.device_ts[doubted])
     return list(
         zip(
             columns.sensor_id[keep].tolist(),
             rounded(columns.value[keep]).tolist(),
-            received_at[keep].tolist(),
-            device_ts,
-            columns.ts[keep].tolist(),
+            np.repeat(as_text(columns.received_at), columns.count)[keep].tolist(),
+            device_ts[keep].tolist(),
+            ts[keep].tolist(),
             columns.seq[keep].tolist(),
             strict=True,
         )
     )
 
 
-def reading_key(row: Row) -> tuple[int, int, int]:
-    """What makes two readings the same one: sensor, event time, seq."""
-    return row[0], row[4], row[5]
+reading_key = itemgetter(0, 4, 5)
+"""What makes two readings the same one: sensor, event time, seq."""
 
 
 def readings_sink(settings: Settings) -> TableSink[PacketColumns]:

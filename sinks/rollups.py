@@ -4,6 +4,7 @@ from contract.rollups import Rollups
 from contract.settings import Settings
 from sinks.decimals import rounded
 from sinks.table import TableSink
+from sinks.times import as_text
 from sinks.writer import Row
 
 
@@ -13,7 +14,7 @@ def rollup_rows(rollups: Rollups) -> list[Row]:
         zip(
             rollups.period.tolist(),
             rollups.sensor_id.tolist(),
-            rollups.bucket.tolist(),
+            as_text(rollups.bucket).tolist(),
             rounded(rollups.mean).tolist(),
             rounded(rollups.minimum).tolist(),
             rounded(rollups.maximum).tolist(),
@@ -24,7 +25,7 @@ def rollup_rows(rollups: Rollups) -> list[Row]:
     )
 
 
-def rollup_key(row: Row) -> tuple[int, int, int]:
+def rollup_key(row: Row) -> tuple[int, int, str]:
     """What makes two rows the same bucket: period, sensor, start."""
     return row[0], row[1], row[2]
 

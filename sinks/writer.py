@@ -32,7 +32,7 @@ from sql.schema import open_database
 
 Row = tuple[Any, ...]
 
-_ROWS_A_BATCH = 5_000
+ROWS_A_BATCH = 20_000
 _BYTES_A_BATCH = 4 << 20
 _LINGER_S = 0.1
 _QUEUED_ROWS = 100_000
@@ -59,7 +59,7 @@ class Writer:
         statement: str,
         key: Callable[[Row], Any],
         replaces: Callable[[Row, Row], bool],
-        rows_a_batch: int = _ROWS_A_BATCH,
+        rows_a_batch: int = ROWS_A_BATCH,
     ) -> None:
         self._settings = settings
         self._statement = statement
@@ -146,12 +146,14 @@ class Writer:
             return rows
 
     def _distinct(self, rows: list[Row]) -> list[Row]:
-        kept: dict[Any, Row] = {}
-        for row in rows:
-            key = self._key(row)
-            old = kept.setdefault(key, row)
-            if old is not row and self._replaces(row, old):
-                kept[key] = row
+        kept: dict[Any, Row] = dict(zip(map(self._key, rows), rows, strict=True))
+        if len(kept) < len(rows):
+            kept.clear()
+            for row in rows:
+                key = self._key(row)
+                old = kept.setdefault(key, row)
+                if old is not row and self._replaces(row, old):
+                    kept[key] = row
         return [kept[key] for key in sorted(kept)]
 
     def _write(self, rows: list[Row], *, again: bool = False) -> None:

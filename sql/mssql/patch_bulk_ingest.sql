@@ -187,6 +187,63 @@ BEGIN
     SET NOCOUNT ON;
     DECLARE @now datetime2(3) = SYSUTCDATETIME();
     DECLARE @never datetime2(3) = '0001-01-01T00:00:00.000';
+    -- of each sensor the newest that is not from the future, and when the last of all came
+    DECLARE @heard TABLE (
+        sensor_id bigint NOT NULL PRIMARY KEY,
+        at datetime2(3) NULL,
+        value decimal(15, 5) NULL,
+        arrived datetime2(6) NOT NULL
+    );
+    INSERT INTO @heard (sensor_id, at, value, arrived)
+    SELECT r.sensor_id, r.at, r.value, r.arrived
+    FROM (
+        SELECT
+            a.sensor_id,
+            a.at,
+            a.value,
+            MAX(a.arrived) OVER (PARTITION BY a.sensor_id) AS arrived,
+            ROW_NUMBER() OVER (
+                PARTITION BY a.sensor_id ORDER BY a.at DESC, a.arrived DESC, a.seq DESC, a.id DESC
+            ) AS back
+        FROM (
+            SELECT
+                i.id,
+                i.sensor_id,
+                i.value,
+                i.seq,
+                i.[timestamp] AS arrived,
+                CASE
+                    WHEN
+                        COALESCE(i.event_timestamp, i.device_timestamp, i.[timestamp])
+                        <= DATEADD(minute, 5, i.[timestamp])
+                        THEN CAST(
+                            COALESCE(i.event_timestamp, i.device_timestamp, i.[timestamp])
+                            AS datetime2(3)
+                        )
+                END AS at
+            FROM inserted AS i
+        ) AS a
+    ) AS r
+    WHERE r.back = 1;
+
+    -- the sensors whose readings are taken one by one: all others were and stay normal
+    DECLARE @watched TABLE (sensor_id bigint NOT NULL PRIMARY KEY);
+    INSERT INTO @watched (sensor_id)
+    SELECT s.id
+    FROM dbo.sensors AS s
+    INNER JOIN @heard AS h ON h.sensor_id = s.id
+    WHERE s.operational_state <> 'NORMAL'
+    UNION
+    SELECT a.sensor_id
+    FROM dbo.alerts AS a
+    INNER JOIN @heard AS h ON h.sensor_id = a.sensor_id
+    WHERE a.status IN ('active', 'acknowledged')
+    UNION
+    SELECT i.sensor_id
+    FROM inserted AS i
+    INNER JOIN dbo.v_threshold_bounds AS b ON b.sensor_id = i.sensor_id
+    WHERE i.value < b.low OR i.value > b.high OR i.value = b.equal_to;
+
     DECLARE @readings TABLE (
         sensor_id bigint NOT NULL,
         n int NOT NULL,
@@ -230,6 +287,7 @@ BEGIN
                         AS datetime2(3)
                     ) AS at
                 FROM inserted AS r
+                INNER JOIN @watched AS w ON w.sensor_id = r.sensor_id
             ) AS a
             WHERE a.at <= DATEADD(minute, 5, a.arrived)
         ) AS i
@@ -570,16 +628,19 @@ BEGIN
     WHERE x.state <> s.operational_state OR x.valid <> s.valid_readings_count;
 
     UPDATE l
-    SET latest_value = r.value, latest_timestamp = r.at
+    SET latest_value = h.value, latest_timestamp = h.at
     FROM dbo.sensor_readings_latest AS l
-    INNER JOIN @newest AS r ON r.sensor_id = l.sensor_id;
+    INNER JOIN @heard AS h ON h.sensor_id = l.sensor_id
+    WHERE h.at >= l.latest_timestamp OR l.latest_timestamp > DATEADD(minute, 5, @now);
 
     INSERT INTO dbo.sensor_readings_latest (sensor_id, latest_value, latest_timestamp)
-    SELECT r.sensor_id, r.value, r.at
-    FROM @newest AS r
-    WHERE NOT EXISTS (
-        SELECT 1 FROM dbo.sensor_readings_latest AS l WHERE l.sensor_id = r.sensor_id
-    );
+    SELECT h.sensor_id, h.value, h.at
+    FROM @heard AS h
+    WHERE
+        h.at IS NOT NULL
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.sensor_readings_latest AS l WHERE l.sensor_id = h.sensor_id
+        );
 
     UPDATE d
     SET
@@ -587,9 +648,9 @@ BEGIN
         status = CASE WHEN d.status IN ('offline', 'error') THEN 'online' ELSE d.status END
     FROM dbo.devices AS d
     INNER JOIN (
-        SELECT s.device_id, MAX(i.[timestamp]) AS at
-        FROM inserted AS i
-        INNER JOIN dbo.sensors AS s ON s.id = i.sensor_id
+        SELECT s.device_id, MAX(h.arrived) AS at
+        FROM @heard AS h
+        INNER JOIN dbo.sensors AS s ON s.id = h.sensor_id
         GROUP BY s.device_id
     ) AS x ON x.device_id = d.id
     WHERE d.last_connection IS NULL OR d.last_connection < x.at OR d.last_connection > @now;

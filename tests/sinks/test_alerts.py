@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 
-import msgspec
 import pytest
 
 from ops.devices import SensorSpec, register
+from tests.sinks.batches import readings
 
 START = 1732442400000
 """2024-11-24 10:00 UTC."""
@@ -90,8 +90,7 @@ def stream(random, sensors):
 
 
 def write(database, rows):
-    rows = sorted(rows, key=lambda row: (row[0], row[4], row[5]))
-    database.execute("write_readings", msgspec.json.encode(rows).decode())
+    database.execute("write_readings", readings(*rows))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from contract.settings import Settings
 from sql.schema import apply_schema, open_database
+from tests.sinks import batches
 from tests.sql.installations import install_old, new_database
 
 EVERYWHERE = ("sqlite", "fresh", "upgraded")
@@ -152,8 +153,7 @@ def read(database, sensor, value, seconds=0):
     """A reading of so many seconds ago, as it comes on that engine; -> its time as text."""
     text, ms = ago(seconds)
     if "sqlite" in type(database._connection).__module__:
-        rows = [(sensor, value, ms + 20, ms, ms, 0)]
-        database.execute("write_readings", msgspec.json.encode(rows).decode())
+        database.execute("write_readings", batches.readings((sensor, value, ms + 20, ms, ms, 0)))
     else:
         run(
             database,

@@ -1,4 +1,3 @@
-import msgspec
 import pytest
 
 from contract.errors import SetupError
@@ -6,6 +5,7 @@ from contract.settings import Settings
 from ops.devices import SensorSpec, register
 from sql.database import Database
 from sql.schema import apply_schema, open_database
+from tests.sinks.batches import readings
 
 
 def test_a_schema_is_applied_once_and_can_be_asked_for_again(empty):
@@ -81,7 +81,7 @@ MOMENTS = [0, 1, 999, 1732442400123, 1732442400999, 2**31 * 1000 + 7, 253_370_76
 def test_times_are_stored_to_the_millisecond(database):
     register(database, "rig", [SensorSpec("boiler", "temperature", "°C")])
     rows = [(1, float(n), ms, ms, ms, 0) for n, ms in enumerate(MOMENTS)]
-    database.execute("write_readings", msgspec.json.encode(rows).decode())
+    database.execute("write_readings", readings(*rows))
     stored = reading_times(database)
     assert [times for _, *times in stored] == [[ms] * 3 for ms in MOMENTS]
 

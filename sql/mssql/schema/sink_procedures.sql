@@ -1,6 +1,5 @@
--- What the sinks call: one JSON parameter a batch, rows that are there already stay as they are.
--- A time in epoch milliseconds becomes datetime2 by days, seconds and milliseconds, which no int
--- overflows.
+-- What the sinks call: one JSON parameter a batch, rows that are there already stay as they are. A
+-- number that does not fit becomes NULL, which its column refuses.
 SET ANSI_NULLS ON;
 SET QUOTED_IDENTIFIER ON;
 GO
@@ -12,41 +11,32 @@ AS
 BEGIN
     SET NOCOUNT ON;
     SET XACT_ABORT ON;
-    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
     DECLARE @readings TABLE (
         sensor_id bigint NOT NULL,
         event_timestamp datetime2(3) NOT NULL,
         seq int NOT NULL,
         value decimal(15, 5) NULL,
         received_at datetime2(3) NOT NULL,
-        device_timestamp datetime2(3) NULL,
-        PRIMARY KEY (sensor_id, event_timestamp, seq)
+        device_timestamp datetime2(3) NULL
     );
     INSERT INTO @readings (
         sensor_id, event_timestamp, seq, value, received_at, device_timestamp
     )
     SELECT
         r.sensor_id,
-        DATEADD(millisecond, CAST(r.event_ts % 1000 AS int),
-            DATEADD(second, CAST(r.event_ts / 1000 % 86400 AS int),
-                DATEADD(day, CAST(r.event_ts / 86400000 AS int), @epoch))),
+        r.event_ts,
         r.seq,
-        TRY_CAST(r.value AS decimal(15, 5)), -- one that does not fit is refused as NULL
-        DATEADD(millisecond, CAST(r.received_at % 1000 AS int),
-            DATEADD(second, CAST(r.received_at / 1000 % 86400 AS int),
-                DATEADD(day, CAST(r.received_at / 86400000 AS int), @epoch))),
-        DATEADD(millisecond, CAST(r.device_ts % 1000 AS int),
-            DATEADD(second, CAST(r.device_ts / 1000 % 86400 AS int),
-                DATEADD(day, CAST(r.device_ts / 86400000 AS int), @epoch)))
+        TRY_CAST(r.value AS decimal(15, 5)),
+        r.received_at,
+        r.device_ts
     FROM OPENJSON (@p_rows) WITH (
         sensor_id bigint '$[0]',
         value float '$[1]',
-        received_at bigint '$[2]',
-        device_ts bigint '$[3]',
-        event_ts bigint '$[4]',
+        received_at datetime2(3) '$[2]',
+        device_ts datetime2(3) '$[3]',
+        event_ts datetime2(3) '$[4]',
         seq int '$[5]'
     ) AS r;
-
     INSERT INTO dbo.sensor_readings (
         sensor_id, value, [timestamp], device_timestamp, event_timestamp, seq
     )
@@ -69,7 +59,6 @@ AS
 BEGIN
     SET NOCOUNT ON;
     SET XACT_ABORT ON;
-    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
     DECLARE @buckets TABLE (
         period_ms int NOT NULL,
         sensor_id bigint NOT NULL,
@@ -87,9 +76,7 @@ BEGIN
     SELECT
         r.period_ms,
         r.sensor_id,
-        DATEADD(millisecond, CAST(r.bucket % 1000 AS int),
-            DATEADD(second, CAST(r.bucket / 1000 % 86400 AS int),
-                DATEADD(day, CAST(r.bucket / 86400000 AS int), @epoch))),
+        r.bucket,
         TRY_CAST(r.avg_value AS decimal(15, 5)),
         TRY_CAST(r.min_value AS decimal(15, 5)),
         TRY_CAST(r.max_value AS decimal(15, 5)),
@@ -98,7 +85,7 @@ BEGIN
     FROM OPENJSON (@p_rows) WITH (
         period_ms int '$[0]',
         sensor_id bigint '$[1]',
-        bucket bigint '$[2]',
+        bucket datetime2(3) '$[2]',
         avg_value float '$[3]',
         min_value float '$[4]',
         max_value float '$[5]',
@@ -190,7 +177,6 @@ AS
 BEGIN
     SET NOCOUNT ON;
     SET XACT_ABORT ON;
-    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
     DECLARE @rows TABLE (
         model_id bigint NOT NULL,
         sensor_id bigint NOT NULL,
@@ -212,12 +198,8 @@ BEGIN
         r.model_id,
         r.sensor_id,
         r.device_id,
-        DATEADD(millisecond, CAST(r.predicted_at % 1000 AS int),
-            DATEADD(second, CAST(r.predicted_at / 1000 % 86400 AS int),
-                DATEADD(day, CAST(r.predicted_at / 86400000 AS int), @epoch))),
-        DATEADD(millisecond, CAST(r.target % 1000 AS int),
-            DATEADD(second, CAST(r.target / 1000 % 86400 AS int),
-                DATEADD(day, CAST(r.target / 86400000 AS int), @epoch))),
+        r.predicted_at,
+        r.target,
         TRY_CAST(r.value AS decimal(15, 5)),
         TRY_CAST(r.confidence AS decimal(5, 4)),
         r.window_points,
@@ -227,8 +209,8 @@ BEGIN
         model_id bigint '$[0]',
         sensor_id bigint '$[1]',
         device_id bigint '$[2]',
-        predicted_at bigint '$[3]',
-        target bigint '$[4]',
+        predicted_at datetime2(3) '$[3]',
+        target datetime2(3) '$[4]',
         value float '$[5]',
         confidence float '$[6]',
         window_points int '$[7]',
@@ -313,7 +295,6 @@ AS
 BEGIN
     SET NOCOUNT ON;
     SET XACT_ABORT ON;
-    DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
     DECLARE @events TABLE (
         event_key varchar(64) NOT NULL PRIMARY KEY,
         device_id bigint NOT NULL,
@@ -337,9 +318,7 @@ BEGIN
         r.event_key,
         r.device_id,
         r.sensor_id,
-        DATEADD(millisecond, CAST(r.at % 1000 AS int),
-            DATEADD(second, CAST(r.at / 1000 % 86400 AS int),
-                DATEADD(day, CAST(r.at / 86400000 AS int), @epoch))),
+        r.at,
         r.event_type,
         r.event_code,
         r.title,
@@ -353,7 +332,7 @@ BEGIN
         event_key varchar(64) '$[0]',
         device_id bigint '$[1]',
         sensor_id bigint '$[2]',
-        at bigint '$[3]',
+        at datetime2(3) '$[3]',
         event_type varchar(50) '$[4]',
         event_code varchar(100) '$[5]',
         title nvarchar(max) '$[6]', -- whole, so that one that is too long is refused

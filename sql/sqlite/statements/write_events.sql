@@ -1,5 +1,5 @@
 -- ?1: JSON, rows [event_key, device_id, sensor_id, at, event_type, event_code, title, message,
--- value, payload (JSON), resolves or null, status, silent], `at` in epoch milliseconds.
+-- value, payload (JSON), resolves or null, status, silent], `at` as text, see sinks/times.py.
 -- An event, its notification, and the end of the event that it resolves: all or nothing.
 -- A silent event's notification is stored as read.
 INSERT INTO ml_events (
@@ -10,7 +10,7 @@ SELECT
     json_extract(r.value, '$[0]'),
     json_extract(r.value, '$[1]'),
     json_extract(r.value, '$[2]'),
-    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch'),
+    json_extract(r.value, '$[3]'),
     json_extract(r.value, '$[4]'),
     json_extract(r.value, '$[5]'),
     json_extract(r.value, '$[6]'),
@@ -19,7 +19,7 @@ SELECT
     json_extract(r.value, '$[11]'),
     CASE
         WHEN json_extract(r.value, '$[11]') = 'resolved'
-            THEN strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch')
+            THEN json_extract(r.value, '$[3]')
     END
 FROM json_each(?1) AS r
 WHERE true
@@ -52,7 +52,7 @@ UPDATE ml_events
 SET
     status = 'resolved',
     resolved_at = (
-        SELECT strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch')
+        SELECT json_extract(r.value, '$[3]')
         FROM json_each(?1) AS r
         WHERE json_extract(r.value, '$[10]') = ml_events.event_key
     )

@@ -1,6 +1,7 @@
 -- ?1: JSON, rows [model_id, sensor_id, device_id, predicted_at, target, value, confidence,
--- window_points, trend, horizon_minutes], times in epoch milliseconds. Model 0 is the sensor's
--- baseline, which is made when the sensor has none. Rows that are there already stay as they are.
+-- window_points, trend, horizon_minutes], times as text, see sinks/times.py. Model 0 is the
+-- sensor's baseline, which is made when the sensor has none. Rows that are there already stay as
+-- they are.
 INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at)
 SELECT
     json_extract(r.value, '$[1]'),
@@ -8,7 +9,7 @@ SELECT
     'baseline',
     '1.0.0',
     1,
-    strftime('%Y-%m-%d %H:%M:%f', min(json_extract(r.value, '$[3]')) / 1000.0, 'unixepoch')
+    min(json_extract(r.value, '$[3]'))
 FROM json_each(?1) AS r
 WHERE
     json_extract(r.value, '$[0]') = 0
@@ -41,8 +42,8 @@ SELECT
     json_extract(r.value, '$[2]'),
     json_extract(r.value, '$[5]'),
     json_extract(r.value, '$[6]'),
-    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch'),
-    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[4]') / 1000.0, 'unixepoch'),
+    json_extract(r.value, '$[3]'),
+    json_extract(r.value, '$[4]'),
     json_extract(r.value, '$[9]'),
     json_extract(r.value, '$[7]'),
     json_extract(r.value, '$[8]'),
@@ -51,7 +52,7 @@ SELECT
     'NONE',
     'info',
     'active',
-    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[3]') / 1000.0, 'unixepoch')
+    json_extract(r.value, '$[3]')
 FROM json_each(?1) AS r
 WHERE true
 ON CONFLICT (model_id, sensor_id, event_predicted_at) WHERE event_predicted_at IS NOT NULL

@@ -1,11 +1,11 @@
--- ?1: JSON, rows [period_ms, sensor_id, bucket_ms, mean, min, max, last, samples], times in epoch
--- milliseconds. A bucket that is there is replaced by one of at least as many readings.
+-- ?1: JSON, rows [period_ms, sensor_id, bucket, mean, min, max, last, samples], times as text,
+-- see sinks/times.py. A bucket that is there is replaced by one of at least as many readings.
 INSERT INTO sensor_readings_1m (
     sensor_id, bucket_ts, avg_value, min_value, max_value, last_value, samples
 )
 SELECT
     json_extract(r.value, '$[1]'),
-    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[2]') / 1000.0, 'unixepoch'),
+    json_extract(r.value, '$[2]'),
     json_extract(r.value, '$[3]'),
     json_extract(r.value, '$[4]'),
     json_extract(r.value, '$[5]'),
@@ -26,7 +26,7 @@ INSERT INTO sensor_readings_5m (
 )
 SELECT
     json_extract(r.value, '$[1]'),
-    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[2]') / 1000.0, 'unixepoch'),
+    json_extract(r.value, '$[2]'),
     json_extract(r.value, '$[3]'),
     json_extract(r.value, '$[4]'),
     json_extract(r.value, '$[5]'),
@@ -47,7 +47,7 @@ INSERT INTO sensor_readings_1h (
 )
 SELECT
     json_extract(r.value, '$[1]'),
-    strftime('%Y-%m-%d %H:%M:%f', json_extract(r.value, '$[2]') / 1000.0, 'unixepoch'),
+    json_extract(r.value, '$[2]'),
     json_extract(r.value, '$[3]'),
     json_extract(r.value, '$[4]'),
     json_extract(r.value, '$[5]'),

@@ -1,0 +1,28 @@
+"""Batches as the statements of the sinks take them."""
+
+import msgspec
+import numpy as np
+
+from sinks.times import as_text
+
+
+def text(ms):
+    """Epoch milliseconds as text."""
+    return as_text(np.array([ms])).item()
+
+
+def json(*rows):
+    return msgspec.json.encode(rows).decode()
+
+
+def readings(*rows):
+    """A batch for `write_readings`: (sensor, value, received_at, device_ts, ts, seq), times in
+    epoch milliseconds.
+    """
+    in_order = sorted(rows, key=lambda row: (row[0], row[4], row[5]))
+    return json(
+        *(
+            (sensor, value, *(None if ms is None else text(ms) for ms in times), seq)
+            for sensor, value, *times, seq in in_order
+        )
+    )
