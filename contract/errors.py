@@ -24,6 +24,12 @@ class RefusedError(IotError):
     """The row's: the database will never take it as it is. Retrying cannot help."""
 
 
+class ConflictError(RefusedError):
+    """Two writers': the other was faster with a row of this key. The same call takes only what is
+    missing by now, unless the database has a unique key that we do not know.
+    """
+
+
 class PacketError(IotError):
     """The sender's: an HTTP request that is not a valid packet.
 

@@ -3,10 +3,12 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 BATCH_ROWS = Histogram(
-    "iot_sink_batch_rows", "rows a batch", ["sink"], buckets=(1, 10, 100, 500, 1000, 2500, 5000)
+    "iot_sink_batch_rows", "rows a batch", ["sink"], buckets=(1, 10, 100, 1000, 5000, 20_000)
 )
 WRITE_SECONDS = Histogram("iot_sink_write_seconds", "seconds until a batch is committed", ["sink"])
-RETRIES = Counter("iot_sink_retries", "batches tried again, the database being away", ["sink"])
+RETRIES = Counter(
+    "iot_sink_retries", "batches sent again: database away, or another writer faster", ["sink"]
+)
 BLOCKED_SECONDS = Counter(
     "iot_sink_blocked_seconds", "seconds the flow has waited for a full queue", ["sink"]
 )

@@ -1,10 +1,11 @@
 """The thread that writes: it merges what waits, and never loses or repeats a row.
 
-A batch is one JSON parameter, sorted by the rows' key; it closes when it has 5 000 rows, when it is
-4 MiB long, when a flush waits for it, or 100 ms after its first row came. When the database is away
-the batch is tried again on a fresh connection for as long as it takes, and the flow waits behind a
-bounded queue. When the database refuses a batch it is split in halves until the bad row stands
-alone, which goes to `sink_dead_letters` with its error. Any other error stops the flow.
+A batch is one JSON parameter, sorted by the rows' key; it closes when it has 20 000 rows, when it
+is 4 MiB long, when a flush waits for it, or 100 ms after its first row came. When the database is
+away the batch is tried again on a fresh connection for as long as it takes, and the flow waits
+behind a bounded queue. When the database refuses a batch it is split in halves until the bad row
+stands alone, which goes to `sink_dead_letters` with its error; where only another writer was faster
+the batch is tried again as it is. Any other error stops the flow.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import msgspec
 import stamina
 import structlog
 
-from contract.errors import RefusedError, UnavailableError
+from contract.errors import ConflictError, RefusedError, UnavailableError
 from contract.settings import Settings
 from sinks.metrics import (
     BATCH_ROWS,
@@ -36,6 +37,8 @@ ROWS_A_BATCH = 20_000
 _BYTES_A_BATCH = 4 << 20
 _LINGER_S = 0.1
 _QUEUED_ROWS = 100_000
+_CONFLICTS = 5
+"""How often a batch may meet another writer before it is split."""
 _log = structlog.get_logger("sinks")
 
 
@@ -156,7 +159,7 @@ class Writer:
                     kept[key] = row
         return [kept[key] for key in sorted(kept)]
 
-    def _write(self, rows: list[Row], *, again: bool = False) -> None:
+    def _write(self, rows: list[Row], attempts: int = _CONFLICTS) -> None:
         text = msgspec.json.encode(rows)
         if len(text) > _BYTES_A_BATCH and len(rows) > 1:
             self._halve(rows)
@@ -165,10 +168,11 @@ class Writer:
             with WRITE_SECONDS.labels(self._statement).time():
                 self._execute(self._statement, text.decode())
         except RefusedError as error:
-            if len(rows) > 1:
+            if isinstance(error, ConflictError) and attempts > 1:
+                RETRIES.labels(self._statement).inc()
+                self._write(rows, attempts - 1)
+            elif len(rows) > 1:
                 self._halve(rows)
-            elif not again:  # perhaps another writer came between, and has written it by now
-                self._write(rows, again=True)
             else:
                 self._bury(rows[0], error)
         else:

@@ -10,7 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from contract.errors import IotError, RefusedError, SettingError, SetupError, UnavailableError
+from contract.errors import (
+    ConflictError,
+    IotError,
+    RefusedError,
+    SettingError,
+    SetupError,
+    UnavailableError,
+)
 from contract.settings import Settings
 
 begin = None
@@ -24,7 +31,8 @@ _RETRY = {
     41301, 41302, 41305, 41325, 41839, 49918, 49919, 49920,
 }  # fmt: skip
 _RETRY_STATES = {"40001", "08S01", "08001", "HYT00", "HYT01"}
-_REFUSED = {220, 245, 515, 517, 547, 2601, 2627, 2628, 8114, 8115, 8152}
+_CONFLICT = {2601, 2627}
+_REFUSED = {220, 245, 515, 517, 547, 2628, 8114, 8115, 8152}
 
 
 def connect(settings: Settings, *, create: bool) -> Any:
@@ -71,6 +79,8 @@ def finish(cursor: Any) -> None:
 def blame(error: Exception) -> type[IotError]:
     """By the server's error number, else by SQLSTATE."""
     number, state = _number(error), str(error.args[0]) if error.args else ""
+    if number in _CONFLICT:
+        return ConflictError
     if number in _REFUSED or state[:2] in ("22", "23"):  # the standard's data and integrity errors
         return RefusedError
     if number in _RETRY or state in _RETRY_STATES:

@@ -1,0 +1,105 @@
+"""A TCP proxy before a server, that cuts its connections when it is told."""
+
+import selectors
+import socket
+from contextlib import suppress
+from threading import Lock, Thread
+
+
+class Proxy:
+    """Listens on a port of the loopback, and passes on what comes."""
+
+    def __init__(self, host, port):
+        self._to = (host, port)
+        self._lock = Lock()
+        self._open = []
+        self._away = False
+        self._ended = False
+        self._cut = None
+        self.cuts = 0
+        """How many connections were cut."""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.1)
+        self.port = self._listener.getsockname()[1]
+        self._thread = Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def cut_request(self, at):
+        """Cut the connection, once, when so many more bytes have gone to the server."""
+        with self._lock:
+            self._cut = ["request", at]
+
+    def cut_answer(self, at, after=0):
+        """Cut the connection, once, when so many more bytes have come from the server, after so
+        many have gone to it.
+        """
+        with self._lock:
+            self._cut = ["answer", at, after]
+
+    def leave(self):
+        """Be away: cut all connections, and let no new one in."""
+        with self._lock:
+            self._away = True
+            for pair in self._open:
+                self._close(*pair)
+
+    def come_back(self):
+        self._away = False
+
+    def close(self):
+        self._ended = True
+        self.leave()
+        self._thread.join()
+        self._listener.close()
+
+    def _accept(self):
+        while not self._ended:
+            with suppress(TimeoutError):
+                client, _ = self._listener.accept()
+                if self._away:
+                    client.close()
+                    continue
+                server = socket.create_connection(self._to)
+                self._open.append((client, server))
+                Thread(target=self._pass, args=(client, server), daemon=True).start()
+
+    def _pass(self, client, server):
+        other = {client: server, server: client}
+        with selectors.DefaultSelector() as selector, suppress(OSError, ValueError):
+            selector.register(client, selectors.EVENT_READ)
+            selector.register(server, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    data = key.fileobj.recv(1 << 16)
+                    if not data:
+                        self._close(client, server)
+                        return
+                    keep = self._keep(key.fileobj is client, len(data))
+                    other[key.fileobj].sendall(data[:keep])
+                    if keep < len(data):
+                        self._close(client, server)
+                        return
+
+    def _keep(self, from_client, length):
+        """How many of the bytes to pass on; fewer than all end the connection."""
+        with self._lock:
+            if self._cut is None:
+                return length
+            kind, at, *after = self._cut
+            if kind == "answer" and from_client:
+                self._cut[2] = max(0, after[0] - length)
+            if from_client != (kind == "request") or (after and after[0] > 0):
+                return length
+            if at >= length:
+                self._cut[1] = at - length
+                return length
+            self._cut = None
+            self.cuts += 1
+            return at
+
+    @staticmethod
+    def _close(*sockets):
+        for one in sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()

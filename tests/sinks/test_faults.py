@@ -1,0 +1,280 @@
+"""Whatever happens to the connection, the server or a row: every good row is there once, every bad
+one is in the dead letters with its reason, and the flow goes on.
+"""
+
+from dataclasses import replace
+from multiprocessing import get_context
+from threading import Thread
+from time import monotonic, sleep
+
+import numpy as np
+import pytest
+
+from contract.columns import PacketColumns
+from contract.event import Event, event_key
+from ops.devices import SensorSpec, register
+from sinks import metrics
+from sinks.events import events_sink
+from sinks.readings import readings_sink
+from sql.database import Database
+from sql.schema import open_database
+from tests.sinks.proxy import Proxy
+
+START = 1732442400000
+"""2024-11-24 10:00 UTC."""
+SENSORS = 10
+
+
+@pytest.fixture
+def rig(settings):
+    """Settings of a database with one device, whose sensors have the ids from 1 on."""
+    database = open_database(settings)
+    register(database, "rig", [SensorSpec(f"s{n}", "other", "u") for n in range(SENSORS)])
+    database.close()
+    return settings
+
+
+def readings(count, first=0, sensors=SENSORS):
+    """Columns of `count` readings from the number `first` on: each ms one, each a sensor's turn."""
+    number = np.arange(first, first + count)
+    return PacketColumns(
+        arrival=np.array([START + first + count]),
+        device_id=np.ones(1, np.int64),
+        packet_hash=np.array([first]),
+        received_at=np.array([START + first + count]),
+        fresh=np.ones(1, bool),
+        count=np.array([count]),
+        sensor_id=number % sensors + 1,
+        ts=START + number,
+        device_ts=START + number,
+        value=number / 8,
+        seq=np.zeros(count, np.int64),
+    )
+
+
+def select(settings, statement):
+    database = Database(settings)
+    rows = [tuple(row) for row in database._connection.execute(statement).fetchall()]
+    database.close()
+    return rows
+
+
+def assert_stored(settings, count):
+    """Exactly the readings with the numbers below `count`, each once."""
+    rows = select(
+        settings,
+        "SELECT COUNT(*), COUNT(DISTINCT value), MIN(value), MAX(value) FROM sensor_readings",
+    )
+    assert [(*row[:2], float(row[2]), float(row[3])) for row in rows] == [
+        (count, count, 0.0, (count - 1) / 8)
+    ]
+
+
+def dead_letters(settings):
+    return select(settings, "SELECT sink, error, row_json FROM sink_dead_letters ORDER BY id")
+
+
+def retries(sink="write_readings"):
+    return metrics.RETRIES.labels(sink)._value.get()
+
+
+@pytest.fixture
+def proxied(rig):
+    """A proxy before the server, and settings that lead through it."""
+    if rig.engine == "sqlite":
+        pytest.skip("SQLite has no connection that could be cut")
+    proxy = Proxy(rig.db_host, rig.db_port)
+    yield proxy, rig.model_copy(update={"db_host": "127.0.0.1", "db_port": proxy.port})
+    proxy.close()
+
+
+CUTS = {
+    "as the request begins": lambda proxy: proxy.cut_request(0),
+    "in the middle of the request": lambda proxy: proxy.cut_request(100_000),
+    "while the server works": lambda proxy: proxy.cut_answer(0, after=250_000),
+    "as the answer begins, after the commit": lambda proxy: proxy.cut_answer(1, after=250_000),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_a_connection_that_is_cut_loses_and_repeats_nothing(proxied, cut):
+    proxy, settings = proxied
+    partition = readings_sink(settings).build_part("step", "0", None)
+    partition.write_batch([readings(100)])
+    partition.snapshot()
+    before = retries()
+    cut(proxy)
+    partition.write_batch([readings(5_000, 100)])
+    partition.snapshot()
+    partition.write_batch([readings(100, 5_100)])
+    partition.close()
+    assert proxy.cuts == 1
+    assert retries() > before
+    assert_stored(settings, 5_200)
+    assert dead_letters(settings) == []
+
+
+def test_while_the_server_is_away_for_half_a_minute_the_flow_waits(proxied):
+    proxy, settings = proxied
+    partition = readings_sink(settings).build_part("step", "0", None)
+    partition.write_batch([readings(100)])
+    partition.snapshot()
+    proxy.leave()
+    Thread(target=lambda: (sleep(30), proxy.come_back())).start()
+    began = monotonic()
+    partition.write_batch([readings(1_000, 100)])
+    partition.snapshot()
+    assert monotonic() - began > 29
+    partition.write_batch([readings(100, 1_100)])
+    partition.close()
+    assert_stored(settings, 1_200)
+
+
+def hold(settings, statement):
+    """A transaction that has done the statement and stays open."""
+    other = Database(settings)._connection
+    if settings.engine == "sqlite":
+        other.execute("BEGIN IMMEDIATE")
+    else:
+        other.autocommit = False
+    other.execute(statement).close()
+    return other
+
+
+LATEST = "UPDATE sensor_readings_latest SET latest_value = latest_value WHERE sensor_id = 1"
+DEVICE = "UPDATE devices SET name = name WHERE id = 1"
+
+
+def test_a_statement_that_takes_too_long_is_tried_again(rig, monkeypatch):
+    monkeypatch.setattr("sql.sqlite._BUSY_S", 1.0)
+    settings = rig.model_copy(update={"db_query_timeout_seconds": 6})
+    partition = readings_sink(settings).build_part("step", "0", None)
+    partition.write_batch([readings(100)])
+    partition.snapshot()
+    before = retries()
+    other = hold(rig, LATEST)
+    partition.write_batch([readings(1_000, 100)])
+    deadline = monotonic() + 60
+    while retries() == before and monotonic() < deadline:
+        sleep(0.05)
+    other.commit()
+    other.close()
+    partition.close()
+    assert retries() > before
+    assert_stored(settings, 1_100)
+    assert dead_letters(settings) == []
+
+
+def test_the_victim_of_a_deadlock_tries_again(rig):
+    """The flow has newest values and wants the device, the other one the other way round."""
+    if rig.engine == "sqlite":
+        pytest.skip("SQLite takes one writer at a time")
+    partition = readings_sink(rig).build_part("step", "0", None)
+    partition.write_batch([readings(100)])
+    partition.snapshot()
+    before = retries()
+    for turn in range(5):  # whom the server chooses is up to it
+        other = hold(rig, DEVICE)
+        partition.write_batch([readings(100, 100 * (turn + 1))])
+        sleep(0.5)  # the flow waits for the device by now
+        victim = False
+        try:
+            other.execute(LATEST).close()
+        except Exception as error:
+            victim = "deadlock" in str(error)
+            if not victim:
+                raise
+        (other.rollback if victim else other.commit)()
+        other.close()
+        partition.snapshot()
+        if retries() > before:
+            break
+    partition.close()
+    assert retries() > before, "the flow was never the victim"
+    assert_stored(rig, 100 * (turn + 2))
+    assert dead_letters(rig) == []
+
+
+def with_a_bad(name, value):
+    """5 000 readings, of which one in the middle has another value in that column."""
+    columns = readings(5_000)
+    column = getattr(columns, name).copy()
+    column[2_500] = value
+    return replace(columns, **{name: column})
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (with_a_bad("value", 1e11), "value"),
+        (with_a_bad("value", -np.inf), "value"),
+        (with_a_bad("sensor_id", 999), "foreign key"),
+    ],
+    ids=["out of range", "no number", "of an unknown sensor"],
+)
+def test_one_bad_reading_among_5000_stands_alone_in_the_dead_letters(rig, bad, reason):
+    partition = readings_sink(rig).build_part("step", "0", None)
+    partition.write_batch([bad])
+    partition.snapshot()
+    partition.write_batch([readings(100, 5_000)])
+    partition.close()
+    stored = select(rig, "SELECT COUNT(*), COUNT(DISTINCT value) FROM sensor_readings")
+    assert stored == [(5_099, 5_099)]
+    ((sink, error, row),) = dead_letters(rig)
+    assert sink == "write_readings"
+    assert reason in error.lower()
+    assert "2024-11-24 10:00:02.500" in row
+
+
+def test_one_event_that_is_too_long_among_5000_stands_alone_in_the_dead_letters(rig):
+    events = [
+        Event(
+            event_key=event_key(1, number, "X"),
+            device_id=1,
+            sensor_id=1,
+            at=START + number,
+            event_type="warning",
+            event_code="ML_BEHAVIOR_STATE",
+            title="t" * (300 if number == 2_500 else 20),
+            message="m",
+            value=1.5,
+            payload="{}",
+            resolves=None,
+            status="active",
+            silent=False,
+        )
+        for number in range(5_000)
+    ]
+    partition = events_sink(rig).build_part("step", "0", None)
+    partition.write_batch(events)
+    partition.close()
+    for table in ("ml_events", "alert_notifications"):
+        counts = select(rig, f"SELECT COUNT(*), COUNT(DISTINCT event_key) FROM {table}")
+        assert counts == [(4_999, 4_999)]
+    ((sink, _, row),) = dead_letters(rig)
+    assert sink == "write_events"
+    assert events[2_500].event_key in row
+
+
+TWICE = 100_000
+
+
+def replay(settings, shift):
+    """All readings, cut into batches that no other writer has; the last rows of each come again."""
+    partition = readings_sink(settings).build_part("step", str(shift), None)
+    for first in range(0, TWICE, 5_000):
+        low = max(0, first - shift)
+        partition.write_batch([readings(min(TWICE, first + 5_000 + shift) - low, low)])
+    partition.close()
+
+
+def test_two_writers_with_overlapping_replays_make_no_duplicate(rig):
+    context = get_context("spawn")
+    writers = [context.Process(target=replay, args=(rig, shift)) for shift in (0, 700)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(timeout=300)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert_stored(rig, TWICE)
+    assert dead_letters(rig) == []
