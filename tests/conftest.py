@@ -6,6 +6,7 @@ answers.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -101,6 +102,13 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def given_brokers() -> str | None:
     """The address of the real broker that was given, if one was."""
     return _GIVEN.kafka_bootstrap_servers
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A line for each reason why tests were skipped."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason, count in Counter(report.longrepr[2] for report in skipped).items():
+        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 def pytest_report_header() -> list[str]:

@@ -3,7 +3,7 @@
 import selectors
 import socket
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Lock, Thread, Timer
 
 
 class Proxy:
@@ -35,6 +35,13 @@ class Proxy:
         """
         with self._lock:
             self._cut = ["answer", at, after]
+
+    def cut_work(self, after, seconds):
+        """Cut the connection, once, so many seconds after so many more bytes have gone to the
+        server.
+        """
+        with self._lock:
+            self._cut = ["work", after, seconds]
 
     def leave(self):
         """Be away: cut all connections, and let no new one in."""
@@ -74,16 +81,26 @@ class Proxy:
                     if not data:
                         self._close(client, server)
                         return
+                    self._time(key.fileobj is client, len(data), client, server)
                     keep = self._keep(key.fileobj is client, len(data))
                     other[key.fileobj].sendall(data[:keep])
                     if keep < len(data):
                         self._close(client, server)
                         return
 
+    def _time(self, from_client, length, client, server):
+        with self._lock:
+            if from_client and self._cut and self._cut[0] == "work":
+                self._cut[1] -= length
+                if self._cut[1] <= 0:
+                    Timer(self._cut[2], self._close, (client, server)).start()
+                    self._cut = None
+                    self.cuts += 1
+
     def _keep(self, from_client, length):
         """How many of the bytes to pass on; fewer than all end the connection."""
         with self._lock:
-            if self._cut is None:
+            if self._cut is None or self._cut[0] == "work":
                 return length
             kind, at, *after = self._cut
             if kind == "answer" and from_client:

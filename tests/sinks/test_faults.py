@@ -91,8 +91,9 @@ def proxied(rig):
 CUTS = {
     "as the request begins": lambda proxy: proxy.cut_request(0),
     "in the middle of the request": lambda proxy: proxy.cut_request(100_000),
-    "while the server works": lambda proxy: proxy.cut_answer(0, after=250_000),
-    "as the answer begins, after the commit": lambda proxy: proxy.cut_answer(1, after=250_000),
+    "while the server works": lambda proxy: proxy.cut_work(250_000, 0.1),
+    "after the commit, before the answer": lambda proxy: proxy.cut_answer(0, after=250_000),
+    "in the middle of the answer": lambda proxy: proxy.cut_answer(1, after=250_000),
 }
 
 
