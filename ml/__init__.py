@@ -1,0 +1,1 @@
+"""Detectors of anomalies: online, over columns of sensors, with no I/O."""

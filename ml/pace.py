@@ -1,0 +1,35 @@
+"""How often a sensor's panes come, and how many are missing before one."""
+
+import numpy as np
+
+from contract.columns import Floats
+
+FIELDS = 2
+"""How many numbers are kept: the end of the last pane, and the usual interval, both in ms."""
+_SHORTER, _LONGER = 0.1, 0.01
+"""How fast the interval follows: missing panes make it longer, and should not for long."""
+
+
+def missing(state: Floats, seen: Floats, end: Floats) -> Floats:
+    """(S,) whole panes that are missing before those that end at `end` (S,), in ms.
+
+    `state` (FIELDS, S) is changed in place; `seen` (S,) tells how many panes came before, and what
+    is in the state where it is 0 does not matter.
+    """
+    last, interval = state
+    if not seen.all():
+        new = seen == 0
+        last[new], interval[new] = end[new], 0.0
+    passed = end - last
+    last[:] = end
+    if (seen <= 1).any():
+        second = seen == 1
+        interval[second] = passed[second]
+    if np.array_equal(passed, interval):
+        return np.zeros_like(passed)
+    late = passed - interval
+    gap = np.rint(np.divide(late, interval, out=np.zeros_like(late), where=interval > 0))
+    late = np.minimum(late, interval)
+    late *= np.where(late > 0, _LONGER, _SHORTER)
+    interval += late
+    return np.maximum(gap, 0.0)
