@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from functools import partial
 from json import dumps
+from pathlib import Path
 from signal import SIGTERM, default_int_handler, signal
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from bench import dataflow as dataflow_bench
 from bench import edge as edge_bench
 from bench import latency as latency_bench
 from bench import sinks as sinks_bench
+from bench import nab as nab_bench
 from contract.errors import IotError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -100,6 +102,26 @@ def sinks(
     err.print(table)
     figures = result.figures
     print(dumps(figures) if json else f"sqlite_ratio {figures['sqlite_ratio']}")
+def nab(
+    data_dir: Annotated[Path, typer.Argument(help="Where windows.json and the files lie.")],
+    out_dir: Annotated[Path, typer.Argument(help="Where the scores of each point go.")],
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """Detectors over NAB's files: how many anomalies are found, at one false alarm in 1 000."""
+    err = Console(stderr=True, highlight=False)
+    try:
+        result = nab_bench.run(data_dir, out_dir, err.print)
+    except IotError as error:
+        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    table = Table("", "found", "alarms in 1 000", "median delay", "bound", "points/s", box=None)
+    for name, rating, rate in result.rows:
+        table.add_row(
+            name, f"{rating.found:.3f}", f"{rating.alarms_per_1000:.2f}",
+            f"{rating.median_delay_points:.0f}", f"{rating.bound:.3f}", f"{rate:,.0f}",
+        )  # fmt: skip
+    err.print(table)
+    print(dumps(result.figures) if json else f"found {result.figures['found']}")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ time-series data" (2016), and in the matrix profile (Yeh and others, 2016). A se
 of its own: where there is one, its length is the lag that fits.
 
 A level shift is strange until it has lasted for as long as the stretches that may not be compared
-(`2 * 2 * window` panes); then it looks like itself. After missing panes what came before them counts
-for as much less as time has passed.
+(`4 * window` panes); then it looks like itself. After missing panes what came before them counts for
+as much less as time has passed.
 """
 
 from typing import Any
@@ -44,6 +44,7 @@ class DeepDetector:
 
     def __init__(
         self,
+        *,
         window: int = 8,
         memory: int = 1024,
         grace_period: int = 128,

@@ -27,7 +27,7 @@ class Tail:
 
     beyond: float = 0.1
     """The share of values above the quantile."""
-    rate: float = 0.001
+    rate: float = 0.0005
     """How fast things are forgotten, once there is enough to forget."""
     exponent: float = 0.2
     """The tail's, before anything is known: about that of a normal distribution."""

@@ -1,0 +1,159 @@
+"""Finds what is unusual by its level or by its noise, in a few numbers for each sensor.
+
+Two things are followed: a short mean of the values, and the short mean size of their steps. Each is
+compared with its own slow mean, in units of its own slow mean deviation; deviations are cut before
+they are learnt from (Huber, "Robust estimation of a location parameter", 1964), so that one strange
+pane hardly moves what is normal. The stranger of the two counts.
+
+A sensor that stays unusual for `settle` panes has a new normal: its slow means begin anew.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from contract.columns import Floats, Ints
+from ml import pace, tail
+
+_VERSION = 1
+_SEEN, _BEFORE, _SHORT, _STEPS, _UNUSUAL, _SETTLED = range(6)
+_PACE = slice(6, 6 + pace.FIELDS)
+_LEVEL = slice(_PACE.stop, _PACE.stop + 2 + tail.FIELDS)
+_NOISE = slice(_LEVEL.stop, _LEVEL.stop + 2 + tail.FIELDS)
+_NUMBERS = _NOISE.stop
+_AT_ONCE = 2_000
+"""Sensors whose numbers stay in the processor's cache together."""
+_LARGEST = 1e150
+_SMALLEST = 1e-9
+"""A deviation below this share of the level is none."""
+_TINY = 1e-300
+_CUT = 3.0
+_UNCUT = 30
+"""So many deviations at the beginning are learnt from as they are."""
+
+
+class LightDetector:
+    """For each sensor two short means, and what is normal for them.
+
+    Args:
+        level_window: over about how many panes the level is taken.
+        noise_window: over about how many panes the size of steps is taken.
+        memory: how many panes what is normal is learnt from.
+        settle: after how many unusual panes in a row what is normal is learnt anew.
+        grace_period: how many panes of a sensor are learnt from before any is scored.
+        tails: how deviations become shares.
+    """
+
+    def __init__(
+        self,
+        *,
+        level_window: int = 12,
+        noise_window: int = 24,
+        memory: int = 1000,
+        settle: int = 200,
+        grace_period: int = 128,
+        tails: tail.Tail | None = None,
+    ) -> None:
+        self.grace_period = grace_period
+        self._level_rate, self._noise_rate = 1.0 / level_window, 1.0 / noise_window
+        self._rate = 1.0 / memory
+        self._settle = settle
+        self._tails = tails or tail.Tail()
+        self._numbers = np.zeros((_NUMBERS, 0))
+
+    def grow(self, sensors: int) -> None:
+        """Make room for so many sensors in all, new ones after those that are there."""
+        if new := sensors - self._numbers.shape[1]:
+            self._numbers = np.concatenate((self._numbers, np.zeros((_NUMBERS, new))), axis=1)
+
+    def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
+        """(P,) -log10 of the share of the sensor's normal panes that are as strange as each pane;
+        0 in the grace period. At most one pane a sensor; `row` ascends, `end` is in ms.
+        """
+        end, value = end.astype(np.float64), np.clip(value, -_LARGEST, _LARGEST)
+        score = np.empty(len(row))
+        for first in range(0, len(row), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            rows = row[part]
+            if rows[-1] - rows[0] == len(rows) - 1:
+                numbers = self._numbers[:, rows[0] : rows[-1] + 1]
+                score[part] = self._step(numbers, end[part], value[part])
+            else:
+                numbers = self._numbers.take(rows, axis=1)
+                score[part] = self._step(numbers, end[part], value[part])
+                self._numbers[:, rows] = numbers
+        return score
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays, after the version of its form."""
+        return (_VERSION, self._numbers.copy())
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of.
+
+        Raises:
+            ValueError: it is of another version.
+        """
+        version, numbers = snapshot
+        if version != _VERSION:
+            raise ValueError(f"no state of version {_VERSION}")
+        self._numbers = numbers.copy()
+
+    def _step(self, numbers: Floats, end: Floats, value: Floats) -> Floats:
+        seen, before, short, steps, unusual, settled = numbers[:6]
+        gap = pace.missing(numbers[_PACE], seen, end)
+        if not seen.all():
+            new = seen == 0
+            before[new] = short[new] = value[new]
+        level_rate: Floats | float = self._level_rate
+        noise_rate: Floats | float = self._noise_rate
+        if gap.any():
+            level_rate = np.where(gap > 0, 1 - (1 - level_rate) ** (1 + gap), level_rate)
+            noise_rate = np.where(gap > 0, 0.0, noise_rate)  # a step over a gap is no usual one
+        change = value - short
+        change *= level_rate
+        short += change
+        np.subtract(value, before, out=change)
+        before[:] = value
+        np.abs(change, out=change)
+        change -= steps
+        change *= noise_rate
+        steps += change
+        score = self._compare(numbers[_LEVEL], seen, settled, short)
+        np.maximum(score, self._compare(numbers[_NOISE], seen, settled, steps), out=score)
+        unusual += 1
+        unusual *= score >= 2
+        seen += 1
+        settled += 1
+        if (over := unusual >= self._settle).any():
+            unusual[over] = settled[over] = 0
+        score[seen <= self.grace_period] = 0.0
+        return score
+
+    def _compare(self, normal: Floats, seen: Floats, settled: Floats, short: Floats) -> Floats:
+        """Score a short mean, and learn from it what is normal."""
+        mean, size = normal[:2]
+        if not settled.all():
+            new = settled == 0
+            mean[new], size[new] = short[new], 0.0
+        off = short - mean
+        away = np.abs(off)
+        unit = np.abs(mean)
+        unit *= _SMALLEST
+        unit += _TINY
+        np.maximum(unit, size, out=unit)
+        value = away / unit
+        value += _SMALLEST
+        np.log(value, out=value)
+        unit *= _CUT
+        if settled.min() < _UNCUT:
+            np.copyto(unit, away, where=settled < _UNCUT)
+        rate = np.maximum(1.0 / (settled + 1.0), self._rate)
+        np.minimum(away, unit, out=away)
+        cut = np.copysign(away, off)
+        cut *= rate
+        mean += cut
+        away -= size
+        away *= rate
+        size += away
+        return self._tails.score_then_learn(normal[2:], seen, value)
