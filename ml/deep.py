@@ -1,15 +1,16 @@
-"""Finds what a sensor has not done before: no stretch of its past looks like the last few panes.
+"""Finds what a sensor has not done before: no stretch of its past looks like the last one.
 
-For each lag the squared difference between the last panes and those that came so many panes
-earlier is kept up as an exponentially weighted mean, so a new pane costs one pass over the lags,
-and the stretches need no search. The smallest of them is the distance to the nearest neighbour, as
-in Burnaev and Ishimtsev, "Conformalized density- and distance-based anomaly detection in
-time-series data" (2016), and in the matrix profile (Yeh and others, 2016). A season needs no model
-of its own: where there is one, its length is the lag that fits.
+Three things are asked at once. Do the last panes look like any others? Do the last hours, in means
+of a quarter of an hour? And do these look like those at the same time of an earlier day? A
+season needs no model of its own: where there is one, its length is a lag that fits.
 
-A level shift is strange until it has lasted for as long as the stretches that may not be compared
-(`4 * window` panes); then it looks like itself. After missing panes what came before them counts for
-as much less as time has passed.
+Each question has its own distances, and its own record of what is usual. The answers are shares of
+normal panes; as there are three chances, the least share counts three times. A mean of many panes
+is one chance in so many panes, and its answer holds until the next.
+
+A level shift is strange until it has lasted for as long as stretches must be apart, and again
+(`4 * window` panes); then it looks like itself. After missing panes what came before them counts
+for as much less as time has passed.
 """
 
 from typing import Any
@@ -17,87 +18,99 @@ from typing import Any
 import numpy as np
 
 from contract.columns import Floats, Ints
-from ml import pace, tail
+from ml import pace, record, tail
+from ml.lags import LARGEST, Lags
 
 _VERSION = 1
-_SEEN, _MEAN, _VARIANCE = range(3)
-_PACE = slice(3, 3 + pace.FIELDS)
-_TAIL = slice(_PACE.stop, _PACE.stop + tail.FIELDS)
-_NUMBERS = _TAIL.stop
-_LARGEST = 1e150
-"""Values are cut to it: their squares must be finite."""
-_MOST = 1e300
+_DAY_MS = 86_400_000
+_MEANS_MS = np.array([15, 30, 60, 120, 180, 240, 360, 720, 1440], np.float64) * 60_000.0
+"""Over so much time values are averaged: the shortest that is no shorter than a sensor's usual
+interval, so that there are whole numbers of them in a day."""
+_CHOSEN_AFTER = 16
+"""So many panes tell the usual interval."""
+_DAYS = 10
 _FINEST, _SMALLEST = 1e-3, 1e-9
 """Differences below these shares of a sensor's standard deviation, and of its value, are none."""
 
+_SEEN, _MEAN, _VARIANCE, _LENGTH, _BUCKET, _SUM, _COUNT, _HELD = range(8)
+"""`_LENGTH`, `_BUCKET`, `_SUM`, `_COUNT`: of the mean that is being taken. `_HELD`: the answer of
+the last one."""
+_PACE = slice(8, 8 + pace.FIELDS)
+_USUAL = tail.FIELDS + record.FIELDS
+_PANES = slice(_PACE.stop, _PACE.stop + _USUAL)
+_HOURS = slice(_PANES.stop, _PANES.stop + _USUAL)
+_TODAY = slice(_HOURS.stop, _HOURS.stop + _USUAL)
+_NUMBERS = _TODAY.stop
+
 
 class DeepDetector:
-    """For each sensor the last `memory` panes, and how well the newest fit to each lag.
+    """For each sensor the last `memory` panes and the last `memory` means.
 
     Args:
         window: how many panes a stretch is long, about: the weight of a pane falls by 1/window
             with each that follows.
-        memory: how many panes back neighbours are looked for.
+        mean_window: how many means.
+        memory: how far back neighbours are looked for.
         grace_period: how many panes of a sensor are learnt from before any is scored.
         tails: how distances become shares.
+        records: how shares are corrected.
     """
 
     def __init__(
         self,
         *,
         window: int = 8,
+        mean_window: int = 4,
         memory: int = 1024,
         grace_period: int = 128,
         tails: tail.Tail | None = None,
+        records: record.Record | None = None,
     ) -> None:
         self.grace_period = grace_period
-        self._apart = 2 * window
-        self._keep = 1.0 - 1.0 / window
-        self._memory = memory
-        self._tails = tails or tail.Tail()
-        self._lag = np.arange(1.0, memory + 1)
+        self._tails, self._records = tails or tail.Tail(), records or record.Record()
+        self._panes, self._means = Lags(window, memory), Lags(mean_window, memory)
         self._numbers = np.zeros((_NUMBERS, 0))
-        self._past = np.zeros((0, memory))
-        """(S, memory) the last values, newest first."""
-        self._unlike = np.zeros((0, memory))
-        """(S, memory) mean squared difference at the lags 1, 2, ..."""
 
     def grow(self, sensors: int) -> None:
         """Make room for so many sensors in all, new ones after those that are there."""
-        if new := sensors - len(self._past):
-            more = np.zeros((new, self._memory))
-            self._past = np.concatenate((self._past, more))
-            self._unlike = np.concatenate((self._unlike, more))
-            self._numbers = np.concatenate((self._numbers, np.zeros((_NUMBERS, new))), axis=1)
+        new = sensors - self._numbers.shape[1]
+        self._numbers = np.concatenate((self._numbers, np.zeros((_NUMBERS, new))), axis=1)
+        self._panes.grow(sensors)
+        self._means.grow(sensors)
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
         """(P,) -log10 of the share of the sensor's normal panes that are as strange as each pane;
         0 in the grace period. At most one pane a sensor; `row` ascends, `end` is in ms.
         """
-        value = np.clip(value, -_LARGEST, _LARGEST)
-        every = len(row) == len(self._past)
-        numbers = self._numbers if every else self._numbers[:, row]
-        past = self._past if every else self._past[row]
-        unlike = self._unlike if every else self._unlike[row]
+        value = np.minimum(np.maximum(value, -LARGEST), LARGEST)
+        time = end.astype(np.float64)
+        numbers = self._numbers[:, row]
         seen = numbers[_SEEN].copy()
-        gap = pace.missing(numbers[_PACE], seen, end.astype(np.float64))
-        self._compare(past, unlike, value, gap, seen)
-        nearest = self._nearest(unlike, seen)
-        floor = self._floor(numbers, seen, value)
-        distance = 0.5 * np.log(np.maximum(nearest, floor))
-        compared = np.maximum(seen - 2 * self._apart + 1, 0.0)
-        score = self._tails.score_then_learn(numbers[_TAIL], np.maximum(compared - 1, 0), distance)
-        score[seen < max(self.grace_period, 2 * self._apart)] = 0.0
-        past[:, 1:] = past[:, :-1]
-        past[:, 0] = value
+        missing = pace.missing(numbers[_PACE], seen, time)
+        floor = self._floor(numbers, value)
+        neighbours, unlike = self._panes.add(row, value, missing)
+        score = np.zeros(len(row))
+        if (asked := neighbours > 0).all():
+            near = np.maximum(self._panes.nearest(unlike, neighbours), floor)
+            score = self._answer(numbers[_PANES], near)
+        elif asked.any():
+            near = self._panes.nearest(unlike[asked], neighbours[asked])
+            state = numbers[_PANES, asked]
+            score[asked] = self._answer(state, np.maximum(near, floor[asked]))
+            numbers[_PANES, asked] = state
+        self._take_means(numbers, row, time, value, floor)
+        np.maximum(score, numbers[_HELD], out=score)
+        score -= np.log10(3.0)
+        np.maximum(score, 0.0, out=score)
+        score[seen < self.grace_period] = 0.0
         numbers[_SEEN] += 1
-        if not every:
-            self._numbers[:, row], self._past[row], self._unlike[row] = numbers, past, unlike
+        self._numbers[:, row] = numbers
         return score
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays, after the version of its form."""
-        return (_VERSION, self._numbers.copy(), self._past.copy(), self._unlike.copy())
+        lags = (*self._panes.snapshot(), *self._means.snapshot())
+        return (_VERSION, self._numbers.copy(), *lags)
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Take over the state that `snapshot` was taken of.
@@ -105,42 +118,80 @@ class DeepDetector:
         Raises:
             ValueError: it is of another version, or was made with another memory.
         """
-        version, numbers, past, unlike = snapshot
-        if version != _VERSION or past.shape[1] != self._memory:
-            raise ValueError(f"no state of version {_VERSION} and {self._memory} panes")
-        self._numbers, self._past, self._unlike = numbers.copy(), past.copy(), unlike.copy()
+        version, numbers, *lags = snapshot
+        if version != _VERSION:
+            raise ValueError(f"no state of version {_VERSION}")
+        self._panes.restore(tuple(lags[:3]))
+        self._means.restore(tuple(lags[3:]))
+        self._numbers = numbers.copy()
 
-    def _compare(
-        self, past: Floats, unlike: Floats, value: Floats, gap: Floats, seen: Floats
+    def _answer(self, state: Floats, distance: Floats) -> Floats:
+        """The shares that such distances have, -log10; learnt from."""
+        tails, records = state[: tail.FIELDS], state[tail.FIELDS :]
+        ready = tails[0] >= self._tails.grace_period
+        score = self._tails.score_then_learn(tails, np.log(distance))
+        if ready.all():
+            return self._records.score_then_learn(records, score)
+        if ready.any():
+            known = records[:, ready]
+            score[ready] = self._records.score_then_learn(known, score[ready])
+            records[:, ready] = known
+        return score
+
+    def _take_means(
+        self, numbers: Floats, row: Ints, end: Floats, value: Floats, floor: Floats
     ) -> None:
-        """Add the newest pane to the differences at each lag."""
-        change = value[:, None] - past
-        change *= change
-        change *= 1.0 - self._keep
-        if gap.any():
-            keep = np.where(gap > 0, self._keep ** (1.0 + gap), self._keep)
-            unlike *= keep[:, None]
-        else:
-            unlike *= self._keep
-        unlike += change
-        if seen.min() < self._memory:
-            unlike[self._lag > seen[:, None]] = 0.0
+        """Add the panes to their means, and ask about each mean that is complete."""
+        length, bucket = numbers[_LENGTH], numbers[_BUCKET]
+        if (starts := numbers[_SEEN] == _CHOSEN_AFTER).any():
+            interval = numbers[_PACE][1, starts]
+            choice = np.searchsorted(_MEANS_MS, 0.9 * interval).clip(max=len(_MEANS_MS) - 1)
+            length[starts] = _MEANS_MS[choice]
+            bucket[starts] = (end[starts] - 1) // length[starts]
+        on = length > 0
+        now = np.floor_divide(end - 1, length, out=bucket.copy(), where=on)
+        if len(index := np.flatnonzero(on & (now != bucket))):
+            numbers[_HELD, index] = self._ask(numbers, index, row[index], floor)
+            for one in index[now[index] - bucket[index] > 1].tolist():
+                self._means.repeat(int(row[one]), int(now[one] - bucket[one]) - 1)
+            bucket[index] = now[index]
+            numbers[_SUM, index] = numbers[_COUNT, index] = 0.0
+        numbers[_SUM] += np.where(on, value, 0.0)
+        numbers[_COUNT] += on
 
-    def _nearest(self, unlike: Floats, seen: Floats) -> Floats:
-        """(S,) the smallest difference, of lags that are long enough and filled for long enough."""
-        first = self._apart - 1
-        if seen.min() < self._memory + self._apart:
-            known = self._lag[first:] <= (seen - self._apart)[:, None]
-            return np.where(known, unlike[:, first:], _MOST).min(axis=1)
-        return unlike[:, first:].min(axis=1)
+    def _ask(self, numbers: Floats, index: Ints, row: Ints, floor: Floats) -> Floats:
+        """The answers of complete means, as chances in panes."""
+        length = numbers[_LENGTH, index]
+        mean = numbers[_SUM, index] / numbers[_COUNT, index]
+        neighbours, unlike = self._means.add(row, mean, np.zeros(len(row)))
+        answer = np.zeros(len(row))
+        if not (known := neighbours > 0).any():
+            return answer
+        days = (_DAY_MS / length[known]).astype(np.int64)[:, None] * np.arange(1, _DAYS + 1)
+        lag = (days[:, :, None] + np.arange(-1, 2)).reshape(len(days), -1)
+        unlike, floor = unlike[known], floor[index[known]]
+        hours = self._means.nearest(unlike, neighbours[known])
+        today, has_day = self._means.nearest_of(lag, unlike, neighbours[known])
+        of_hours = index[known]
+        of_today = of_hours[has_day]
+        state = np.concatenate((numbers[_HOURS, of_hours], numbers[_TODAY, of_today]), axis=1)
+        distance = np.concatenate((hours, today[has_day]))
+        both = self._answer(state, np.maximum(distance, np.concatenate((floor, floor[has_day]))))
+        numbers[_HOURS, of_hours] = state[:, : len(of_hours)]
+        numbers[_TODAY, of_today] = state[:, len(of_hours) :]
+        least = both[: len(of_hours)].copy()
+        least[has_day] = np.maximum(least[has_day], both[len(of_hours) :])
+        answer[known] = least
+        panes = length / np.maximum(numbers[_PACE][1, index], 1.0)
+        return np.where(answer > 0, answer + np.log10(np.maximum(panes, 1.0)), 0.0)
 
-    def _floor(self, numbers: Floats, seen: Floats, value: Floats) -> Floats:
-        """(S,) the squared difference that is none; `value` is learnt from."""
-        mean, variance = numbers[_MEAN], numbers[_VARIANCE]
-        floor = np.maximum(_FINEST**2 * variance, (_SMALLEST * mean) ** 2)
-        rate = np.maximum(1.0 / (seen + 1.0), 1.0 / self._memory)
+    def _floor(self, numbers: Floats, value: Floats) -> Floats:
+        """(S,) the difference that is none; `value` is learnt from."""
+        seen, mean, variance = numbers[_SEEN], numbers[_MEAN], numbers[_VARIANCE]
+        floor = np.maximum(_FINEST * np.sqrt(variance), _SMALLEST * np.abs(mean))
+        rate = np.maximum(1.0 / (seen + 1.0), 1.0 / self._panes.memory)
         change = value - mean
         mean += rate * change
         variance += rate * change * change
         variance *= 1.0 - rate
-        return np.maximum(floor, 1.0 / _MOST)
+        return np.maximum(floor, 1.0 / LARGEST)

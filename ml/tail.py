@@ -13,9 +13,9 @@ import numpy as np
 
 from contract.columns import Floats
 
-FIELDS = 3
-"""How many numbers are kept: the quantile, the tail's exponent, the usual distance from the
-quantile."""
+FIELDS = 4
+"""How many numbers are kept: how many values came, the quantile, the tail's exponent, the usual
+distance from the quantile."""
 _DECADE = float(np.log(10.0))
 _STEP = 5.0
 """A step of the quantile, in usual distances and by the rate."""
@@ -35,24 +35,27 @@ class Tail:
     """No tail is believed to be thinner."""
     most: float = 2.0
     """An excess counts for at most so many times the usual one."""
+    grace_period: int = 80
+    """The first values, which score 0."""
 
-    def score_then_learn(self, state: Floats, seen: Floats, value: Floats) -> Floats:
+    def score_then_learn(self, state: Floats, value: Floats) -> Floats:
         """(S,) -log10 of the share of values that exceed each `value`, which is a logarithm.
 
-        `state` (FIELDS, S) is changed in place; `seen` (S,) tells how many values came before,
-        and what is in the state where it is 0 does not matter.
+        `state` (FIELDS, S), zeros before the first value, is changed in place.
         """
-        quantile, exponent, spread = state
-        if not seen.all():
-            new = seen == 0
+        count, quantile, exponent, spread = state
+        if not count.all():
+            new = count == 0
             quantile[new], exponent[new], spread[new] = value[new], self.exponent, 0.5
         excess = value - quantile
         score = np.divide(excess, exponent)
         score *= 1.0 / _DECADE
         score += -np.log10(self.beyond)
         np.maximum(score, 0.0, out=score)
+        if count.min() < self.grace_period:
+            score[count < self.grace_period] = 0.0
 
-        rate = np.maximum(2.0 / (seen + 3.0), self.rate)
+        rate = np.maximum(2.0 / (count + 3.0), self.rate)
         above = excess > 0
         step = np.where(above, _STEP * (1.0 - self.beyond), -_STEP * self.beyond)
         step *= rate
@@ -60,7 +63,7 @@ class Tail:
         quantile += step
         change = np.minimum(excess, self.most * exponent)
         change -= exponent
-        change *= np.maximum(1.0 / (self.beyond * seen + 10.0), self.rate)
+        change *= np.maximum(1.0 / (self.beyond * count + 10.0), self.rate)
         change *= above
         exponent += change
         np.maximum(exponent, self.least, out=exponent)
@@ -69,4 +72,5 @@ class Tail:
         excess -= spread
         excess *= rate
         spread += excess
+        count += 1.0
         return score

@@ -1,0 +1,132 @@
+"""How well the last few values of each sensor fit to what came so many values earlier.
+
+For each lag the squared difference between the newest values and those before them is kept up as an
+exponentially weighted mean, so a new value costs one pass over the lags, and nothing is searched.
+The smallest are the distances to the nearest neighbours of the last stretch, as in Burnaev and
+Ishimtsev, "Conformalized density- and distance-based anomaly detection in time-series data" (2016),
+and in the matrix profile (Yeh and others, 2016).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.columns import Floats, Ints
+
+LARGEST = 1e150
+"""Values must not be beyond it: their squares must be finite."""
+_MOST = 1e300
+_NONE = 1e149
+_APART = 16
+_NEIGHBOURS = 3
+"""How many neighbours a stretch should have: what happened once before is not yet usual."""
+
+
+class Lags:
+    """For each sensor the last `memory` values.
+
+    Args:
+        window: how many values a stretch is long, about: the weight of a value falls by 1/window
+            with each that follows.
+        memory: how many stretches it may look like; a multiple of 16.
+    """
+
+    def __init__(self, window: int, memory: int) -> None:
+        self.window, self.memory = window, memory
+        self.apart = 2 * window
+        """Stretches that begin nearer to each other than this are the same."""
+        self._keep = 1.0 - 1.0 / window
+        self._lags = memory + self.apart - 1
+        self._lag = np.arange(1.0, self._lags + 1)
+        self.count = np.zeros(0)
+        """(S,) values before."""
+        self.past = np.zeros((0, self._lags))
+        """(S, lags) newest first."""
+        self.unlike = np.zeros((0, self._lags))
+        """(S, lags) mean squared difference at the lags 1, 2, ..."""
+
+    def grow(self, sensors: int) -> None:
+        """Make room for so many sensors in all."""
+        new = sensors - len(self.past)
+        self.count = np.concatenate((self.count, np.zeros(new)))
+        self.past = np.concatenate((self.past, np.zeros((new, self._lags))))
+        self.unlike = np.concatenate((self.unlike, np.zeros((new, self._lags))))
+
+    def snapshot(self) -> tuple[NDArray[Any], ...]:
+        """The state as plain arrays."""
+        return self.count.copy(), self.past.copy(), self.unlike.copy()
+
+    def restore(self, snapshot: tuple[NDArray[Any], ...]) -> None:
+        """Take over the state that `snapshot` was taken of.
+
+        Raises:
+            ValueError: it was made with another memory.
+        """
+        count, past, unlike = snapshot
+        if past.shape[1] != self._lags:
+            raise ValueError(f"no state with a memory of {self.memory}")
+        self.count, self.past, self.unlike = count.copy(), past.copy(), unlike.copy()
+
+    def add(self, row: Ints, value: Floats, age: Floats) -> tuple[Floats, Floats]:
+        """Add one value to each sensor of `row`, which ascends; `age` is how many values are missing
+        before it, and by so much less what came before counts.
+
+        Gives how many stretches it could look like (P,), and the differences at each lag (P, lags),
+        to be read and not kept.
+        """
+        every = len(row) == len(self.past)
+        past = self.past if every else self.past[row]
+        unlike = self.unlike if every else self.unlike[row]
+        count = self.count[row]
+        change = value[:, None] - past
+        change *= change
+        change *= 1.0 - self._keep
+        if age.any():
+            unlike *= np.where(age > 0, self._keep ** (1.0 + age), self._keep)[:, None]
+        else:
+            unlike *= self._keep
+        unlike += change
+        if count.min() < self._lags:
+            unlike[self._lag > count[:, None]] = 0.0
+        past[:, 1:] = past[:, :-1]
+        past[:, 0] = value
+        if not every:
+            self.past[row], self.unlike[row] = past, unlike
+        self.count[row] = count + 1.0
+        return np.maximum(count - 2.0 * self.apart + 1.0, 0.0), unlike
+
+    def repeat(self, row: int, times: int) -> None:
+        """Let a sensor's last value stand for so many more, which are not compared."""
+        times = min(times, self._lags)
+        self.past[row, times:] = self.past[row, : self._lags - times].copy()
+        self.past[row, :times] = self.past[row, 0]
+        self.unlike[row] *= self._keep**times
+        self.count[row] += times
+
+    def nearest(self, unlike: Floats, neighbours: Floats) -> Floats:
+        """(P,) the mean distance to the nearest neighbours; of no meaning where there are none."""
+        far = unlike[:, self.apart - 1 :]
+        if neighbours.min() < self.memory:
+            far = np.where(self._lag[: self.memory] <= neighbours[:, None], far, _MOST)
+        # neighbours stand next to each other: of 16 lags far apart only the best is looked at
+        near = far.reshape(len(far), _APART, -1).min(axis=1)
+        near.partition(_NEIGHBOURS - 1, axis=1)
+        near = np.sqrt(near[:, :_NEIGHBOURS])
+        near.sort(axis=1)
+        first, second, third = near.T
+        second = np.where(second < _NONE, second, first)
+        third = np.where(third < _NONE, third, second)
+        mean: Floats = (first + second + third) / _NEIGHBOURS
+        return mean
+
+    def nearest_of(
+        self, lag: Ints, unlike: Floats, neighbours: Floats
+    ) -> tuple[Floats, NDArray[np.bool_]]:
+        """(P,) the least distance at each sensor's own lags, `lag` (P, lags), and whether there is
+        one.
+        """
+        known = (lag < (neighbours + self.apart)[:, None]) & (lag <= self._lags)
+        at = np.take_along_axis(unlike, np.minimum(lag, self._lags) - 1, axis=1)
+        least = np.where(known, at, _MOST).min(axis=1)
+        return np.sqrt(least), known.any(axis=1)
