@@ -100,7 +100,7 @@ def run(data: Path, out: Path | None, say: Callable[[str], None]) -> Result:
         rows.append((name, rating, rate))
         if out is not None:
             _write(out, name, every, scores)
-    figures = {}
+    figures: dict[str, float] = {}
     for name, rating, rate in rows:
         if name in {"deep", "light"}:
             prefix = "light_" if name == "light" else ""

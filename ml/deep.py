@@ -16,6 +16,7 @@ for as much less as time has passed.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from ml import pace, record, tail
@@ -52,6 +53,8 @@ class DeepDetector:
         mean_window: how many means.
         memory: how far back neighbours are looked for.
         grace_period: how many panes of a sensor are learnt from before any is scored.
+        learn_for: after how many panes what is normal stays as it is, and hours are not asked
+            about any more; None: it is always learnt. Not more than `memory`.
         tails: how distances become shares.
         records: how shares are corrected.
     """
@@ -63,10 +66,12 @@ class DeepDetector:
         mean_window: int = 4,
         memory: int = 1024,
         grace_period: int = 128,
+        learn_for: int | None = None,
         tails: tail.Tail | None = None,
         records: record.Record | None = None,
     ) -> None:
         self.grace_period = grace_period
+        self._learn_for = np.inf if learn_for is None else float(learn_for)
         self._tails, self._records = tails or tail.Tail(), records or record.Record()
         self._panes, self._means = Lags(window, memory), Lags(mean_window, memory)
         self._numbers = np.zeros((_NUMBERS, 0))
@@ -91,8 +96,8 @@ class DeepDetector:
         neighbours, unlike = self._panes.add(row, value, missing)
         score = np.zeros(len(row))
         if (asked := neighbours > 0).all():
-            near = np.maximum(self._panes.nearest(unlike, neighbours), floor)
-            score = self._answer(numbers[_PANES], near)
+            near = self._panes.nearest(unlike, neighbours, self._learn_for)
+            score = self._answer(numbers[_PANES], np.maximum(near, floor))
         elif asked.any():
             near = self._panes.nearest(unlike[asked], neighbours[asked])
             state = numbers[_PANES, asked]
@@ -104,8 +109,21 @@ class DeepDetector:
         np.maximum(score, 0.0, out=score)
         score[seen < self.grace_period] = 0.0
         numbers[_SEEN] += 1
+        if (done := seen >= self._learn_for).any():
+            numbers[_PANES.start :, done] = self._numbers[_PANES.start :, row[done]]
+            numbers[_HELD, done] = 0.0
         self._numbers[:, row] = numbers
         return score
+
+    def ready(self, row: Ints) -> NDArray[np.bool_]:
+        """(P,) whether the next pane of each sensor is out of the grace period."""
+        return np.asarray(self._numbers[_SEEN, row] >= self.grace_period)
+
+    def keep(self, row: Ints) -> None:
+        """Forget all sensors but these, which are numbered anew, in this order."""
+        self._numbers = self._numbers[:, row]
+        self._panes.keep(row)
+        self._means.keep(row)
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays, after the version of its form."""
@@ -194,4 +212,4 @@ class DeepDetector:
         mean += rate * change
         variance += rate * change * change
         variance *= 1.0 - rate
-        return np.maximum(floor, 1.0 / LARGEST)
+        return np.asarray(np.maximum(floor, 1.0 / LARGEST))

@@ -39,7 +39,7 @@ class EwmaDetector:
         seen, mean, variance = self._numbers[:, row]
         mean = np.where(seen == 0, value, mean)
         change = value - mean
-        score = np.abs(change) / np.sqrt(variance + (1e-9 * mean) ** 2 + _TINY)
+        score: Floats = np.abs(change) / np.sqrt(variance + (1e-9 * mean) ** 2 + _TINY)
         score[seen < self.grace_period] = 0.0
         variance = (1 - self._rate) * (variance + self._rate * change * change)
         self._numbers[:, row] = seen + 1, mean + self._rate * change, variance

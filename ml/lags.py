@@ -53,6 +53,10 @@ class Lags:
         self.past = np.concatenate((self.past, np.zeros((new, self._lags))))
         self.unlike = np.concatenate((self.unlike, np.zeros((new, self._lags))))
 
+    def keep(self, row: Ints) -> None:
+        """Forget all sensors but these, which are numbered anew, in this order."""
+        self.count, self.past, self.unlike = self.count[row], self.past[row], self.unlike[row]
+
     def snapshot(self) -> tuple[NDArray[Any], ...]:
         """The state as plain arrays."""
         return self.count.copy(), self.past.copy(), self.unlike.copy()
@@ -69,8 +73,8 @@ class Lags:
         self.count, self.past, self.unlike = count.copy(), past.copy(), unlike.copy()
 
     def add(self, row: Ints, value: Floats, age: Floats) -> tuple[Floats, Floats]:
-        """Add one value to each sensor of `row`, which ascends; `age` is how many values are missing
-        before it, and by so much less what came before counts.
+        """Add one value to each sensor of `row`, which ascends; `age` is how many values are
+        missing before it, and by so much less what came before counts.
 
         Gives how many stretches it could look like (P,), and the differences at each lag (P, lags),
         to be read and not kept.
@@ -104,10 +108,15 @@ class Lags:
         self.unlike[row] *= self._keep**times
         self.count[row] += times
 
-    def nearest(self, unlike: Floats, neighbours: Floats) -> Floats:
-        """(P,) the mean distance to the nearest neighbours; of no meaning where there are none."""
+    def nearest(self, unlike: Floats, neighbours: Floats, most: float = np.inf) -> Floats:
+        """(P,) the mean distance to the nearest neighbours, of the `most` first stretches of all;
+        of no meaning where there are none.
+        """
         far = unlike[:, self.apart - 1 :]
-        if neighbours.min() < self.memory:
+        if neighbours.max() > most:
+            place = neighbours[:, None] - self._lag[: self.memory]
+            far = np.where((place >= 0) & (place < most), far, _MOST)
+        elif neighbours.min() < self.memory:
             far = np.where(self._lag[: self.memory] <= neighbours[:, None], far, _MOST)
         # neighbours stand next to each other: of 16 lags far apart only the best is looked at
         near = far.reshape(len(far), _APART, -1).min(axis=1)
@@ -129,4 +138,4 @@ class Lags:
         known = (lag < (neighbours + self.apart)[:, None]) & (lag <= self._lags)
         at = np.take_along_axis(unlike, np.minimum(lag, self._lags) - 1, axis=1)
         least = np.where(known, at, _MOST).min(axis=1)
-        return np.sqrt(least), known.any(axis=1)
+        return np.sqrt(least), np.asarray(known.any(axis=1))

@@ -3,7 +3,8 @@
 Two things are followed: a short mean of the values, and the short mean size of their steps. Each is
 compared with its own slow mean, in units of its own slow mean deviation; deviations are cut before
 they are learnt from (Huber, "Robust estimation of a location parameter", 1964), so that one strange
-pane hardly moves what is normal. The stranger of the two counts.
+pane hardly moves what is normal. The stranger of the two counts, and as there are two chances, its
+share counts twice.
 
 A sensor that stays unusual for `settle` panes has a new normal: its slow means begin anew.
 """
@@ -13,20 +14,24 @@ from typing import Any
 import numpy as np
 
 from contract.columns import Floats, Ints
-from ml import pace, tail
+from ml import pace, record, tail
 
 _VERSION = 1
 _SEEN, _BEFORE, _SHORT, _STEPS, _UNUSUAL, _SETTLED = range(6)
 _PACE = slice(6, 6 + pace.FIELDS)
 _LEVEL = slice(_PACE.stop, _PACE.stop + 2 + tail.FIELDS)
 _NOISE = slice(_LEVEL.stop, _LEVEL.stop + 2 + tail.FIELDS)
-_NUMBERS = _NOISE.stop
+_RECORD = slice(_NOISE.stop, _NOISE.stop + record.FIELDS)
+_NUMBERS = _RECORD.stop
 _AT_ONCE = 2_000
 """Sensors whose numbers stay in the processor's cache together."""
 _LARGEST = 1e150
 _SMALLEST = 1e-9
 """A deviation below this share of the level is none."""
 _TINY = 1e-300
+_TWICE = float(np.log10(2.0))
+_UNUSUAL_FROM = 1.5
+"""From this score on a pane is unusual enough to count."""
 _CUT = 3.0
 _UNCUT = 30
 """So many deviations at the beginning are learnt from as they are."""
@@ -41,24 +46,29 @@ class LightDetector:
         memory: how many panes what is normal is learnt from.
         settle: after how many unusual panes in a row what is normal is learnt anew.
         grace_period: how many panes of a sensor are learnt from before any is scored.
+        learn_for: after how many panes what is normal stays as it is; None: it is always learnt.
         tails: how deviations become shares.
+        records: how shares are corrected.
     """
 
     def __init__(
         self,
         *,
         level_window: int = 12,
-        noise_window: int = 24,
+        noise_window: int = 12,
         memory: int = 1000,
-        settle: int = 200,
+        settle: int = 128,
         grace_period: int = 128,
+        learn_for: int | None = None,
         tails: tail.Tail | None = None,
+        records: record.Record | None = None,
     ) -> None:
         self.grace_period = grace_period
         self._level_rate, self._noise_rate = 1.0 / level_window, 1.0 / noise_window
         self._rate = 1.0 / memory
         self._settle = settle
-        self._tails = tails or tail.Tail()
+        self._learn_for = learn_for
+        self._tails, self._records = tails or tail.Tail(), records or record.Record()
         self._numbers = np.zeros((_NUMBERS, 0))
 
     def grow(self, sensors: int) -> None:
@@ -70,19 +80,25 @@ class LightDetector:
         """(P,) -log10 of the share of the sensor's normal panes that are as strange as each pane;
         0 in the grace period. At most one pane a sensor; `row` ascends, `end` is in ms.
         """
-        end, value = end.astype(np.float64), np.clip(value, -_LARGEST, _LARGEST)
+        value = np.minimum(np.maximum(value, -_LARGEST), _LARGEST)
+        time = end.astype(np.float64)
         score = np.empty(len(row))
         for first in range(0, len(row), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
             rows = row[part]
             if rows[-1] - rows[0] == len(rows) - 1:
                 numbers = self._numbers[:, rows[0] : rows[-1] + 1]
-                score[part] = self._step(numbers, end[part], value[part])
+                score[part] = self._step(numbers, time[part], value[part])
             else:
                 numbers = self._numbers.take(rows, axis=1)
-                score[part] = self._step(numbers, end[part], value[part])
+                score[part] = self._step(numbers, time[part], value[part])
                 self._numbers[:, rows] = numbers
         return score
+
+    def interval(self, row: Ints) -> Floats:
+        """(P,) how often the panes of each sensor come, in ms; 0 before the second."""
+        interval: Floats = self._numbers[_PACE.stop - 1, row]
+        return interval
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays, after the version of its form."""
@@ -119,18 +135,27 @@ class LightDetector:
         change -= steps
         change *= noise_rate
         steps += change
-        score = self._compare(numbers[_LEVEL], seen, settled, short)
-        np.maximum(score, self._compare(numbers[_NOISE], seen, settled, steps), out=score)
-        unusual += 1
-        unusual *= score >= 2
+        normal = numbers
+        if self._learn_for is not None and (done := seen >= self._learn_for).any():
+            normal = numbers.copy()
+        score = self._compare(normal[_LEVEL], settled, short)
+        np.maximum(score, self._compare(normal[_NOISE], settled, steps), out=score)
+        score -= _TWICE
+        np.maximum(score, 0.0, out=score)
+        score = self._records.score_then_learn(normal[_RECORD], score)
         seen += 1
         settled += 1
+        if normal is not numbers:
+            learnt = ~done
+            numbers[_LEVEL.start :, learnt] = normal[_LEVEL.start :, learnt]
+        unusual += 1
+        unusual *= score >= _UNUSUAL_FROM
         if (over := unusual >= self._settle).any():
             unusual[over] = settled[over] = 0
         score[seen <= self.grace_period] = 0.0
         return score
 
-    def _compare(self, normal: Floats, seen: Floats, settled: Floats, short: Floats) -> Floats:
+    def _compare(self, normal: Floats, settled: Floats, short: Floats) -> Floats:
         """Score a short mean, and learn from it what is normal."""
         mean, size = normal[:2]
         if not settled.all():
@@ -156,4 +181,4 @@ class LightDetector:
         away -= size
         away *= rate
         size += away
-        return self._tails.score_then_learn(normal[2:], seen, value)
+        return self._tails.score_then_learn(normal[2:], value)

@@ -32,4 +32,4 @@ def missing(state: Floats, seen: Floats, end: Floats) -> Floats:
     late = np.minimum(late, interval)
     late *= np.where(late > 0, _LONGER, _SHORTER)
     interval += late
-    return np.maximum(gap, 0.0)
+    return np.asarray(np.maximum(gap, 0.0))

@@ -48,13 +48,19 @@ class Record:
         part -= _HIGH
         part *= np.minimum(second, _STEEPEST)
         corrected += part
-        for bound, ratio in ((_LOW, low), (_HIGH, high)):
-            change = np.where(score > bound, 10.0**bound - 1.0, -1.0)
-            change -= ratio
-            change *= np.maximum(1.0 / (count + self.prior * 10.0**bound), self.rate)
-            ratio += change
+        low += self._change(_LOW, low, count, score)
+        high += self._change(_HIGH, high, count, score)
         count += 1.0
         return corrected
+
+    def _change(self, bound: float, ratio: Floats, count: Floats, score: Floats) -> Floats:
+        """By how much the record of a bound changes."""
+        rate: Floats = 1.0 / (count + self.prior * 10.0**bound)
+        np.maximum(rate, self.rate, out=rate)
+        change: Floats = np.where(score > bound, 10.0**bound - 1.0, -1.0)
+        change -= ratio
+        change *= rate
+        return change
 
     @staticmethod
     def _shift(ratio: Floats) -> Floats:

@@ -48,7 +48,7 @@ class Tail:
             new = count == 0
             quantile[new], exponent[new], spread[new] = value[new], self.exponent, 0.5
         excess = value - quantile
-        score = np.divide(excess, exponent)
+        score: Floats = np.divide(excess, exponent)
         score *= 1.0 / _DECADE
         score += -np.log10(self.beyond)
         np.maximum(score, 0.0, out=score)

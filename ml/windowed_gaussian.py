@@ -45,7 +45,7 @@ class WindowedGaussianDetector:
         """
         value = np.clip(value, -_LARGEST, _LARGEST)
         seen, mean, deviation = self._numbers[:, row]
-        score = np.abs(value - mean) / (deviation + 1e-9 * np.abs(mean) + _TINY)
+        score: Floats = np.abs(value - mean) / (deviation + 1e-9 * np.abs(mean) + _TINY)
         score[seen < self.grace_period] = 0.0
         self._values[row, seen.astype(np.int64) % self._window] = value
         self._numbers[0, row] += 1

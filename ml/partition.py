@@ -1,0 +1,176 @@
+"""The detectors of a partition's sensors: light for all, deep for those that are given it.
+
+It has the verbs of the flow's `Detector`: sensors by their ids, several panes of a sensor at once,
+levels instead of scores. A bound is how many panes a day may be called unusual while nothing is
+wrong; what score that is follows from how often the sensor's panes come.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.columns import Floats, Ints
+from contract.level import Level
+from ml.deep import DeepDetector
+from ml.light import LightDetector
+
+_VERSION = 1
+_DAY_MS = 86_400_000.0
+_NOBODY = -1
+
+
+def _none() -> Ints:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """False alarms that are expected of a sensor in a day: panes that reach the level, or a higher
+    one, while nothing is wrong. N sensors have their own.
+    """
+
+    warn: float = 10.0
+    critical: float = 1.0
+    sensor_id: Ints = field(default_factory=_none)
+    """(N,) ascending."""
+    own: Floats = field(default_factory=lambda: np.empty((2, 0)))
+    """(2, N) WARN and CRITICAL of each of them."""
+
+    def __post_init__(self) -> None:
+        if not np.all(np.diff(self.sensor_id) > 0) or self.own.shape != (2, len(self.sensor_id)):
+            raise ValueError("own bounds are two for each sensor, and sensors ascend")
+        if not (0 < self.critical <= self.warn and (self.own > 0).all()):
+            raise ValueError("0 < critical <= warn false alarms a day")
+
+    def of(self, sensor_id: Ints) -> Floats:
+        """(2, P) WARN and CRITICAL of each sensor."""
+        bounds = np.empty((2, len(sensor_id)))
+        bounds[0], bounds[1] = self.warn, self.critical
+        if len(self.sensor_id):
+            place = np.searchsorted(self.sensor_id, sensor_id).clip(max=len(self.sensor_id) - 1)
+            own = self.sensor_id[place] == sensor_id
+            bounds[:, own] = self.own[:, place[own]]
+        return bounds
+
+
+class PartitionDetector:
+    """The state of all sensors of one partition.
+
+    Args:
+        light: scores every sensor; fresh.
+        deep: scores those that `give` names, in place of the light one, once it is out of its
+            grace period; fresh.
+        bounds: which scores are WARN and CRITICAL.
+    """
+
+    def __init__(
+        self,
+        light: LightDetector | None = None,
+        deep: DeepDetector | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
+        self.bounds = bounds or Bounds()
+        self._light, self._deep = light or LightDetector(), deep or DeepDetector()
+        self._sensor_id = _none()
+        """(S,) ascending."""
+        self._row = _none()
+        """(S,) the row of each sensor; rows are in the order of appearance."""
+        self._deep_row = _none()
+        """(S,) by row; `_NOBODY` where a sensor has no deep detector."""
+        self._given = _none()
+
+    def give(self, sensor_id: Sequence[int] | Ints) -> None:
+        """From now on these sensors, and no others, have the deep detector. One that had it keeps
+        what it knows; one that loses it loses that.
+        """
+        self._given = np.unique(np.asarray(sensor_id, np.int64))
+        kept = np.flatnonzero((self._deep_row >= 0) & np.isin(self._ids_by_row(), self._given))
+        self._deep.keep(self._deep_row[kept])
+        self._deep_row[:] = _NOBODY
+        self._deep_row[kept] = np.arange(len(kept))
+        self._add_deep(np.flatnonzero(np.isin(self._ids_by_row(), self._given)))
+
+    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> NDArray[np.int8]:
+        """(P,) the level that each pane would deserve, scored before it is learnt from. The panes
+        of a sensor stand together, by their ends.
+        """
+        level = np.zeros(len(sensor_id), np.int8)
+        if not len(sensor_id):
+            return level
+        starts = np.flatnonzero(np.r_[True, sensor_id[1:] != sensor_id[:-1]])
+        count = np.diff(np.r_[starts, len(sensor_id)])
+        row = self._rows(sensor_id[starts])
+        order = np.argsort(row, kind="stable")
+        starts, count, row = starts[order], count[order], row[order]
+        bounds = np.log10(self.bounds.of(sensor_id[starts]))
+        for turn in range(int(count.max())):  # the n-th pane of every sensor at once
+            on = count > turn
+            pane, rows = starts[on] + turn, row[on]
+            score = self._score(rows, end[pane], mean[pane])
+            panes_a_day = np.log10(_DAY_MS / np.maximum(self._light.interval(rows), 1.0))
+            reached = score >= np.maximum(panes_a_day - bounds[:, on], 1.0)
+            level[pane] = np.where(
+                reached[1], Level.CRITICAL, np.where(reached[0], Level.WARN, Level.NORMAL)
+            )
+        return level
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays, after the version of its form."""
+        own = (self._sensor_id.copy(), self._row.copy(), self._deep_row.copy(), self._given.copy())
+        return (_VERSION, *own, self._light.snapshot(), self._deep.snapshot())
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of.
+
+        Raises:
+            ValueError: it is of another version, or of detectors with other parameters.
+        """
+        version, sensor_id, row, deep_row, given, light, deep = snapshot
+        if version != _VERSION:
+            raise ValueError(f"no state of version {_VERSION}")
+        self._light.restore(light)
+        self._deep.restore(deep)
+        self._sensor_id, self._row = sensor_id.copy(), row.copy()
+        self._deep_row, self._given = deep_row.copy(), given.copy()
+
+    def _score(self, row: Ints, end: Ints, value: Floats) -> Floats:
+        score = self._light.score_then_learn(row, end, value)
+        deep_row = self._deep_row[row]
+        if len(on := np.flatnonzero(deep_row >= 0)):
+            on = on[np.argsort(deep_row[on])]
+            ready = self._deep.ready(deep_row[on])
+            deep = self._deep.score_then_learn(deep_row[on], end[on], value[on])
+            score[on[ready]] = deep[ready]
+        return score
+
+    def _rows(self, sensor_id: Ints) -> Ints:
+        """The rows of sensors, all different; new ones are made for those that have none."""
+        place = np.searchsorted(self._sensor_id, sensor_id)
+        known = place < len(self._sensor_id)
+        known[known] = self._sensor_id[place[known]] == sensor_id[known]
+        if not known.all():
+            new = np.sort(sensor_id[~known])
+            rows = np.arange(len(self._row), len(self._row) + len(new))
+            ids = np.concatenate((self._sensor_id, new))
+            order = np.argsort(ids)
+            self._sensor_id = ids[order]
+            self._row = np.concatenate((self._row, rows))[order]
+            self._deep_row = np.concatenate((self._deep_row, np.full(len(new), _NOBODY)))
+            self._light.grow(len(self._row))
+            self._add_deep(rows[np.isin(new, self._given)])
+            place = np.searchsorted(self._sensor_id, sensor_id)
+        return self._row[place]
+
+    def _add_deep(self, row: Ints) -> None:
+        new = row[self._deep_row[row] < 0]
+        deep = int((self._deep_row >= 0).sum())
+        self._deep_row[new] = np.arange(deep, deep + len(new))
+        self._deep.grow(deep + len(new))
+
+    def _ids_by_row(self) -> Ints:
+        ids = np.empty(len(self._row), np.int64)
+        ids[self._row] = self._sensor_id
+        return ids
