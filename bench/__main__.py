@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import dataflow as dataflow_bench
+from bench import detector as detector_bench
 from bench import edge as edge_bench
 from bench import latency as latency_bench
 from bench import sinks as sinks_bench
 from bench import nab as nab_bench
+from bench import skab as skab_bench
 from contract.errors import IotError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -122,6 +124,41 @@ def nab(
         )  # fmt: skip
     err.print(table)
     print(dumps(result.figures) if json else f"found {result.figures['found']}")
+
+
+@app.command()
+def skab(
+    data_dir: Annotated[Path, typer.Argument(help="Where SKAB's folders lie.")],
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """Detectors over SKAB's pump rigs, against an isolation forest and T-squared."""
+    err = Console(stderr=True, highlight=False)
+    try:
+        result = skab_bench.run(data_dir)
+    except IotError as error:
+        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    table = Table("", "F1", "false alarms", "missed", "F1 after 400", "false after 400", box=None)
+    for name, whole, after in result.rows:
+        figures = (whole.f1, whole.false_alarm_rate, whole.missed_alarm_rate)
+        table.add_row(name, *(f"{one:.3f}" for one in (*figures, after.f1, after.false_alarm_rate)))
+    err.print(table)
+    print(dumps(result.figures) if json else f"f1 {result.figures['f1']}")
+
+
+@app.command()
+def detector(
+    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """The light detector's array form, 10 000 sensors: panes a second."""
+    result = detector_bench.run(rounds)
+    table = Table("", "panes/s", "rounds", box=None)
+    for name, rate, least, most in result.rows:
+        table.add_row(name, f"{rate:,.0f}", f"{least:,.0f} - {most:,.0f}")
+    Console(stderr=True).print(table)
+    figures = result.figures
+    print(dumps(figures) if json else f"panes_per_s {figures['panes_per_s']:.0f}")
 
 
 if __name__ == "__main__":

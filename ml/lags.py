@@ -86,10 +86,9 @@ class Lags:
         change = value[:, None] - past
         change *= change
         change *= 1.0 - self._keep
-        if age.any():
-            unlike *= np.where(age > 0, self._keep ** (1.0 + age), self._keep)[:, None]
-        else:
-            unlike *= self._keep
+        unlike *= self._keep
+        if len(late := np.flatnonzero(age)):
+            unlike[late] *= (self._keep ** age[late])[:, None]
         unlike += change
         if count.min() < self._lags:
             unlike[self._lag > count[:, None]] = 0.0

@@ -123,9 +123,11 @@ class LightDetector:
             before[new] = short[new] = value[new]
         level_rate: Floats | float = self._level_rate
         noise_rate: Floats | float = self._noise_rate
-        if gap.any():
-            level_rate = np.where(gap > 0, 1 - (1 - level_rate) ** (1 + gap), level_rate)
-            noise_rate = np.where(gap > 0, 0.0, noise_rate)  # a step over a gap is no usual one
+        if len(late := np.flatnonzero(gap)):
+            level_rate = np.full(len(gap), self._level_rate)
+            level_rate[late] = 1.0 - (1.0 - self._level_rate) ** (1.0 + gap[late])
+            noise_rate = np.full(len(gap), self._noise_rate)
+            noise_rate[late] = 0.0  # a step over a gap is no usual one
         change = value - short
         change *= level_rate
         short += change

@@ -25,11 +25,17 @@ def missing(state: Floats, seen: Floats, end: Floats) -> Floats:
     if (seen <= 1).any():
         second = seen == 1
         interval[second] = passed[second]
-    if np.array_equal(passed, interval):
-        return np.zeros_like(passed)
     late = passed - interval
-    gap = np.rint(np.divide(late, interval, out=np.zeros_like(late), where=interval > 0))
-    late = np.minimum(late, interval)
-    late *= np.where(late > 0, _LONGER, _SHORTER)
+    gap: Floats = np.zeros_like(late)
+    if not late.any():
+        return gap
+    if len(on := np.flatnonzero((late + late > interval) & (interval > 0))):
+        gap[on] = np.rint(late[on] / interval[on])
+    shorter = np.minimum(late, 0.0)
+    np.minimum(late, interval, out=late)
+    late -= shorter
+    late *= _LONGER
+    shorter *= _SHORTER
     interval += late
-    return np.asarray(np.maximum(gap, 0.0))
+    interval += shorter
+    return gap

@@ -57,7 +57,8 @@ class Record:
         """By how much the record of a bound changes."""
         rate: Floats = 1.0 / (count + self.prior * 10.0**bound)
         np.maximum(rate, self.rate, out=rate)
-        change: Floats = np.where(score > bound, 10.0**bound - 1.0, -1.0)
+        change: Floats = (score > bound) * 10.0**bound
+        change -= 1.0
         change -= ratio
         change *= rate
         return change

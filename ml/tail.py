@@ -57,7 +57,8 @@ class Tail:
 
         rate = np.maximum(2.0 / (count + 3.0), self.rate)
         above = excess > 0
-        step = np.where(above, _STEP * (1.0 - self.beyond), -_STEP * self.beyond)
+        step = above * _STEP
+        step -= _STEP * self.beyond
         step *= rate
         step *= spread
         quantile += step
