@@ -8,7 +8,7 @@ from contract.columns import Floats, Ints
 
 _VERSION = 1
 _LARGEST = 1e150
-_TINY = 1e-300
+_TINY = 1e-150
 
 
 class EwmaDetector:
@@ -39,7 +39,7 @@ class EwmaDetector:
         seen, mean, variance = self._numbers[:, row]
         mean = np.where(seen == 0, value, mean)
         change = value - mean
-        score: Floats = np.abs(change) / np.sqrt(variance + (1e-9 * mean) ** 2 + _TINY)
+        score: Floats = np.abs(change) / np.sqrt(variance + (1e-9 * mean) ** 2 + _TINY**2)
         score[seen < self.grace_period] = 0.0
         variance = (1 - self._rate) * (variance + self._rate * change * change)
         self._numbers[:, row] = seen + 1, mean + self._rate * change, variance

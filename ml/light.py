@@ -28,7 +28,7 @@ _AT_ONCE = 2_000
 _LARGEST = 1e150
 _SMALLEST = 1e-9
 """A deviation below this share of the level is none."""
-_TINY = 1e-300
+_TINY = 1e-150
 _TWICE = float(np.log10(2.0))
 _UNUSUAL_FROM = 1.5
 """From this score on a pane is unusual enough to count."""

@@ -12,7 +12,7 @@ from contract.columns import Floats, Ints
 
 _VERSION = 1
 _LARGEST = 1e150
-_TINY = 1e-300
+_TINY = 1e-150
 _NUMBERS = 3
 
 
