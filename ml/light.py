@@ -33,8 +33,8 @@ _TWICE = float(np.log10(2.0))
 _UNUSUAL_FROM = 1.5
 """From this score on a pane is unusual enough to count."""
 _CUT = 3.0
-_UNCUT = 30
-"""So many deviations at the beginning are learnt from as they are."""
+_FEW, _UNCUT = 16, 30
+"""So many deviations at the beginning tell nothing, and so many are learnt from as they are."""
 
 
 class LightDetector:
@@ -56,7 +56,7 @@ class LightDetector:
         *,
         level_window: int = 12,
         noise_window: int = 12,
-        memory: int = 1000,
+        memory: int = 2000,
         settle: int = 128,
         grace_period: int = 128,
         learn_for: int | None = None,
@@ -162,7 +162,7 @@ class LightDetector:
         mean, size = normal[:2]
         if not settled.all():
             new = settled == 0
-            mean[new], size[new] = short[new], 0.0
+            mean[new] = short[new]
         off = short - mean
         away = np.abs(off)
         unit = np.abs(mean)
@@ -183,4 +183,11 @@ class LightDetector:
         away -= size
         away *= rate
         size += away
-        return self._tails.score_then_learn(normal[2:], value)
+        if settled.min() >= _FEW:
+            return self._tails.score_then_learn(normal[2:], value)
+        score, known = np.zeros(len(short)), np.flatnonzero(settled >= _FEW)
+        if len(known):
+            state = normal[2:, known]
+            score[known] = self._tails.score_then_learn(state, value[known])
+            normal[2:, known] = state
+        return score
