@@ -5,8 +5,8 @@ of a quarter of an hour? And do these look like those at the same time of an ear
 season needs no model of its own: where there is one, its length is a lag that fits.
 
 Each question has its own distances, and its own record of what is usual. The answers are shares of
-normal panes; as there are three chances, the least share counts three times. A mean of many panes
-is one chance in so many panes, and its answer holds until the next.
+normal panes; where there are three chances, the least share counts three times. A mean of many
+panes is one chance in so many panes, and its answer holds until the next.
 
 A level shift is strange until it has lasted for as long as stretches must be apart, and again
 (`4 * window` panes); then it looks like itself. After missing panes what came before them counts
@@ -30,6 +30,7 @@ interval, so that there are whole numbers of them in a day."""
 _CHOSEN_AFTER = 16
 """So many panes tell the usual interval."""
 _DAYS = 10
+_THRICE = float(np.log10(3.0))
 _FINEST, _SMALLEST = 1e-3, 1e-9
 """Differences below these shares of a sensor's standard deviation, and of its value, are none."""
 
@@ -72,7 +73,7 @@ class DeepDetector:
     ) -> None:
         self.grace_period = grace_period
         self._learn_for = np.inf if learn_for is None else float(learn_for)
-        self._tails, self._records = tails or tail.Tail(), records or record.Record()
+        self._tails, self._records = tails or tail.Tail(most=3.0), records or record.Record()
         self._panes, self._means = Lags(window, memory), Lags(mean_window, memory)
         self._numbers = np.zeros((_NUMBERS, 0))
 
@@ -105,7 +106,7 @@ class DeepDetector:
             numbers[_PANES, asked] = state
         self._take_means(numbers, row, time, value, floor)
         np.maximum(score, numbers[_HELD], out=score)
-        score -= np.log10(3.0)
+        score -= np.where(numbers[_HOURS.start] > self._tails.grace_period, _THRICE, 0.0)
         np.maximum(score, 0.0, out=score)
         score[seen < self.grace_period] = 0.0
         numbers[_SEEN] += 1

@@ -1,4 +1,7 @@
-"""The detectors of a partition's sensors: light for all, deep for those that are given it.
+"""The detectors of a partition's sensors: light for all, and deep for those that are given it.
+
+The deep one does not see what is too quiet (a stuck sensor looks like its past), the light one does
+not see what is only out of place; so a sensor that is given the deep one keeps the light one.
 
 It has the verbs of the flow's `Detector`: sensors by their ids, several panes of a sensor at once,
 levels instead of scores. A bound is how many panes a day may be called unusual while nothing is
@@ -20,6 +23,7 @@ from ml.light import LightDetector
 _VERSION = 1
 _DAY_MS = 86_400_000.0
 _NOBODY = -1
+_TWICE = float(np.log10(2.0))
 
 
 def _none() -> Ints:
@@ -61,8 +65,7 @@ class PartitionDetector:
 
     Args:
         light: scores every sensor; fresh.
-        deep: scores those that `give` names, in place of the light one, once it is out of its
-            grace period; fresh.
+        deep: scores those that `give` names as well, once it is out of its grace period; fresh.
         bounds: which scores are WARN and CRITICAL.
     """
 
@@ -137,13 +140,17 @@ class PartitionDetector:
         self._deep_row, self._given = deep_row.copy(), given.copy()
 
     def _score(self, row: Ints, end: Ints, value: Floats) -> Floats:
+        """Where both detectors score, the higher score; as there are two chances, its share counts
+        twice.
+        """
         score = self._light.score_then_learn(row, end, value)
         deep_row = self._deep_row[row]
         if len(on := np.flatnonzero(deep_row >= 0)):
             on = on[np.argsort(deep_row[on])]
             ready = self._deep.ready(deep_row[on])
             deep = self._deep.score_then_learn(deep_row[on], end[on], value[on])
-            score[on[ready]] = deep[ready]
+            on, deep = on[ready], deep[ready]
+            score[on] = np.maximum(np.maximum(score[on], deep) - _TWICE, 0.0)
         return score
 
     def _rows(self, sensor_id: Ints) -> Ints:

@@ -31,7 +31,7 @@ class Tail:
     """How fast things are forgotten, once there is enough to forget."""
     exponent: float = 0.2
     """The tail's, before anything is known: about that of a normal distribution."""
-    least: float = 0.1
+    least: float = 0.05
     """No tail is believed to be thinner."""
     most: float = 2.0
     """An excess counts for at most so many times the usual one."""
