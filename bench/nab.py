@@ -6,7 +6,7 @@ labelled windows.
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from json import loads
@@ -85,7 +85,12 @@ class Result:
     figures: dict[str, float]
 
 
-def run(data: Path, out: Path | None, say: Callable[[str], None]) -> Result:
+def run(
+    data: Path,
+    out: Path,
+    say: Callable[[str], None],
+    detectors: Mapping[str, Callable[[], Scorer]] = DETECTORS,
+) -> Result:
     """Score all files with each detector, and write what NAB's scorer reads to `out`.
 
     Raises:
@@ -93,13 +98,12 @@ def run(data: Path, out: Path | None, say: Callable[[str], None]) -> Result:
     """
     every = load(data)
     rows = []
-    for name, make in DETECTORS.items():
+    for name, make in detectors.items():
         scores, rate = score(make(), every)
         rating = rate_scores(every, scores)
         say(f"{name}: {sum(map(len, scores)):,} points, {rate:,.0f} a second")
         rows.append((name, rating, rate))
-        if out is not None:
-            _write(out, name, every, scores)
+        _write(out, name, every, scores)
     figures: dict[str, float] = {}
     for name, rating, rate in rows:
         if name in {"deep", "light"}:

@@ -31,10 +31,13 @@ _CHOSEN_AFTER = 16
 """So many panes tell the usual interval."""
 _DAYS = 10
 _THRICE = float(np.log10(3.0))
-_FINEST, _SMALLEST = 1e-3, 1e-9
-"""Differences below these shares of a sensor's standard deviation, and of its value, are none."""
+_CUT, _UNCUT = 10.0, 30
+"""So many usual steps are the most that is learnt from, after the first panes."""
+_GREATEST, _FINEST, _SMALLEST = 1e3, 1e-3, 1e-9
+"""Differences above so many usual steps of a sensor are all the same, so that they are forgotten in
+time; those below so many, or below that share of its value, are none."""
 
-_SEEN, _MEAN, _VARIANCE, _LENGTH, _BUCKET, _SUM, _COUNT, _HELD = range(8)
+_SEEN, _VALUE, _STEP, _LENGTH, _BUCKET, _SUM, _COUNT, _HELD = range(8)
 """`_LENGTH`, `_BUCKET`, `_SUM`, `_COUNT`: of the mean that is being taken. `_HELD`: the answer of
 the last one."""
 _PACE = slice(8, 8 + pace.FIELDS)
@@ -93,18 +96,18 @@ class DeepDetector:
         numbers = self._numbers[:, row]
         seen = numbers[_SEEN].copy()
         missing = pace.missing(numbers[_PACE], seen, time)
-        floor = self._floor(numbers, value)
-        neighbours, unlike = self._panes.add(row, value, missing)
+        none, most = self._sizes(numbers, value)
+        neighbours, unlike = self._panes.add(row, value, missing, most)
         score = np.zeros(len(row))
         if (asked := neighbours > 0).all():
             near = self._panes.nearest(unlike, neighbours, self._learn_for)
-            score = self._answer(numbers[_PANES], np.maximum(near, floor))
+            score = self._answer(numbers[_PANES], np.maximum(near, none))
         elif asked.any():
             near = self._panes.nearest(unlike[asked], neighbours[asked])
             state = numbers[_PANES, asked]
-            score[asked] = self._answer(state, np.maximum(near, floor[asked]))
+            score[asked] = self._answer(state, np.maximum(near, none[asked]))
             numbers[_PANES, asked] = state
-        self._take_means(numbers, row, time, value, floor)
+        self._take_means(numbers, row, time, value, none)
         np.maximum(score, numbers[_HELD], out=score)
         score -= np.where(numbers[_HOURS.start] > self._tails.grace_period, _THRICE, 0.0)
         np.maximum(score, 0.0, out=score)
@@ -158,7 +161,12 @@ class DeepDetector:
         return score
 
     def _take_means(
-        self, numbers: Floats, row: Ints, end: Floats, value: Floats, floor: Floats
+        self,
+        numbers: Floats,
+        row: Ints,
+        end: Floats,
+        value: Floats,
+        none: Floats,
     ) -> None:
         """Add the panes to their means, and ask about each mean that is complete."""
         length, bucket = numbers[_LENGTH], numbers[_BUCKET]
@@ -170,7 +178,7 @@ class DeepDetector:
         on = length > 0
         now = np.floor_divide(end - 1, length, out=bucket.copy(), where=on)
         if len(index := np.flatnonzero(on & (now != bucket))):
-            numbers[_HELD, index] = self._ask(numbers, index, row[index], floor)
+            numbers[_HELD, index] = self._ask(numbers, index, row[index], none)
             for one in index[now[index] - bucket[index] > 1].tolist():
                 self._means.repeat(int(row[one]), int(now[one] - bucket[one]) - 1)
             bucket[index] = now[index]
@@ -178,24 +186,24 @@ class DeepDetector:
         numbers[_SUM] += np.where(on, value, 0.0)
         numbers[_COUNT] += on
 
-    def _ask(self, numbers: Floats, index: Ints, row: Ints, floor: Floats) -> Floats:
+    def _ask(self, numbers: Floats, index: Ints, row: Ints, none: Floats) -> Floats:
         """The answers of complete means, as chances in panes."""
         length = numbers[_LENGTH, index]
         mean = numbers[_SUM, index] / numbers[_COUNT, index]
-        neighbours, unlike = self._means.add(row, mean, np.zeros(len(row)))
+        neighbours, unlike = self._means.add(row, mean)
         answer = np.zeros(len(row))
         if not (known := neighbours > 0).any():
             return answer
         days = (_DAY_MS / length[known]).astype(np.int64)[:, None] * np.arange(1, _DAYS + 1)
         lag = (days[:, :, None] + np.arange(-1, 2)).reshape(len(days), -1)
-        unlike, floor = unlike[known], floor[index[known]]
+        unlike, none = unlike[known], none[index[known]]
         hours = self._means.nearest(unlike, neighbours[known])
         today, has_day = self._means.nearest_of(lag, unlike, neighbours[known])
         of_hours = index[known]
         of_today = of_hours[has_day]
         state = np.concatenate((numbers[_HOURS, of_hours], numbers[_TODAY, of_today]), axis=1)
         distance = np.concatenate((hours, today[has_day]))
-        both = self._answer(state, np.maximum(distance, np.concatenate((floor, floor[has_day]))))
+        both = self._answer(state, np.maximum(distance, np.concatenate((none, none[has_day]))))
         numbers[_HOURS, of_hours] = state[:, : len(of_hours)]
         numbers[_TODAY, of_today] = state[:, len(of_hours) :]
         least = both[: len(of_hours)].copy()
@@ -204,13 +212,16 @@ class DeepDetector:
         panes = length / np.maximum(numbers[_PACE][1, index], 1.0)
         return np.where(answer > 0, answer + np.log10(np.maximum(panes, 1.0)), 0.0)
 
-    def _floor(self, numbers: Floats, value: Floats) -> Floats:
-        """(S,) the difference that is none; `value` is learnt from."""
-        seen, mean, variance = numbers[_SEEN], numbers[_MEAN], numbers[_VARIANCE]
-        floor = np.maximum(_FINEST * np.sqrt(variance), _SMALLEST * np.abs(mean))
-        rate = np.maximum(1.0 / (seen + 1.0), 1.0 / self._panes.memory)
-        change = value - mean
-        mean += rate * change
-        variance += rate * change * change
-        variance *= 1.0 - rate
-        return np.asarray(np.maximum(floor, 1.0 / LARGEST))
+    def _sizes(self, numbers: Floats, value: Floats) -> tuple[Floats, Floats]:
+        """(P,) the difference that is none, and the squared one above which all are the same;
+        `value` is learnt from.
+        """
+        seen, before, usual = numbers[_SEEN], numbers[_VALUE], numbers[_STEP]
+        none = np.maximum(_FINEST * usual, _SMALLEST * np.abs(before))
+        most = np.where(usual > 0, (_GREATEST * usual) ** 2, np.inf)
+        step = np.where(seen > 0, np.abs(value - before), 0.0)
+        cut = np.where((seen > _UNCUT) & (usual > 0), _CUT * usual, np.inf)
+        rate = 1.0 / np.minimum(np.maximum(seen, 1.0), self._panes.memory)
+        usual += rate * (np.minimum(step, cut) - usual)
+        before[:] = value
+        return np.maximum(none, 1.0 / LARGEST), most

@@ -72,9 +72,12 @@ class Lags:
             raise ValueError(f"no state with a memory of {self.memory}")
         self.count, self.past, self.unlike = count.copy(), past.copy(), unlike.copy()
 
-    def add(self, row: Ints, value: Floats, age: Floats) -> tuple[Floats, Floats]:
+    def add(
+        self, row: Ints, value: Floats, age: Floats | None = None, most: Floats | None = None
+    ) -> tuple[Floats, Floats]:
         """Add one value to each sensor of `row`, which ascends; `age` is how many values are
-        missing before it, and by so much less what came before counts.
+        missing before it, and by so much less what came before counts; a squared difference counts
+        for no more than `most`, so that it can be forgotten.
 
         Gives how many stretches it could look like (P,), and the differences at each lag (P, lags),
         to be read and not kept.
@@ -85,9 +88,11 @@ class Lags:
         count = self.count[row]
         change = value[:, None] - past
         change *= change
+        if most is not None:
+            np.minimum(change, most[:, None], out=change)
         change *= 1.0 - self._keep
         unlike *= self._keep
-        if len(late := np.flatnonzero(age)):
+        if age is not None and len(late := np.flatnonzero(age)):
             unlike[late] *= (self._keep ** age[late])[:, None]
         unlike += change
         if count.min() < self._lags:

@@ -32,6 +32,11 @@ _TINY = 1e-150
 _TWICE = float(np.log10(2.0))
 _UNUSUAL_FROM = 1.5
 """From this score on a pane is unusual enough to count."""
+_NOTHING = 0.1
+"""A deviation below this share of the usual one is as good as none."""
+_QUIET, _QUIETEST = 0.1, 0.01
+"""Steps below the first share of the usual ones tell more the smaller they are, down to the
+second: a stuck sensor is stranger than any burst of noise."""
 _CUT = 3.0
 _FEW, _UNCUT = 16, 30
 """So many deviations at the beginning tell nothing, and so many are learnt from as they are."""
@@ -121,27 +126,27 @@ class LightDetector:
         if not seen.all():
             new = seen == 0
             before[new] = short[new] = value[new]
-        level_rate: Floats | float = self._level_rate
-        noise_rate: Floats | float = self._noise_rate
-        if len(late := np.flatnonzero(gap)):
-            level_rate = np.full(len(gap), self._level_rate)
-            level_rate[late] = 1.0 - (1.0 - self._level_rate) ** (1.0 + gap[late])
-            noise_rate = np.full(len(gap), self._noise_rate)
-            noise_rate[late] = 0.0  # a step over a gap is no usual one
         change = value - short
-        change *= level_rate
+        change *= self._level_rate
         short += change
         np.subtract(value, before, out=change)
         before[:] = value
         np.abs(change, out=change)
         change -= steps
-        change *= noise_rate
+        change *= self._noise_rate
+        if gap.any():
+            change *= gap == 0  # a step over missing panes is no usual one
         steps += change
         normal = numbers
         if self._learn_for is not None and (done := seen >= self._learn_for).any():
             normal = numbers.copy()
-        score = self._compare(normal[_LEVEL], settled, short)
-        np.maximum(score, self._compare(normal[_NOISE], settled, steps), out=score)
+        least = np.abs(short)
+        least *= _SMALLEST
+        least += _TINY
+        score = self._compare(normal[_LEVEL], settled, short, least)
+        np.maximum(
+            score, self._compare(normal[_NOISE], settled, steps, least, quiet=True), out=score
+        )
         score -= _TWICE
         np.maximum(score, 0.0, out=score)
         score = self._records.score_then_learn(normal[_RECORD], score)
@@ -152,25 +157,32 @@ class LightDetector:
             numbers[_LEVEL.start :, learnt] = normal[_LEVEL.start :, learnt]
         unusual += 1
         unusual *= score >= _UNUSUAL_FROM
+        if normal is not numbers:
+            unusual *= learnt
         if (over := unusual >= self._settle).any():
             unusual[over] = settled[over] = 0
         score[seen <= self.grace_period] = 0.0
         return score
 
-    def _compare(self, normal: Floats, settled: Floats, short: Floats) -> Floats:
-        """Score a short mean, and learn from it what is normal."""
+    def _compare(
+        self, normal: Floats, settled: Floats, short: Floats, least: Floats, quiet: bool = False
+    ) -> Floats:
+        """Score a short mean, and learn from it what is normal; deviations below `least` are none,
+        and where it tells of noise, `quiet` is strange too.
+        """
         mean, size = normal[:2]
         if not settled.all():
             new = settled == 0
             mean[new] = short[new]
         off = short - mean
         away = np.abs(off)
-        unit = np.abs(mean)
-        unit *= _SMALLEST
-        unit += _TINY
-        np.maximum(unit, size, out=unit)
+        if quiet:
+            low = np.flatnonzero(short < _QUIET * mean)
+            usual, now = mean[low], short[low]
+            away[low] *= _QUIET * usual / (now + _QUIETEST * usual)
+        unit = np.maximum(size, least)
         value = away / unit
-        value += _SMALLEST
+        value += _NOTHING
         np.log(value, out=value)
         unit *= _CUT
         if settled.min() < _UNCUT:
