@@ -8,9 +8,11 @@ Each question has its own distances, and its own record of what is usual. The an
 normal panes; where there are three chances, the least share counts three times. A mean of many
 panes is one chance in so many panes, and its answer holds until the next.
 
-A level shift is strange until it has lasted for as long as stretches must be apart, and again
-(`4 * window` panes); then it looks like itself. After missing panes what came before them counts
-for as much less as time has passed.
+A level shift is strange until it looks like itself: after `16 * window` panes at most, however
+great it is, and after five to eight for most. After missing panes what came before them counts for
+as much less as time has passed.
+
+A stuck sensor looks like its past, so this detector is no use against it; the light one is.
 """
 
 from typing import Any
@@ -55,7 +57,7 @@ class DeepDetector:
         window: how many panes a stretch is long, about: the weight of a pane falls by 1/window
             with each that follows.
         mean_window: how many means.
-        memory: how far back neighbours are looked for.
+        memory: how many stretches, of panes and of means, are compared with; a multiple of 16.
         grace_period: how many panes of a sensor are learnt from before any is scored.
         learn_for: after how many panes what is normal stays as it is, and hours are not asked
             about any more; None: it is always learnt. Not more than `memory`.
@@ -103,7 +105,7 @@ class DeepDetector:
             near = self._panes.nearest(unlike, neighbours, self._learn_for)
             score = self._answer(numbers[_PANES], np.maximum(near, none))
         elif asked.any():
-            near = self._panes.nearest(unlike[asked], neighbours[asked])
+            near = self._panes.nearest(unlike[asked], neighbours[asked], self._learn_for)
             state = numbers[_PANES, asked]
             score[asked] = self._answer(state, np.maximum(near, none[asked]))
             numbers[_PANES, asked] = state
@@ -161,12 +163,7 @@ class DeepDetector:
         return score
 
     def _take_means(
-        self,
-        numbers: Floats,
-        row: Ints,
-        end: Floats,
-        value: Floats,
-        none: Floats,
+        self, numbers: Floats, row: Ints, end: Floats, value: Floats, none: Floats
     ) -> None:
         """Add the panes to their means, and ask about each mean that is complete."""
         length, bucket = numbers[_LENGTH], numbers[_BUCKET]

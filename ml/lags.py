@@ -16,8 +16,8 @@ from contract.columns import Floats, Ints
 
 LARGEST = 1e150
 """Values must not be beyond it: their squares must be finite."""
-_MOST = 1e300
-_NONE = 1e149
+_MOST, _NONE = 1e300, 1e149
+"""In place of a squared difference that is not known, and below its root."""
 _APART = 16
 _NEIGHBOURS = 3
 """How many neighbours a stretch should have: what happened once before is not yet usual."""
@@ -30,9 +30,14 @@ class Lags:
         window: how many values a stretch is long, about: the weight of a value falls by 1/window
             with each that follows.
         memory: how many stretches it may look like; a multiple of 16.
+
+    Raises:
+        ValueError: the memory is not, or is too short.
     """
 
     def __init__(self, window: int, memory: int) -> None:
+        if memory % _APART or memory < _NEIGHBOURS * _APART:
+            raise ValueError(f"memory: {memory} is no multiple of {_APART}, or below 48")
         self.window, self.memory = window, memory
         self.apart = 2 * window
         """Stretches that begin nearer to each other than this are the same."""

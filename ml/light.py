@@ -6,7 +6,8 @@ they are learnt from (Huber, "Robust estimation of a location parameter", 1964),
 pane hardly moves what is normal. The stranger of the two counts, and as there are two chances, its
 share counts twice.
 
-A sensor that stays unusual for `settle` panes has a new normal: its slow means begin anew.
+A sensor that stays unusual for `settle` panes has a new normal: its slow means begin anew, and for
+16 panes nothing is said. So long does a level shift stay strange, however great it is.
 """
 
 from typing import Any
@@ -38,6 +39,7 @@ _QUIET, _QUIETEST = 0.1, 0.01
 """Steps below the first share of the usual ones tell more the smaller they are, down to the
 second: a stuck sensor is stranger than any burst of noise."""
 _CUT = 3.0
+"""So many mean deviations are the most that is learnt from."""
 _FEW, _UNCUT = 16, 30
 """So many deviations at the beginning tell nothing, and so many are learnt from as they are."""
 
@@ -54,6 +56,19 @@ class LightDetector:
         learn_for: after how many panes what is normal stays as it is; None: it is always learnt.
         tails: how deviations become shares.
         records: how shares are corrected.
+
+    One sensor, whose panes end every second:
+
+    >>> detector = LightDetector()
+    >>> detector.grow(1)
+    >>> for second in range(1, 500):
+    ...     usual = np.array([20.0 + second % 7])
+    ...     score = detector.score_then_learn(np.array([0]), np.array([1000 * second]), usual)
+    >>> bool(score[0] < 2)  # more than one pane in 100 is like the last
+    True
+    >>> score = detector.score_then_learn(np.array([0]), np.array([500_000]), np.array([90.0]))
+    >>> bool(score[0] > 4)  # not one in 10 000 is like this
+    True
     """
 
     def __init__(

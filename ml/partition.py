@@ -33,11 +33,12 @@ def _none() -> Ints:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """False alarms that are expected of a sensor in a day: panes that reach the level, or a higher
-    one, while nothing is wrong. N sensors have their own.
+    one, while nothing is wrong (a mean of the deep detector's counts once, however long its answer
+    holds). More than one pane in ten is never asked for. N sensors have bounds of their own.
     """
 
-    warn: float = 10.0
-    critical: float = 1.0
+    warn: float = 1.0
+    critical: float = 0.1
     sensor_id: Ints = field(default_factory=_none)
     """(N,) ascending."""
     own: Floats = field(default_factory=lambda: np.empty((2, 0)))

@@ -41,12 +41,12 @@ def test_days_are_known_whatever_the_interval(step):
 
 
 @pytest.mark.parametrize("shift", [20.0, -50.0, 1e6])
-def test_a_level_shift_is_strange_at_once_and_normal_after_160_panes(shift):
+def test_a_level_shift_is_strange_at_once_and_normal_after_130_panes(shift):
     value = noise(2500, 10)
     value[1500:] += shift
     given = scores(DeepDetector(), value)
     assert share(given[1500:1520]) > 0.95
-    assert share(given[1660:]) < 0.02
+    assert share(given[1630:]) < 0.02
 
 
 def test_what_happened_once_before_is_still_strange():
@@ -64,6 +64,12 @@ def test_a_constant_sensor_is_never_strange_and_its_change_is_so_for_a_while():
     given = scores(DeepDetector(), value)
     assert share(given[1000:1010]) == 1.0
     assert not share(given[1250:])
+
+
+@pytest.mark.parametrize("memory", [0, 32, 100])
+def test_a_memory_that_cannot_be_is_refused(memory):
+    with pytest.raises(ValueError, match="memory"):
+        DeepDetector(memory=memory)
 
 
 def test_units_do_not_matter():

@@ -151,11 +151,11 @@ def test_the_array_form_equals_the_form_one_by_one(make):
 @detectors
 def test_sensors_that_come_later_change_nothing_for_the_others(make):
     value = noise(POINTS, 3)
-    value[:200, 2] = np.nan
+    value[:250, 2] = np.nan
     detector = make()
-    first = scores(detector, value[:200, :2])
-    rest = scores(detector, value[200:], end=SECOND * np.arange(201, POINTS + 1))
-    late = scores(make(), value[200:, 2], end=SECOND * np.arange(201, POINTS + 1))
+    first = scores(detector, value[:250, :2])
+    rest = scores(detector, value[250:], end=SECOND * np.arange(251, POINTS + 1))
+    late = scores(make(), value[250:, 2], end=SECOND * np.arange(251, POINTS + 1))
     both = scores(make(), value[:, :2])
     assert np.array_equal(np.concatenate((first, rest[:, :2])), both)
     assert np.array_equal(rest[:, 2:], late)
