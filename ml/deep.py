@@ -10,7 +10,7 @@ panes is one chance in so many panes, and its answer holds until the next.
 
 A level shift is strange until it looks like itself: after `16 * window` panes at most, however
 great it is, and after five to eight for most. After missing panes what came before them counts for
-as much less as time has passed.
+as much less as time has passed; missing means are taken to be those of the day before.
 
 A stuck sensor looks like its past, so this detector is no use against it; the light one is.
 """
@@ -177,7 +177,8 @@ class DeepDetector:
         if len(index := np.flatnonzero(on & (now != bucket))):
             numbers[_HELD, index] = self._ask(numbers, index, row[index], none)
             for one in index[now[index] - bucket[index] > 1].tolist():
-                self._means.repeat(int(row[one]), int(now[one] - bucket[one]) - 1)
+                missing = int(now[one] - bucket[one]) - 1
+                self._means.repeat(int(row[one]), missing, int(_DAY_MS / length[one]))
             bucket[index] = now[index]
             numbers[_SUM, index] = numbers[_COUNT, index] = 0.0
         numbers[_SUM] += np.where(on, value, 0.0)

@@ -109,11 +109,15 @@ class Lags:
         self.count[row] = count + 1.0
         return np.maximum(count - 2.0 * self.apart + 1.0, 0.0), unlike
 
-    def repeat(self, row: int, times: int) -> None:
-        """Let a sensor's last value stand for so many more, which are not compared."""
+    def repeat(self, row: int, times: int, period: int) -> None:
+        """Let a sensor's last `period` values, or the last one where there are not so many, stand
+        for so many that are missing. They are not compared with those before.
+        """
         times = min(times, self._lags)
+        period = period if self.count[row] >= period <= self._lags else 1
+        missing = self.past[row, -np.arange(times, 0, -1) % period]
         self.past[row, times:] = self.past[row, : self._lags - times].copy()
-        self.past[row, :times] = self.past[row, 0]
+        self.past[row, :times] = missing
         self.unlike[row] *= self._keep**times
         self.count[row] += times
 

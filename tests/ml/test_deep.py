@@ -72,11 +72,20 @@ def test_a_memory_that_cannot_be_is_refused(memory):
         DeepDetector(memory=memory)
 
 
-def test_units_do_not_matter():
+@pytest.mark.parametrize("unit", [2.0**20, -(2.0**-20)])
+def test_units_do_not_matter(unit):
     value = daily(8, 3)
     plain = scores(DeepDetector(), value, step=QUARTER)
-    assert np.allclose(scores(DeepDetector(), 1024.0 * value, step=QUARTER), plain, atol=1e-6)
-    assert np.allclose(scores(DeepDetector(), -value, step=QUARTER), plain, atol=1e-6)
+    assert np.allclose(scores(DeepDetector(), unit * value, step=QUARTER), plain, atol=1e-6)
+
+
+def test_days_are_known_after_half_a_day_is_missing():
+    value = daily(14, 10)
+    nine, five = 12 * 96 + 36, 12 * 96 + 68
+    value[10 * 96 : 10 * 96 + 48] = np.nan
+    value[nine:five] = 10 + noise(five - nine, 10, seed=1)
+    given = scores(DeepDetector(), value, step=QUARTER)
+    assert share(given[nine : nine + 12].max(axis=0)) == 1.0
 
 
 def test_missing_panes_are_not_strange_and_hide_nothing():

@@ -39,10 +39,12 @@ def test_a_level_shift_is_strange_at_once_and_normal_after_160_panes(shift):
 
 
 def test_a_shift_that_comes_back_within_the_time_to_settle_leaves_no_trace():
-    value = noise(3000, 40)
-    value[1500:1550] += 20
+    value = noise(2000, 40)
+    value[1500:1540] += 50
+    value[1900:1920] += 6
     given = scores(LightDetector(), value)
-    assert share(given[1650:]) < 0.02
+    assert share(given[1640:1900]) < 0.02
+    assert share(given[1910:1920]) > 0.95
 
 
 def test_a_constant_sensor_is_never_strange_and_its_change_is_so_for_a_while():

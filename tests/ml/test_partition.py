@@ -17,7 +17,8 @@ POINTS = 420
 def panes():
     """(sensor_id, end, mean) of five sensors by time; one in ten is missing, some are strange."""
     value = noise(POINTS, len(IDS))
-    value[300:310] += 40
+    for index in range(len(IDS)):
+        value[250 + 20 * index : 260 + 20 * index, index] += 40
     rng = np.random.default_rng(5)
     point, sensor = np.nonzero(rng.random(value.shape) > 0.1)
     return IDS[sensor], (point + 1) * SECOND, value[point, sensor]
@@ -27,7 +28,7 @@ def small():
     return PartitionDetector(
         LightDetector(grace_period=50),
         DeepDetector(memory=64, grace_period=60),
-        Bounds(warn=2000.0, critical=200.0),
+        Bounds(warn=8640.0, critical=864.0),
     )
 
 
@@ -86,26 +87,27 @@ def test_the_deep_detector_sees_what_the_light_one_does_not():
     value[nine:five] = 10 + noise(five - nine, seed=1)[:, 0]
     end = np.arange(1, len(value) + 1) * QUARTER
     stream, bounds = (np.full(len(value), 3), end, value), Bounds(warn=1.0, critical=0.1)
-    found = [
-        levels(detector, stream, [])[nine : five + 20].max()
-        for detector in (
-            PartitionDetector(bounds=bounds),
-            given_deep(PartitionDetector(bounds=bounds), 3),
-        )
-    ]
+    found = []
+    for given in ([], [3]):
+        detector = PartitionDetector(bounds=bounds)
+        levels(detector, tuple(column[:10] for column in stream), [])
+        detector.give(given)
+        rest = levels(detector, tuple(column[10:] for column in stream), [])
+        found.append(rest[nine - 10 : five + 10].max())
     assert found == [Level.NORMAL, Level.CRITICAL]
 
 
 def test_a_sensor_keeps_its_deep_detector_while_others_get_and_lose_theirs():
     stream = panes()
-    of_3 = stream[0] == 3
+    of_41 = stream[0] == 41
     first, rest = (tuple(np.split(column, [900])[half] for column in stream) for half in (0, 1))
-    whole = levels(given_deep(small(), 3), stream, [])
-    detector = given_deep(small(), 100, 3, 70)
-    before = levels(detector, first, [])
-    detector.give([3, 8])
-    after = levels(detector, rest, [])
-    assert np.array_equal(np.concatenate((before, after))[of_3], whole[of_3])
+    whole = levels(given_deep(small(), 41), stream, [])
+    for before, after in (([100, 41, 70], [41, 8]), ([100, 41], [41]), ([41], [41, 70, 8])):
+        detector = given_deep(small(), *before)
+        given = [levels(detector, first, [])]
+        detector.give(after)
+        given.append(levels(detector, rest, []))
+        assert np.array_equal(np.concatenate(given)[of_41], whole[of_41])
 
 
 def test_a_bound_is_the_number_of_panes_a_day_that_reach_it():
