@@ -38,7 +38,7 @@ class Lags:
     def __init__(self, window: int, memory: int) -> None:
         if memory % _APART or memory < _NEIGHBOURS * _APART:
             raise ValueError(f"memory: {memory} is no multiple of {_APART}, or below 48")
-        self.window, self.memory = window, memory
+        self.memory = memory
         self.apart = 2 * window
         """Stretches that begin nearer to each other than this are the same."""
         self._keep = 1.0 - 1.0 / window
@@ -102,10 +102,12 @@ class Lags:
         unlike += change
         if count.min() < self._lags:
             unlike[self._lag > count[:, None]] = 0.0
-        past[:, 1:] = past[:, :-1]
-        past[:, 0] = value
-        if not every:
-            self.past[row], self.unlike[row] = past, unlike
+        longer = np.empty_like(past)
+        longer[:, 0], longer[:, 1:] = value, past[:, :-1]
+        if every:
+            self.past = longer
+        else:
+            self.past[row], self.unlike[row] = longer, unlike
         self.count[row] = count + 1.0
         return np.maximum(count - 2.0 * self.apart + 1.0, 0.0), unlike
 
