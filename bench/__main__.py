@@ -15,8 +15,8 @@ from bench import dataflow as dataflow_bench
 from bench import detector as detector_bench
 from bench import edge as edge_bench
 from bench import latency as latency_bench
-from bench import sinks as sinks_bench
 from bench import nab as nab_bench
+from bench import sinks as sinks_bench
 from bench import skab as skab_bench
 from contract.errors import IotError
 
@@ -104,6 +104,9 @@ def sinks(
     err.print(table)
     figures = result.figures
     print(dumps(figures) if json else f"sqlite_ratio {figures['sqlite_ratio']}")
+
+
+@app.command()
 def nab(
     data_dir: Annotated[Path, typer.Argument(help="Where windows.json and the files lie.")],
     out_dir: Annotated[Path, typer.Argument(help="Where the scores of each point go.")],

@@ -6,15 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
+from ml.partition import Bounds
 
 
 class Detector(Protocol):
     """Tells from the means of a partition's panes which of them are unlike the sensor's others."""
 
-    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> NDArray[np.int8]:
-        """(P,) the level that each pane would deserve, scored before it is learnt from; NORMAL
-        while the sensor is new to the detector. The panes are sorted by sensor and end, and the
-        answer must not depend on how the sequence was cut.
+    def use(self, deep: Ints, bounds: Bounds) -> None:
+        """From now on these bounds hold, and these sensors are looked at more deeply."""
+
+    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> tuple[NDArray[np.int8], Floats]:
+        """(P,) the level that each pane would deserve, scored before it is learnt from, NORMAL
+        while the sensor is new to the detector; (P,) the value about which the sensor usually is.
+        A sensor's panes stand together, by their ends, and the answer must not depend on how the
+        sequence was cut.
         """
 
     def snapshot(self) -> Any:

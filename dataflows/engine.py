@@ -26,7 +26,9 @@ from dataflows.silence import SilenceState
 from dataflows.verdicts import VerdictState
 from dataflows.windows import Windows, WindowState
 
-_VERSION = 2
+_VERSION = 3
+_STABLE = 1e-3
+"""Up to this slope, per minute, a trend is called stable."""
 _FULL_CONFIDENCE = 60
 """How many readings a moving average needs for the confidence 1."""
 
@@ -137,9 +139,9 @@ class Engine:
         windows = self._windows.step(panes, len(ids))
         verdicts = self._verdicts.step(panes, windows, ids, rules)
         transitions, flappings = self._levels.step(panes, verdicts, rules, len(ids))
-        made, deviations = self._predictions.step(closing, windows, arrival, len(ids))
+        made, deviations = self._predictions.step(closing, windows, arrival, ids, rules.trends)
         told = [buckets.step(closing, arrival, len(ids)) for buckets in self._rollups]
-        scene = Scene(names, state, rules, panes, windows)
+        scene = Scene(names, state, rules, panes, windows, verdicts)
         events = [
             *map(scene.transition, transitions),
             *map(scene.flapping, flappings),
@@ -153,21 +155,23 @@ class Engine:
             late=closing.late,
             events=sorted(events, key=lambda event: (event.at, event.status, event.event_key)),
             rollups=_rollups(told, ids),
-            predictions=self._predicted(made),
+            predictions=self._predicted(made, rules),
         )
 
-    def _predicted(self, made: Buckets) -> Predictions:
+    def _predicted(self, made: Buckets, rules: Rules) -> Predictions:
         at = made.start + self._times.predict_ms
+        sensor_id = self._sensors.sensor_id[made.row]
+        model_id, slope = rules.trends.of(sensor_id)
         return Predictions(
-            model_id=np.zeros(len(at), np.int64),
-            sensor_id=self._sensors.sensor_id[made.row],
+            model_id=model_id,
+            sensor_id=sensor_id,
             device_id=self._sensors.device_id[made.device],
             predicted_at=at,
             target=at + HORIZON_MS,
             value=made.mean,
             confidence=np.minimum(1.0, made.count / _FULL_CONFIDENCE),
             window=made.count,
-            trend=np.zeros(len(at), np.int64),
+            trend=np.where(np.abs(slope) > _STABLE, np.sign(slope), 0).astype(np.int64),
         )
 
 

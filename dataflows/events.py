@@ -16,7 +16,7 @@ from dataflows.rules import DETECTOR, KINDS, Delta, Forecast, Rules, Threshold
 from dataflows.sensors import Sensors
 from dataflows.silence import Silence
 from dataflows.texts import Named, duration, message, quantity, title, word
-from dataflows.verdicts import delta, trend_ahead
+from dataflows.verdicts import Verdicts, delta, trend_ahead
 from dataflows.windows import Windows
 
 CODES = dict(
@@ -73,6 +73,7 @@ class Scene:
     rules: Rules
     panes: Panes
     windows: Windows
+    verdicts: Verdicts
 
     def transition(self, change: Transition) -> Event:
         """A change of level; it ends the event of the level before."""
@@ -112,7 +113,8 @@ class Scene:
     ) -> tuple[str, dict[str, str], dict[str, Any]]:
         """The kind of message, its words and the payload for what asks for a level."""
         if change.kind == DETECTOR:
-            return "detector", {}, {}
+            usual = float(self.verdicts.usual[pane])
+            return "detector", {"usual": quantity(usual, named.unit)}, {"usual_value": usual}
         rule = self.rules.rule[change.rule]
         mean = float(self.panes.mean[pane])
         if isinstance(rule, Delta):

@@ -1,25 +1,30 @@
-"""Predictions of each sensor by its moving average, and what became of them.
+"""Predictions of each sensor by its moving average or its model, and what became of them.
 
-At the end of each period of event time a sensor's mean over the period stands for what it will
-measure `HORIZON_MS` later. The w10 of the first pane that reaches that time, within a minute, tells
-how far off it was. Off is what the old system called off, and more than twice the deviation within
-w10, so that noise is not. Only a change between "as predicted" and "off" is passed on.
+At the end of each period of event time a sensor's mean over the period, moved on by the slope of
+its model where it has one, stands for what it will measure `HORIZON_MS` later. The w10 of the first
+pane that reaches that time, within a minute, tells how far off it was. Off is what the old system
+called off, and more than twice the deviation within w10, so that noise is not. Only a change
+between "as predicted" and "off" is passed on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from contract.columns import NEVER, Ints
+from contract.packet import MAX_VALUE
 from contract.predictions import HORIZON_MS
 from dataflows.buckets import Buckets, BucketState
 from dataflows.panes import Closing
+from dataflows.rules import Trends
 from dataflows.runs import begins, grown
 from dataflows.windows import Windows
 
 TOLERANCE_MS = 60_000
 """How long after its target time a prediction is still compared."""
+MOST = MAX_VALUE - 1
+"""What a prediction cannot be beyond."""
 _OFF_ABS = 0.5
 _OFF_REL = 0.2
 _FAR_REL = 0.5
@@ -72,13 +77,21 @@ class PredictionState:
             self._target, self._value = target, value
 
     def step(
-        self, closing: Closing, windows: Windows, arrival: int, sensors: int
+        self, closing: Closing, windows: Windows, arrival: int, sensor_id: Ints, trends: Trends
     ) -> tuple[Buckets, list[Deviation]]:
-        """The periods that ended, each a prediction at its end; and the changes of being off."""
+        """The periods that ended, each with its prediction as the mean; and the changes of being
+        off. `sensor_id` (S,) tells the sensor of each row.
+        """
+        sensors = len(sensor_id)
         self._target = grown(self._target, sensors, NEVER)
         self._value = grown(self._value, sensors, 0.0)
         self._since = grown(self._since, sensors, NEVER)
         made = self._buckets.step(closing, arrival, sensors)
+        _, slope = trends.of(sensor_id[made.row])
+        if slope.any():
+            minutes = (self._period / 2 + HORIZON_MS) / 60_000
+            value = (made.mean + slope * minutes).clip(-MOST, MOST)
+            made = replace(made, mean=np.where(slope == 0.0, made.mean, value))
         target = made.start + self._period + HORIZON_MS
         found = self._compare(closing, windows, made, target)
         order = np.lexsort((target, made.row))

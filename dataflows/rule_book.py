@@ -46,6 +46,7 @@ _TABLES = {
         ("id", "sensor_id", "abs_delta", "rel_delta", "abs_slope", "rel_slope", "severity",
          "min_readings", "raise_after", "clear_after"),
     ),
+    "ml_models": ("list_models", ("id", "sensor_id", "model_type", "metadata")),
 }  # fmt: skip
 """table -> the statement that lists it, and the names of what that gives."""
 

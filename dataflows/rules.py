@@ -1,5 +1,5 @@
-"""The rules in force: rows of `alert_thresholds`, `sensor_threshold_profiles` and
-`delta_thresholds`, checked, known by a version, and as columns.
+"""The rules in force: rows of `alert_thresholds`, `sensor_threshold_profiles`, `delta_thresholds`
+and `ml_models`, checked, known by a version, and as columns.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from contract.level import Level
+from ml.partition import CRITICAL_PER_DAY, WARN_PER_DAY, Bounds
 
 HYSTERESIS = 0.05
 """What share of the threshold's span a value must come back inside before a level ends."""
@@ -70,11 +71,36 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
     clear_after: int
 
 
+class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, tag="detector"):
+    """Gives a sensor the deep detector beside the light one (`deep`), and how many false alarms a
+    day are allowed it.
+    """
+
+    table: str
+    id: int
+    sensor_id: int
+    deep: bool
+    warn_per_day: float
+    critical_per_day: float
+
+
+class TrendModel(msgspec.Struct, frozen=True, kw_only=True, tag="trend"):
+    """Predicts a sensor's values to go on by `slope_per_minute`."""
+
+    table: str
+    id: int
+    sensor_id: int
+    slope_per_minute: float
+
+
 class RuleSet(msgspec.Struct, frozen=True):
-    """All rules that make sense, in the order of their sensors and ids."""
+    """All rules that make sense, in the order of their sensors and ids; of each kind of model one a
+    sensor.
+    """
 
     thresholds: tuple[Threshold, ...] = ()
     deltas: tuple[Delta, ...] = ()
+    models: tuple[DetectorModel | TrendModel, ...] = ()
 
     def encode(self) -> bytes:
         """As JSON, which `decode_rules` reads."""
@@ -84,7 +110,7 @@ class RuleSet(msgspec.Struct, frozen=True):
         """12 hexadecimal digits that stand for the content.
 
         >>> RuleSet().version()
-        '33f1c6c8952d'
+        '50c173f36ad0'
         """
         return sha256(self.encode()).hexdigest()[:12]
 
@@ -136,6 +162,25 @@ class _DeltaRow(msgspec.Struct):
     clear_after: int | None = None
 
 
+class _ModelRow(msgspec.Struct):
+    sensor_id: _Id
+    model_type: str
+    id: _Id = 0
+    metadata: str | dict[str, Any] = ""
+    is_active: bool | int = True
+
+
+class _DetectorData(msgspec.Struct):
+    kind: Literal["light", "deep"]
+    warn_per_day: Annotated[float, msgspec.Meta(gt=0)] = WARN_PER_DAY
+    critical_per_day: Annotated[float, msgspec.Meta(gt=0)] = CRITICAL_PER_DAY
+
+
+class _TrendData(msgspec.Struct):
+    kind: Literal["ridge_trend"]
+    slope_per_minute: float
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A row that makes no sense."""
@@ -149,20 +194,21 @@ class Refused:
 
 _UNUSED = {
     "created_at", "updated_at", "cooldown_seconds", "stale_threshold_ms", "cooldown_sec",
-    "min_delta_abs",
+    "min_delta_abs", "model_name", "version", "trained_at", "accuracy",
 }  # fmt: skip
 """Columns of the tables that say nothing about the rule."""
 
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
 """Rows by the name of their table; each by the names of its columns."""
 
-_X = TypeVar("_X", Threshold, Delta)
+_X = TypeVar("_X", Threshold, Delta, DetectorModel | TrendModel)
 
 
 def make_rules(tables: Tables, good: RuleSet | None = None) -> tuple[RuleSet, list[Refused]]:
     """The rules in `tables`. Of a row that makes no sense the rule that it gave in `good`, the
     rules before, stays in force, if there is one. Rows of severity `info` ask for no level, and
-    delta rules count one a sensor, the one with the lowest id.
+    delta rules count one a sensor, the one with the lowest id. Of models of a kind a sensor's last
+    one counts, and those of the baseline are none.
     """
     refused: list[Refused] = []
     before = good or RuleSet()
@@ -172,7 +218,16 @@ def make_rules(tables: Tables, good: RuleSet | None = None) -> tuple[RuleSet, li
     for delta in _read(tables, "delta_thresholds", _delta, before.deltas, refused):
         deltas.setdefault(delta.sensor_id, delta)
     thresholds.sort(key=lambda one: (one.sensor_id, one.table, one.id, -one.level))
-    return RuleSet(tuple(thresholds), tuple(deltas[sensor] for sensor in sorted(deltas))), refused
+    models = {
+        (model.sensor_id, isinstance(model, TrendModel)): model
+        for model in _read(tables, "ml_models", _model, before.models, refused)
+    }
+    rules = RuleSet(
+        tuple(thresholds),
+        tuple(deltas[sensor] for sensor in sorted(deltas)),
+        tuple(models[key] for key in sorted(models)),
+    )
+    return rules, refused
 
 
 def _read(
@@ -184,7 +239,7 @@ def _read(
     for row in sorted(rows, key=lambda row: row["id"] if isinstance(row["id"], int) else 0):
         try:
             made += make(table, row)
-        except (msgspec.ValidationError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError) as error:
             number = row["id"] if isinstance(row["id"], int) else 0
             kept = [one for one in good if (one.table, one.id) == (table, number)]
             refused.append(Refused(table, number, str(error), bool(kept)))
@@ -297,6 +352,42 @@ def _delta(table: str, values: Mapping[str, Any]) -> list[Delta]:
     ]  # fmt: skip
 
 
+def _model(table: str, values: Mapping[str, Any]) -> list[DetectorModel | TrendModel]:
+    row = _convert(values, _ModelRow)
+    if not row.is_active or row.model_type == "baseline":
+        return []
+    if row.model_type == "detector":
+        detector = _metadata(row, _DetectorData)
+        if detector.critical_per_day > detector.warn_per_day:
+            raise ValueError("critical_per_day is above warn_per_day")
+        return [
+            DetectorModel(
+                table=table, id=row.id, sensor_id=row.sensor_id, deep=detector.kind == "deep",
+                warn_per_day=detector.warn_per_day, critical_per_day=detector.critical_per_day,
+            )
+        ]  # fmt: skip
+    if row.model_type == "sklearn":
+        trend = _metadata(row, _TrendData)
+        if not isfinite(trend.slope_per_minute):
+            raise ValueError("slope_per_minute is not a finite number")
+        return [
+            TrendModel(
+                table=table, id=row.id, sensor_id=row.sensor_id,
+                slope_per_minute=trend.slope_per_minute,
+            )
+        ]  # fmt: skip
+    raise ValueError(f"the flow knows no model_type {row.model_type}")
+
+
+_Data = TypeVar("_Data", _DetectorData, _TrendData)
+
+
+def _metadata(row: _ModelRow, kind: type[_Data]) -> _Data:
+    if isinstance(row.metadata, str):
+        return msgspec.json.decode(row.metadata, type=kind)
+    return msgspec.convert(row.metadata, kind)
+
+
 DELTA_BOUNDS = ("abs_delta", "rel_delta", "abs_slope", "rel_slope")
 
 
@@ -308,7 +399,7 @@ def _count(name: str, value: int | None, usual: int, least: int = 1) -> int:
     return value
 
 
-_Row = TypeVar("_Row", _ThresholdRow, _ProfileRow, _DeltaRow)
+_Row = TypeVar("_Row", _ThresholdRow, _ProfileRow, _DeltaRow, _ModelRow)
 
 
 def _convert(values: Mapping[str, Any], kind: type[_Row]) -> _Row:
@@ -345,6 +436,23 @@ class Forecast:
 
     threshold: Threshold
     level: Level = Level.WARN
+
+
+class Trends:
+    """By which model each sensor is predicted."""
+
+    def __init__(self, models: Sequence[TrendModel]) -> None:
+        self._sensor_id = np.array([one.sensor_id for one in models], np.int64)
+        self._id = np.array([one.id for one in models], np.int64)
+        self._slope = np.array([one.slope_per_minute for one in models])
+
+    def of(self, sensor_id: Ints) -> tuple[Ints, Floats]:
+        """(N,) the model's id, 0 for the baseline; (N,) how much the value changes in a minute."""
+        if not len(self._id):
+            return np.zeros(len(sensor_id), np.int64), np.zeros(len(sensor_id))
+        place = np.searchsorted(self._sensor_id, sensor_id).clip(max=len(self._id) - 1)
+        known = self._sensor_id[place] == sensor_id
+        return np.where(known, self._id[place], 0), np.where(known, self._slope[place], 0.0)
 
 
 class Rules:
@@ -406,6 +514,17 @@ class Rules:
         """(all rules,) how many quiet panes end the level that a rule asked for."""
         self.kind = np.repeat([0, 1, 2], [first, second - first, len(forecasts)])
         """(all rules,) index into `KINDS`."""
+        detectors = [one for one in rules.models if isinstance(one, DetectorModel)]
+        self.deep = np.array([one.sensor_id for one in detectors if one.deep], np.int64)
+        """The sensors that have the deep detector, ascending."""
+        self.unusual = Bounds(
+            sensor_id=np.array([one.sensor_id for one in detectors], np.int64),
+            own=np.array([(one.warn_per_day, one.critical_per_day) for one in detectors])
+            .reshape(-1, 2)
+            .T,
+        )
+        """How many false alarms a day are allowed."""
+        self.trends = Trends([one for one in rules.models if isinstance(one, TrendModel)])
 
     def watch(self, sensor_id: int) -> bool:
         """Whether any of them is the sensor's."""

@@ -31,7 +31,8 @@ _MESSAGES = {
         "delta": "{sensor} de {device} cambió en {change} en {duration}, hasta {value}.",
         "forecast": "{sensor} de {device} está en {value} y alcanzará {bound} en unos {duration} "
                     "si sigue así ({rule}).",
-        "detector": "{sensor} de {device} está en {value}, lo que no es normal en él.",
+        "detector": "{sensor} de {device} está en {value}, algo inusual: suele estar alrededor de "
+                    "{usual}.",
         "recovered": "{sensor} de {device} volvió a la normalidad con {value}, tras {duration}.",
         "flapping": "{sensor} de {device} cambia de nivel casi cada segundo, ahora con {value}. "
                     "Sus cambios no se notificarán hasta que se estabilice. Revise el sensor o "
@@ -57,7 +58,8 @@ _MESSAGES = {
         "delta": "{sensor} of {device} changed by {change} within {duration}, to {value}.",
         "forecast": "{sensor} of {device} is at {value} and will reach {bound} in about {duration} "
                     "if it goes on like this ({rule}).",
-        "detector": "{sensor} of {device} is at {value}, which is not usual for it.",
+        "detector": "{sensor} of {device} is at {value}, which is unlike it: it is usually at "
+                    "about {usual}.",
         "recovered": "{sensor} of {device} is back to normal at {value}, after {duration}.",
         "flapping": "{sensor} of {device} changes its level almost every second, now at {value}. "
                     "Its changes will not be notified until it settles. Check the sensor or the "

@@ -36,6 +36,8 @@ class Verdicts:
     rule: Ints
     """(P,) the first rule that asks for that level, an index into `Rules.rule`; `NOBODY`, or
     `BY_DETECTOR`."""
+    usual: Floats
+    """(P,) about which value the detector takes the sensor to be usually; NaN without one."""
 
 
 class VerdictState:
@@ -74,6 +76,7 @@ class VerdictState:
             asked=np.zeros(len(panes.row), np.int8),
             held=np.zeros(len(panes.row), np.int8),
             rule=np.full(len(panes.row), NOBODY),
+            usual=np.full(len(panes.row), np.nan),
         )
         sensors = sensor_id[panes.row]
         for group, judge in (
@@ -147,7 +150,7 @@ class VerdictState:
 
     def _detect(self, verdicts: Verdicts, panes: Panes, sensors: Ints) -> None:
         assert self._detector is not None
-        level = self._detector.step(sensors, panes.end, panes.mean)
+        level, verdicts.usual[:] = self._detector.step(sensors, panes.end, panes.mean)
         verdicts.held[:] = np.maximum(verdicts.held, level)
         for index, wanted in enumerate((Level.WARN, Level.CRITICAL)):
             met = level >= wanted
@@ -159,6 +162,8 @@ class VerdictState:
 
     def _use(self, rules: Rules) -> None:
         """Go on with other rules; those that were there before keep their streaks."""
+        if self._detector is not None:
+            self._detector.use(rules.deep, rules.unusual)
         waiting = self._streaks()
         self._rules, self._waiting = rules, {}
         self._streak = np.array([waiting.get(_key(one), 0) for one in rules.rule], np.int64)

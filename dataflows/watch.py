@@ -13,6 +13,7 @@ from dataflows.decode import packet_columns
 from dataflows.engine import Engine, Outcome, Times
 from dataflows.rule_book import RuleBook
 from dataflows.rules import Rules
+from ml.partition import PartitionDetector
 
 _late = Counter("iot_readings_late", "Readings that came after their pane had closed")
 _future = Counter("iot_readings_future", "Readings dated more than 5 min after their arrival")
@@ -34,7 +35,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
 
     def __init__(self, watch: Watch, snapshot: tuple[Any, ...] | None) -> None:
         self._book = watch.book
-        self.engine = Engine(watch.times)
+        self.engine = Engine(watch.times, PartitionDetector())
         if snapshot is not None:
             self.engine.restore(snapshot)
         self._counted = self.engine.counts

@@ -120,6 +120,11 @@ class LightDetector:
         interval: Floats = self._numbers[_PACE.stop - 1, row]
         return interval
 
+    def usual(self, row: Ints) -> Floats:
+        """(P,) the slow mean of each sensor's level."""
+        usual: Floats = self._numbers[_LEVEL.start, row]
+        return usual
+
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays, after the version of its form."""
         return (_VERSION, self._numbers.copy())

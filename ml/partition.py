@@ -24,6 +24,8 @@ _VERSION = 1
 _DAY_MS = 86_400_000.0
 _NOBODY = -1
 _TWICE = float(np.log10(2.0))
+WARN_PER_DAY, CRITICAL_PER_DAY = 1.0, 0.1
+"""False alarms of a sensor in a day, where nothing else is said."""
 
 
 def _none() -> Ints:
@@ -37,8 +39,8 @@ class Bounds:
     holds). More than one pane in ten is never asked for. N sensors have bounds of their own.
     """
 
-    warn: float = 1.0
-    critical: float = 0.1
+    warn: float = WARN_PER_DAY
+    critical: float = CRITICAL_PER_DAY
     sensor_id: Ints = field(default_factory=_none)
     """(N,) ascending."""
     own: Floats = field(default_factory=lambda: np.empty((2, 0)))
@@ -86,24 +88,26 @@ class PartitionDetector:
         """(S,) by row; `_NOBODY` where a sensor has no deep detector."""
         self._given = _none()
 
-    def give(self, sensor_id: Sequence[int] | Ints) -> None:
-        """From now on these sensors, and no others, have the deep detector. One that had it keeps
-        what it knows; one that loses it loses that.
+    def use(self, deep: Sequence[int] | Ints, bounds: Bounds) -> None:
+        """From now on these bounds hold, and the sensors `deep`, and no others, have the deep
+        detector. One that had it keeps what it knows; one that loses it loses that.
         """
-        self._given = np.unique(np.asarray(sensor_id, np.int64))
+        self.bounds = bounds
+        self._given = np.unique(np.asarray(deep, np.int64))
         kept = np.flatnonzero((self._deep_row >= 0) & np.isin(self._ids_by_row(), self._given))
         self._deep.keep(self._deep_row[kept])
         self._deep_row[:] = _NOBODY
         self._deep_row[kept] = np.arange(len(kept))
         self._add_deep(np.flatnonzero(np.isin(self._ids_by_row(), self._given)))
 
-    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> NDArray[np.int8]:
-        """(P,) the level that each pane would deserve, scored before it is learnt from. The panes
-        of a sensor stand together, by their ends.
+    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> tuple[NDArray[np.int8], Floats]:
+        """(P,) the level that each pane would deserve, scored before it is learnt from; (P,) the
+        value about which the sensor usually is. The panes of a sensor stand together, by their
+        ends.
         """
-        level = np.zeros(len(sensor_id), np.int8)
+        level, usual = np.zeros(len(sensor_id), np.int8), np.zeros(len(sensor_id))
         if not len(sensor_id):
-            return level
+            return level, usual
         starts = np.flatnonzero(np.r_[True, sensor_id[1:] != sensor_id[:-1]])
         count = np.diff(np.r_[starts, len(sensor_id)])
         row = self._rows(sensor_id[starts])
@@ -113,13 +117,14 @@ class PartitionDetector:
         for turn in range(int(count.max())):  # the n-th pane of every sensor at once
             on = count > turn
             pane, rows = starts[on] + turn, row[on]
+            usual[pane] = self._light.usual(rows)
             score = self._score(rows, end[pane], mean[pane])
             panes_a_day = np.log10(_DAY_MS / np.maximum(self._light.interval(rows), 1.0))
             reached = score >= np.maximum(panes_a_day - bounds[:, on], 1.0)
             level[pane] = np.where(
                 reached[1], Level.CRITICAL, np.where(reached[0], Level.WARN, Level.NORMAL)
             )
-        return level
+        return level, usual
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays, after the version of its form."""

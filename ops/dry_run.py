@@ -26,10 +26,12 @@ from dataflows.events import Names
 from dataflows.rules import Rules, Tables, make_rules
 from dataflows.texts import Named
 from dataflows.windows import WINDOWS, Window
+from ml.partition import PartitionDetector
 
 ROLLUPS = dict(zip(ROLLUP_MS, ("1m", "5m", "1h"), strict=True))
 _TABLES = {
-    "alert_thresholds", "sensor_threshold_profiles", "delta_thresholds", "sensors", "devices",
+    "alert_thresholds", "sensor_threshold_profiles", "delta_thresholds", "ml_models", "sensors",
+    "devices",
 }  # fmt: skip
 _CELLS = ("count", "mean", "min", "max", "std", "first", "last", "trend")
 _log = structlog.get_logger("rules")
@@ -110,8 +112,6 @@ def read_rules(file: Path | None) -> Tables:
         raise SetupError(
             f"{file} is not an object with a list of rows for each table: {error}"
         ) from error
-    if tables.pop("ml_models", None):
-        _log.warning("models are not used yet, and passed over", table="ml_models")
     if unknown := sorted(set(tables) - _TABLES):
         raise SetupError(
             f"{file}: there is no table {unknown[0]} of rules; those are "
@@ -133,7 +133,7 @@ class DryRun:
             settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000
         )
         self._partitions: dict[int, _Partition] = defaultdict(
-            lambda: _Partition(Engine(self._times))
+            lambda: _Partition(Engine(self._times, PartitionDetector()))
         )
         self._lines: list[tuple[_Key, dict[str, Any]]] = []
         self._windows: list[Outcome] = []

@@ -1,3 +1,5 @@
+import numpy as np
+
 from contract.packet import Packet
 from dataflows.decode import packet_columns
 from dataflows.duplicates import DuplicateLogic
@@ -20,12 +22,16 @@ def packet(packet_id, received_at, *values, said=None, device=1):
     )
 
 
+def ms(text):
+    return int(np.datetime64(text, "ms").astype(int))
+
+
 def stored(*packets, cut=None):
     """(ts, seq, value) of the rows that the packets lead to, taken in two pieces at `cut`."""
     logic, rows = DuplicateLogic(None), []
     for part in (packets[:cut], packets[cut:]) if cut else (packets,):
         (marked,), _ = logic.on_batch([packet_columns([0] * len(part), list(part))])
-        rows += [(row[4], row[5], row[1]) for row in reading_rows(marked)]
+        rows += [(ms(row[4]), row[5], row[1]) for row in reading_rows(marked)]
         logic = DuplicateLogic(logic.snapshot())
     return rows
 

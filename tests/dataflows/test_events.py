@@ -306,13 +306,17 @@ def test_messages_and_titles_tell_a_person_what_was_seen_against_what(kind):
     assert (found.message, found.title) == (spanish, title_es)
 
 
-def test_a_detectors_message_says_that_the_value_is_not_usual():
+def test_a_detectors_message_says_about_which_value_the_sensor_usually_is():
     records = second(*[20] * 3, *[150] * 3)
     (event,) = events(records, detector=Above100)
-    assert event.message == "boiler of rig is at 150 °C, which is not usual for it. Check it soon."
+    assert event.message == (
+        "boiler of rig is at 150 °C, which is unlike it: it is usually at about 50 °C."
+        " Check it soon."
+    )
     (event,) = events(records, language="es", detector=Above100)
     assert event.message == (
-        "boiler de rig está en 150 °C, lo que no es normal en él. Revíselo pronto."
+        "boiler de rig está en 150 °C, algo inusual: suele estar alrededor de 50 °C."
+        " Revíselo pronto."
     )
 
 

@@ -38,7 +38,7 @@ def levels(detector, stream, cuts):
     given = np.empty(len(end), np.int8)
     for points in np.split(np.arange(len(end)), cuts):
         piece = points[np.lexsort((end[points], sensor_id[points]))]
-        given[piece] = detector.step(sensor_id[piece], end[piece], mean[piece])
+        given[piece], _ = detector.step(sensor_id[piece], end[piece], mean[piece])
     return given
 
 
@@ -69,7 +69,7 @@ def test_a_snapshot_of_another_version_is_refused():
 
 def test_nothing_comes_of_nothing():
     none = np.empty(0, np.int64)
-    assert not len(small().step(none, none, np.empty(0)))
+    assert not len(small().step(none, none, np.empty(0))[0])
 
 
 def test_what_others_are_given_changes_nothing_for_a_sensor():
@@ -91,7 +91,7 @@ def test_the_deep_detector_sees_what_the_light_one_does_not():
     for given in ([], [3]):
         detector = PartitionDetector(bounds=bounds)
         levels(detector, tuple(column[:10] for column in stream), [])
-        detector.give(given)
+        detector.use(given, bounds)
         rest = levels(detector, tuple(column[10:] for column in stream), [])
         found.append(rest[nine - 10 : five + 10].max())
     assert found == [Level.NORMAL, Level.CRITICAL]
@@ -105,7 +105,7 @@ def test_a_sensor_keeps_its_deep_detector_while_others_get_and_lose_theirs():
     for before, after in (([100, 41, 70], [41, 8]), ([100, 41], [41]), ([41], [41, 70, 8])):
         detector = given_deep(small(), *before)
         given = [levels(detector, first, [])]
-        detector.give(after)
+        detector.use(after, detector.bounds)
         given.append(levels(detector, rest, []))
         assert np.array_equal(np.concatenate(given)[of_41], whole[of_41])
 
@@ -118,7 +118,7 @@ def test_a_bound_is_the_number_of_panes_a_day_that_reach_it():
         warn = 1e-2 * 86_400_000 / step
         detector = PartitionDetector(bounds=Bounds(warn=warn, critical=warn / 10))
         end = np.tile(np.arange(1, points + 1) * step, sensors)
-        given = detector.step(sensor_id, end, value.T.ravel()).reshape(sensors, points)[:, 1500:]
+        given = detector.step(sensor_id, end, value.T.ravel())[0].reshape(sensors, points)[:, 1500:]
         assert 1e-2 / 2 < (given >= Level.WARN).mean() < 1e-2 * 2
         assert 1e-3 / 8 < (given == Level.CRITICAL).mean() < 1e-3 * 2
 
@@ -158,7 +158,7 @@ def test_warm_up_is_silent():
 
 
 def given_deep(detector, *sensor_id):
-    detector.give(sensor_id)
+    detector.use(sensor_id, detector.bounds)
     return detector
 
 
@@ -167,5 +167,5 @@ def test_one_sensor_scores_as_its_detector_does():
     value[300] += 30
     score = scores(LightDetector(), value)[:, 0]
     end = np.arange(1, 401) * SECOND
-    given = PartitionDetector(bounds=Bounds(86.4, 8.64)).step(np.full(400, 9), end, value[:, 0])
+    given = PartitionDetector(bounds=Bounds(86.4, 8.64)).step(np.full(400, 9), end, value[:, 0])[0]
     assert np.array_equal(given, np.where(score >= 4, 2, np.where(score >= 3, 1, 0)))

@@ -1,0 +1,18 @@
+-- Of each sensor's active models the newest detector, and the newest of all others where it is not
+-- the baseline.
+SELECT r.id, r.sensor_id, r.model_type, r.metadata
+FROM (
+    SELECT
+        m.id,
+        m.sensor_id,
+        m.model_type,
+        m.metadata,
+        ROW_NUMBER() OVER (
+            PARTITION BY m.sensor_id, CASE m.model_type WHEN 'detector' THEN 1 ELSE 0 END
+            ORDER BY m.trained_at DESC, m.id DESC
+        ) AS age
+    FROM dbo.ml_models AS m
+    WHERE m.is_active = 1
+) AS r
+WHERE r.age = 1 AND r.model_type <> 'baseline'
+ORDER BY r.id;
