@@ -114,7 +114,8 @@ class Scene:
         """The kind of message, its words and the payload for what asks for a level."""
         if change.kind == DETECTOR:
             usual = float(self.verdicts.usual[pane])
-            return "detector", {"usual": quantity(usual, named.unit)}, {"usual_value": usual}
+            about = quantity(float(f"{usual:.3g}"), named.unit)
+            return "detector", {"usual": about}, {"usual_value": usual}
         rule = self.rules.rule[change.rule]
         mean = float(self.panes.mean[pane])
         if isinstance(rule, Delta):
