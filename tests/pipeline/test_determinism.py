@@ -3,6 +3,7 @@
 import json
 import pickle
 import random
+from collections import Counter
 from contextlib import suppress
 from time import sleep, time
 
@@ -101,7 +102,8 @@ TABLES = {
     "predictions": "sensor_id, device_id, predicted_at, target_timestamp, predicted_value",
     "ml_events": "event_key, device_id, sensor_id, event_type, event_code, title, message, status,"
     " created_at, resolved_at, payload",
-    "alert_notifications": "event_key, severity, title, message, created_at, is_read,"
+    "alerts": "sensor_id, severity, status, triggered_value, triggered_at, resolved_at",
+    "alert_notifications": "event_key, source, severity, title, message, created_at, is_read,"
     " triggered_value",
 }
 
@@ -145,7 +147,7 @@ def test_a_log_taken_as_it_comes_with_kills_and_at_once_gives_the_same_tables(pi
     topic = NewTopic(pipeline.topic, 4, config={"message.timestamp.type": "CreateTime"})
     admin = AdminClient({"bootstrap.servers": brokers})
     with suppress(KafkaException):  # the embedded broker makes its topics by itself
-        admin.create_topics([topic])[pipeline.topic].result(10)
+        admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0})
     log = list(swinging(int(time() + 1) * 1000))
     kills = random.Random(log[0][0]).sample(range(10, 140), 5)
@@ -165,7 +167,9 @@ def test_a_log_taken_as_it_comes_with_kills_and_at_once_gives_the_same_tables(pi
     calm = pipeline.again()
     assert tables_when(calm, calm.start_flow(), len(events)) == found, f"killed at {sorted(kills)}"
     assert sorted(row[0] for row in found["ml_events"]) == events
-    assert len(found["ml_events"]) == len(found["alert_notifications"])
+    told = Counter(row[1] for row in found["alert_notifications"])
+    assert told == {"ml_event": len(found["ml_events"]), "alert": len(found["alerts"])}
+    assert found["alerts"]
     assert found["sensor_readings_1m"]
     versions = {json.loads(row[-1])["rules_version"] for row in found["ml_events"]}
     assert versions == {dry.summary().rules_version}
