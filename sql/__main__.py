@@ -1,4 +1,4 @@
-"""`python -m sql [apply|check|print]`: the schema of the configured database."""
+"""`python -m sql`: the schema of the configured database."""
 
 import sys
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import typer
 
 from contract.errors import IotError
 from contract.settings import Settings, load_settings
-from sql.check import differences
+from sql.check import damaged, differences
 from sql.schema import apply_schema, script_text
 
 app = typer.Typer(
@@ -44,7 +44,11 @@ def print_command(
 
 
 def _apply(settings: Settings) -> None:
-    new = apply_schema(settings, lambda name: print(f"applying {name}", flush=True))
+    def tell(name: str) -> None:
+        print(f"applying {name}", flush=True)
+
+    new = apply_schema(settings, tell)
+    new += apply_schema(settings, tell, again=damaged(settings))
     print(f"{settings.database}: " + ("applied" if new else "up to date"))
 
 
@@ -53,7 +57,11 @@ def _check(settings: Settings) -> None:
     for line in found:
         print(line)
     if found:
-        print(f"{settings.database}: {len(found)} to mend", file=sys.stderr)
+        print(
+            f"{settings.database}: {len(found)} to mend. `python -m sql` applies scripts, and makes "
+            "views, procedures and triggers anew; `python -m sql print` shows how the rest is made",
+            file=sys.stderr,
+        )
         raise typer.Exit(1)
     print(f"{settings.database}: nothing is missing, nothing differs")
 

@@ -43,11 +43,7 @@ def differences(settings: Settings) -> list[str]:
     try:
         plan = scripts(settings.engine)
         done = applied(database)
-        found = _Schema(
-            {(row[0], row[1]): row[2] for row in database.query("list_columns")},
-            {(row[0], row[1]): row[2] for row in database.query("list_objects")},
-        )
-        lines = list(_differences(_wanted(plan), found))
+        lines = list(_differences(_wanted(plan), _found(database)))
         for script in plan:
             if script.name not in done:
                 lines.append(f"script {script.name}: was not applied; run `python -m sql`")
@@ -56,6 +52,32 @@ def differences(settings: Settings) -> list[str]:
         return lines
     finally:
         database.close()
+
+
+def damaged(settings: Settings) -> set[str]:
+    """The scripts that may be applied again and have to be: an object of theirs is missing or is
+    not as this program has it.
+
+    Raises:
+        IotError: by blame, see `Database`.
+    """
+    database = Database(settings)
+    try:
+        found = _found(database)
+        return {
+            script.name
+            for script in scripts(settings.engine)
+            if not script.once and any(_differences(_wanted((script,)), found))
+        }
+    finally:
+        database.close()
+
+
+def _found(database: Database) -> _Schema:
+    return _Schema(
+        {(row[0], row[1]): row[2] for row in database.query("list_columns")},
+        {(row[0], row[1]): row[2] for row in database.query("list_objects")},
+    )
 
 
 def _wanted(plan: tuple[Script, ...]) -> _Schema:

@@ -5,7 +5,7 @@ procedures and the patches that can also be applied alone, may be applied again,
 their text changes. `schema_migrations` holds what was applied, with the checksum of its text.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -40,8 +40,11 @@ def scripts(engine: str) -> tuple[Script, ...]:
     return tuple(sorted(found, key=lambda one: (not one.once, one.name)))
 
 
-def apply_schema(settings: Settings, tell: Callable[[str], None] = lambda _: None) -> list[str]:
-    """Apply the scripts that are missing or were changed, and return their names.
+def apply_schema(
+    settings: Settings, tell: Callable[[str], None] = lambda _: None, again: Container[str] = ()
+) -> list[str]:
+    """Apply the scripts that are missing or were changed, and those named in `again`, and return
+    their names.
 
     A missing SQLite file or SQL Server database is created. Can be run again, also after it has
     failed half way. `tell` is given the name of each script before it is applied.
@@ -54,7 +57,7 @@ def apply_schema(settings: Settings, tell: Callable[[str], None] = lambda _: Non
         done = applied(database)
         new = []
         for script in scripts(settings.engine):
-            if done.get(script.name) == script.checksum:
+            if done.get(script.name) == script.checksum and script.name not in again:
                 continue
             if script.once and script.name in done:
                 raise SetupError(

@@ -45,8 +45,13 @@ def connect(settings: Settings, *, create: bool) -> Any:
     try:
         connection = _log_in(pyodbc, settings, settings.db_name)
     except pyodbc.Error as error:
-        if not (create and _number(error) in _NO_SUCH_DATABASE):
+        if _number(error) not in _NO_SUCH_DATABASE:
             raise
+        if not create:
+            raise SetupError(
+                f"{settings.database} does not exist, or this user may not open it: run "
+                "`python -m sql` to create it"
+            ) from error
         with _log_in(pyodbc, settings, "master") as master:
             script = (_STATEMENTS / "create_database.sql").read_text(encoding="utf-8")
             master.execute(script, settings.db_name)

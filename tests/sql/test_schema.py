@@ -3,6 +3,7 @@ import pytest
 from contract.errors import SetupError
 from contract.settings import Settings
 from ops.devices import SensorSpec, register
+from sql.check import damaged, differences
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 from tests.sinks.batches import readings
@@ -55,6 +56,17 @@ def test_sqlite_is_not_created_by_those_who_only_use_it(tmp_path):
         open_database(Settings(iot_sqlite_path=tmp_path / "none.db"))
     with pytest.raises(SetupError, match="IOT_SQLITE_PATH: the folder"):
         apply_schema(Settings(iot_sqlite_path=tmp_path / "none" / "iot.db"))
+
+
+def test_what_was_taken_away_is_told_and_made_again(settings):
+    database = open_database(settings)
+    database._connection.execute("DROP VIEW v_active_alerts")
+    database.close()
+    (line,) = differences(settings)
+    assert line == "view v_active_alerts: is missing"
+    assert damaged(settings) == {"views.sql"}
+    assert apply_schema(settings, again=damaged(settings)) == ["views.sql"]
+    assert (differences(settings), damaged(settings)) == ([], set())
 
 
 def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path):
