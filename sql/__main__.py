@@ -58,7 +58,7 @@ def _check(settings: Settings) -> None:
         print(line)
     if found:
         print(
-            f"{settings.database}: {len(found)} to mend. `python -m sql` applies scripts, and makes "
+            f"{settings.database}: {len(found)} to mend. `python -m sql` applies scripts and makes "
             "views, procedures and triggers anew; `python -m sql print` shows how the rest is made",
             file=sys.stderr,
         )
