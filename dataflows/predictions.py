@@ -87,7 +87,7 @@ class PredictionState:
         self._value = grown(self._value, sensors, 0.0)
         self._since = grown(self._since, sensors, NEVER)
         made = self._buckets.step(closing, arrival, sensors)
-        _, slope = trends.of(sensor_id[made.row])
+        _, slope = trends.of(sensor_id[made.row], made.start + self._period)
         if slope.any():
             minutes = (self._period / 2 + HORIZON_MS) / 60_000
             value = (made.mean + slope * minutes).clip(-MOST, MOST)

@@ -4,6 +4,7 @@ and `ml_models`, checked, known by a version, and as columns.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from math import inf, isfinite
 from typing import Annotated, Any, Literal, TypeVar
@@ -85,12 +86,16 @@ class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, tag="detector"):
 
 
 class TrendModel(msgspec.Struct, frozen=True, kw_only=True, tag="trend"):
-    """Predicts a sensor's values to go on by `slope_per_minute`."""
+    """Predicts a sensor's values to go on by `slope_per_minute`, as long as it may: for as much
+    time after its readings as they took.
+    """
 
     table: str
     id: int
     sensor_id: int
     slope_per_minute: float
+    until: int
+    """Epoch milliseconds UTC; the baseline predicts afterwards."""
 
 
 class RuleSet(msgspec.Struct, frozen=True):
@@ -179,6 +184,8 @@ class _DetectorData(msgspec.Struct):
 class _TrendData(msgspec.Struct):
     kind: Literal["ridge_trend"]
     slope_per_minute: float
+    trained_from: datetime
+    trained_to: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,13 +377,19 @@ def _model(table: str, values: Mapping[str, Any]) -> list[DetectorModel | TrendM
         trend = _metadata(row, _TrendData)
         if not isfinite(trend.slope_per_minute):
             raise ValueError("slope_per_minute is not a finite number")
+        first, last = _epoch_ms(trend.trained_from), _epoch_ms(trend.trained_to)
         return [
             TrendModel(
                 table=table, id=row.id, sensor_id=row.sensor_id,
-                slope_per_minute=trend.slope_per_minute,
+                slope_per_minute=trend.slope_per_minute, until=2 * last - first,
             )
         ]  # fmt: skip
     raise ValueError(f"the flow knows no model_type {row.model_type}")
+
+
+def _epoch_ms(at: datetime) -> int:
+    """Without a zone it is UTC."""
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 _Data = TypeVar("_Data", _DetectorData, _TrendData)
@@ -445,13 +458,16 @@ class Trends:
         self._sensor_id = np.array([one.sensor_id for one in models], np.int64)
         self._id = np.array([one.id for one in models], np.int64)
         self._slope = np.array([one.slope_per_minute for one in models])
+        self._until = np.array([one.until for one in models], np.int64)
 
-    def of(self, sensor_id: Ints) -> tuple[Ints, Floats]:
-        """(N,) the model's id, 0 for the baseline; (N,) how much the value changes in a minute."""
+    def of(self, sensor_id: Ints, at: Ints) -> tuple[Ints, Floats]:
+        """(N,) the model's id, 0 for the baseline; (N,) how much the value changes in a minute. At
+        the event times `at` (N,).
+        """
         if not len(self._id):
             return np.zeros(len(sensor_id), np.int64), np.zeros(len(sensor_id))
         place = np.searchsorted(self._sensor_id, sensor_id).clip(max=len(self._id) - 1)
-        known = self._sensor_id[place] == sensor_id
+        known = (self._sensor_id[place] == sensor_id) & (at <= self._until[place])
         return np.where(known, self._id[place], 0), np.where(known, self._slope[place], 0.0)
 
 

@@ -11,7 +11,10 @@ from tests.dataflows.streams import Partition, closed, each_second
 
 MODELS = "ml_models"
 DEEP = {"kind": "deep", "warn_per_day": 2.0, "critical_per_day": 0.5}
-TREND = {"kind": "ridge_trend", "slope_per_minute": 2.0, "points": 500}
+TREND = {
+    "kind": "ridge_trend", "slope_per_minute": 2.0, "points": 500,
+    "trained_from": "1970-01-01T00:00:00", "trained_to": "1970-01-01T00:10:00Z",
+}  # fmt: skip
 
 
 def row(model_type, metadata, number=1, sensor=1, **more):
@@ -44,7 +47,7 @@ def test_rows_become_models_and_baselines_none():
         DetectorModel(
             table=MODELS, id=2, sensor_id=1, deep=True, warn_per_day=2.0, critical_per_day=0.5
         ),
-        TrendModel(table=MODELS, id=3, sensor_id=1, slope_per_minute=2.0),
+        TrendModel(table=MODELS, id=3, sensor_id=1, slope_per_minute=2.0, until=1_200_000),
         DetectorModel(
             table=MODELS, id=5, sensor_id=3, deep=False, warn_per_day=1.0, critical_per_day=0.1
         ),
@@ -60,6 +63,7 @@ def test_rows_become_models_and_baselines_none():
         (row("forest", {}), "the flow knows no model_type forest"),
         (row("sklearn", {"kind": "forest"}), "Invalid enum value 'forest' - at `$.kind`"),
         (row("sklearn", {"kind": "ridge_trend"}), "missing required field `slope_per_minute`"),
+        (row("sklearn", TREND | {"trained_to": "today"}), "Invalid RFC3339 encoded datetime"),
         ({**row("sklearn", {}), "metadata": "{not JSON"}, "JSON is malformed"),
         ({**row("sklearn", {}), "metadata": None}, "Input data was truncated"),
         (row("detector", DEEP | {"warn_per_day": 0}), "Expected `float` > 0.0"),
@@ -90,6 +94,12 @@ def test_a_trend_moves_predictions_on_from_the_middle_of_their_minute():
     assert (value, trend) == (20.0 + 2.0 * 10.5, 1)
     ((model, *_, value, _, _, trend),) = predicted(make(), *[20.0] * 70)
     assert (model, value, trend) == (0, 20.0, 0)
+
+
+def test_a_trend_counts_for_as_long_as_the_readings_took_that_it_was_learnt_from():
+    brief = TREND | {"trained_from": "1970-01-01T00:00:00", "trained_to": "1970-01-01T00:01:00"}
+    models = [one[0] for one in predicted(make(row("sklearn", brief, 7)), *[20.0] * 200)]
+    assert models == [7, 7, 0]
 
 
 def test_a_trend_that_leads_too_far_leads_to_the_most_that_can_be_stored():
