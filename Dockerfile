@@ -11,6 +11,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes -r r
 COPY contract contract
 COPY sql sql
 COPY sinks sinks
+COPY ml ml
 COPY dataflows dataflows
 COPY ingest_edge ingest_edge
 COPY ops ops

@@ -114,16 +114,17 @@ class _Bench:
 
     def measure(self, result: Result, *, full: bool) -> None:
         engine = self._settings.engine
-        plan: dict[str, Callable[[], float]] = {"bare": self._bare, "sink": self._sink}
         parts = len(readings_sink(self._settings).list_parts())
+        sink = partial(self._sink, parts=parts)
+        plan: dict[str, Callable[[], float]] = {"bare": self._bare, "sink": sink}
         if parts > 1:
-            plan[f"sink_{parts}_connections"] = partial(self._sink, parts=parts)
+            plan["one_connection"] = self._sink
         plan |= {f"batch_{size}": partial(self._sink, size) for size in BATCHES}
         self._take(plan, "", result)
         if full:
             self._tell(f"{engine}: filling the table with {FULL[engine]:,} rows")
             self._fill()
-            self._take({"bare": self._bare, "sink": self._sink}, "full_", result)
+            self._take({"bare": self._bare, "sink": sink}, "full_", result)
 
     def _take(self, plan: dict[str, Callable[[], float]], prefix: str, result: Result) -> None:
         """Rows a second of each of the plan, in turn, round by round."""
@@ -144,8 +145,8 @@ class _Bench:
             what = f"{engine} {prefix}{name}".replace("_", " ")
             result.rows.append((what, f"{median(rates):,.0f}", spread, f"{ratio:.2f}"))
 
-    def _sink(self, size: int = ROWS_A_BATCH, parts: int = 1) -> float:
-        """All of the sink's work, from columns to the last commit."""
+    def _sink(self, size: int | None = None, parts: int = 1) -> float:
+        """All of the sink's work, from columns to the last commit, in so many connections."""
         sink = replace(readings_sink(self._settings), rows_a_batch=size)
         writers = [sink.build_part("bench", str(part), None) for part in range(parts)]
         shares = [[_share(piece, part, parts) for part in range(parts)] for piece in self._pieces]
@@ -167,9 +168,10 @@ class _Bench:
         with self._cursor() as cursor:
 
             def write(rows: Sequence[Row]) -> None:
-                for first in range(0, len(rows), ROWS_A_BATCH):
+                size = ROWS_A_BATCH[self._settings.engine]
+                for first in range(0, len(rows), size):
                     cursor.execute("BEGIN TRANSACTION")
-                    cursor.executemany(_INSERT, rows[first : first + ROWS_A_BATCH])
+                    cursor.executemany(_INSERT, rows[first : first + size])
                     cursor.execute("COMMIT")
 
             return _rate(self._rows, len(self._rows), write)

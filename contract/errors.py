@@ -20,6 +20,10 @@ class UnavailableError(IotError):
     """A neighbour's (broker, database): it does not answer now. The same call may succeed later."""
 
 
+class TimedOutError(UnavailableError):
+    """The same, because it took too long: less at once may pass."""
+
+
 class RefusedError(IotError):
     """The row's: the database will never take it as it is. Retrying cannot help."""
 

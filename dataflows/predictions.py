@@ -65,16 +65,25 @@ class PredictionState:
         """(S,) since when a sensor is off; NEVER where it is not."""
 
     def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays and numbers."""
-        columns = (self._target.copy(), self._value.copy(), self._since.copy())
+        """The state as plain arrays and numbers. Of target times only the newest is kept, and how
+        many periods the others lie before it; one that lies before all that is to come is none.
+        """
+        newest = self._target.max(axis=0)
+        age = ((newest - self._target) // self._period).clip(max=self._slots)
+        age[self._target == NEVER] = self._slots
+        ages = age.astype(np.min_scalar_type(self._slots))
+        columns = (newest, ages, self._value.copy(), self._since.copy())
         return (self._period, self._buckets.snapshot(), *columns)
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Take over the state that `snapshot` was taken of; of another period only who is off."""
-        period, buckets, target, value, self._since = snapshot
+        period, buckets, newest, ages, value, self._since = snapshot
         if period == self._period:
             self._buckets.restore(buckets)
-            self._target, self._value = target, value
+            self._target = np.where(
+                ages < self._slots, newest - ages.astype(np.int64) * self._period, NEVER
+            )
+            self._value = value
 
     def step(
         self, closing: Closing, windows: Windows, arrival: int, sensor_id: Ints, trends: Trends

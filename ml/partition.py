@@ -128,7 +128,8 @@ class PartitionDetector:
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays, after the version of its form."""
-        own = (self._sensor_id.copy(), self._row.copy(), self._deep_row.copy(), self._given.copy())
+        rows = (self._row.astype(np.int32), self._deep_row.astype(np.int32))
+        own = (self._sensor_id.copy(), *rows, self._given.copy())
         return (_VERSION, *own, self._light.snapshot(), self._deep.snapshot())
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
@@ -142,8 +143,8 @@ class PartitionDetector:
             raise ValueError(f"no state of version {_VERSION}")
         self._light.restore(light)
         self._deep.restore(deep)
-        self._sensor_id, self._row = sensor_id.copy(), row.copy()
-        self._deep_row, self._given = deep_row.copy(), given.copy()
+        self._sensor_id, self._given = sensor_id.copy(), given.copy()
+        self._row, self._deep_row = row.astype(np.int64), deep_row.astype(np.int64)
 
     def _score(self, row: Ints, end: Ints, value: Floats) -> Floats:
         """Where both detectors score, the higher score; as there are two chances, its share counts

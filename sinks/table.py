@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contract.settings import Settings
-from sinks.writer import ROWS_A_BATCH, Row, Writer, first_counts
+from sinks.writer import Row, Writer, first_counts
 
 X = TypeVar("X")
 
@@ -27,8 +27,8 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
     """Whether a row counts instead of an earlier one with its key, as the statement has it."""
     connections: int = 1
     """How many writers, where the database takes more than one. A partition keeps to one."""
-    rows_a_batch: int = ROWS_A_BATCH
-    """How many rows a statement takes at most."""
+    rows_a_batch: int | None = None
+    """How many rows a statement takes at most; None: `ROWS_A_BATCH`."""
 
     def list_parts(self) -> list[str]:
         """One name a connection; SQLite takes a single writer."""

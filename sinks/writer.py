@@ -1,7 +1,7 @@
 """The thread that writes: it merges what waits, and never loses or repeats a row.
 
-A batch is one JSON parameter, sorted by the rows' key; it closes when it has 20 000 rows, when it
-is 4 MiB long, when a flush waits for it, or 100 ms after its first row came. When the database is
+A batch is one JSON parameter, sorted by the rows' key; it closes when it has 20 000 rows (SQL
+Server: 4 000), when it is 4 MiB long, when a flush waits for it, or 100 ms after its first row came. When the database is
 away the batch is tried again on a fresh connection for as long as it takes, and the flow waits
 behind a bounded queue. When the database refuses a batch it is split in halves until the bad row
 stands alone, which goes to `sink_dead_letters` with its error; where only another writer was faster
@@ -10,6 +10,7 @@ the batch is tried again as it is. Any other error stops the flow.
 
 from collections.abc import Callable
 from hashlib import sha256
+from math import inf
 from threading import Condition, Thread
 from time import monotonic
 from typing import Any
@@ -18,7 +19,13 @@ import msgspec
 import stamina
 import structlog
 
-from contract.errors import ConflictError, RefusedError, UnavailableError
+from contract.errors import (
+    ConflictError,
+    RefusedError,
+    SetupError,
+    TimedOutError,
+    UnavailableError,
+)
 from contract.settings import Settings
 from sinks.metrics import (
     BATCH_ROWS,
@@ -33,13 +40,22 @@ from sql.schema import open_database
 
 Row = tuple[Any, ...]
 
-ROWS_A_BATCH = 20_000
+ROWS_A_BATCH = {"sqlite": 20_000, "mssql": 4_000}
+"""By engine. From 5 000 locks in one statement on, SQL Server would lock the whole table."""
 _BYTES_A_BATCH = 4 << 20
 _LINGER_S = 0.1
 _QUEUED_ROWS = 100_000
+_RESTART_S = 180.0
+"""How long a server may take to start, in which it refuses what it had granted."""
+_TOO_SLOW = 3
+"""After so many time-outs a batch is halved."""
 _CONFLICTS = 5
 """How often a batch may meet another writer before it is split."""
 _log = structlog.get_logger("sinks")
+
+
+class _TooMuchError(Exception):
+    """The batch takes too long."""
 
 
 def first_counts(new: Row, old: Row) -> bool:
@@ -62,13 +78,13 @@ class Writer:
         statement: str,
         key: Callable[[Row], Any],
         replaces: Callable[[Row, Row], bool],
-        rows_a_batch: int = ROWS_A_BATCH,
+        rows_a_batch: int | None = None,
     ) -> None:
         self._settings = settings
         self._statement = statement
         self._key = key
         self._replaces = replaces
-        self._rows_a_batch = rows_a_batch
+        self._rows_a_batch = rows_a_batch or ROWS_A_BATCH[settings.engine]
         self._turn = Condition()
         self._waiting: list[Row] = []
         self._since = 0.0
@@ -78,6 +94,10 @@ class Writer:
         self._flushing = False
         self._closing = False
         self._error: BaseException | None = None
+        self._told = False
+        """Whether the error was raised."""
+        self._refused_since = -inf
+        """Since when a login is refused that was granted before; `inf`: it is not."""
         self._database: Database | None = None
         self._thread = Thread(target=self._run, name=statement, daemon=True)
         self._thread.start()
@@ -106,8 +126,8 @@ class Writer:
             self._check()
 
     def close(self) -> None:
-        """Flush, and end the thread. One that has failed has told so to `put` or `flush`."""
-        if self._error is None:
+        """Flush, and end the thread. Its error is raised, unless `put` or `flush` has done so."""
+        if not self._told:
             self.flush()
         with self._turn:
             self._closing = True
@@ -116,6 +136,7 @@ class Writer:
 
     def _check(self) -> None:
         if self._error is not None:
+            self._told = True
             raise self._error
 
     def _run(self) -> None:
@@ -166,7 +187,9 @@ class Writer:
             return
         try:
             with WRITE_SECONDS.labels(self._statement).time():
-                self._execute(self._statement, text.decode())
+                self._execute(self._statement, text.decode(), splits=len(rows) > 1)
+        except _TooMuchError:
+            self._halve(rows)
         except RefusedError as error:
             if isinstance(error, ConflictError) and attempts > 1:
                 RETRIES.labels(self._statement).inc()
@@ -190,7 +213,10 @@ class Writer:
         DEAD_LETTERS.labels(self._statement).inc()
         _log.warning("row refused, see sink_dead_letters", sink=self._statement, error=str(error))
 
-    def _execute(self, name: str, *parameters: object) -> None:
+    def _execute(self, name: str, *parameters: object, splits: bool = False) -> None:
+        """Run a statement, for as long as it takes; with `splits` only `_TOO_SLOW` times while it
+        takes too long.
+        """
         attempts = stamina.retry_context(
             on=UnavailableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
         )
@@ -198,12 +224,27 @@ class Writer:
             with attempt:
                 try:
                     if self._database is None:
-                        self._database = open_database(self._settings)
+                        self._database = self._opened()
                     self._database.execute(name, *parameters)
+                    self._refused_since = inf
                 except UnavailableError as error:
                     RETRIES.labels(self._statement).inc()
                     _log.warning("database away, trying again", sink=name, error=str(error))
                     if self._database is not None:
                         self._database.close()
                         self._database = None
+                    if splits and isinstance(error, TimedOutError) and attempt.num >= _TOO_SLOW:
+                        raise _TooMuchError from error
                     raise
+
+    def _opened(self) -> Database:
+        """A connection. A server that starts again says for a while that there is no such database,
+        or that the login fails.
+        """
+        try:
+            return open_database(self._settings)
+        except SetupError as error:
+            self._refused_since = min(self._refused_since, monotonic())
+            if monotonic() - self._refused_since > _RESTART_S:
+                raise
+            raise UnavailableError(str(error)) from error

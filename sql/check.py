@@ -109,8 +109,13 @@ def _differences(wanted: _Schema, found: _Schema) -> Iterator[str]:
         elif not _holds(has, kind):
             yield f"column {table}.{column}: is {has}, and {kind} is wanted"
     for (kind, name), text in wanted.objects.items():
-        # a server may append digits of its own to the name of an index
-        names = [one for sort, one in found.objects if sort == kind and one.startswith(name)]
+        # a server may append digits of its own to the name of an index; case does not matter
+        names = [
+            one
+            for sort, one in found.objects
+            if sort == kind
+            and (one.lower() == name.lower() or (kind == "index" and one.lower().startswith(name)))
+        ]
         if not names:
             yield f"{kind} {name}: is missing"
         elif text is not None and _plain(found.objects[kind, names[0]]) not in ("", _plain(text)):

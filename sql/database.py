@@ -25,6 +25,9 @@ class Engine(Protocol):
     def batches(self, script: str) -> list[str]:
         """The pieces of a script that go to the server one at a time."""
 
+    def execute(self, connection: Any, statement: str, parameters: Sequence[object]) -> Any:
+        """The cursor of a statement that was begun."""
+
     def finish(self, cursor: Any) -> None:
         """Wait for all that a statement does; errors of what comes late are raised here."""
 
@@ -53,7 +56,8 @@ class Database:
     def query(self, name: str, *parameters: object) -> list[Any]:
         """The rows of the statement in `NAME.sql`."""
         with _Blamed(self):
-            cursor = self._connection.execute(_text(self._settings.engine, name), parameters)
+            text = _text(self._settings.engine, name)
+            cursor = self._engine.execute(self._connection, text, parameters)
             rows: list[Any] = cursor.fetchall()
             cursor.close()
             return rows
@@ -73,7 +77,8 @@ class Database:
                 self._connection.execute(self._engine.begin)
             try:
                 for statement, parameters in statements:
-                    self._engine.finish(self._connection.execute(statement, parameters))
+                    cursor = self._engine.execute(self._connection, statement, parameters)
+                    self._engine.finish(cursor)
                 if self._engine.begin:
                     self._connection.execute("COMMIT")
             except BaseException:

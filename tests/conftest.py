@@ -8,11 +8,9 @@ answers.
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from shutil import which
 from subprocess import run
-from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
@@ -20,8 +18,8 @@ from pydantic import SecretStr
 from contract.settings import Settings, child_environment, load_settings
 from ops.children import Children
 from sql.database import Database
-from sql.mssql import connect
 from sql.schema import apply_schema, open_database
+from tests.sql.installations import new_database
 
 _GIVEN = load_settings()
 """The settings from outside, read before tests forget them."""
@@ -62,13 +60,8 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     if request.param == "sqlite":
         yield Settings(iot_sqlite_path=tmp_path / "iot.db")
         return
-    server: Settings = request.getfixturevalue("mssql_server")
-    name = f"iot_test_{uuid4().hex[:8]}"
-    yield server.model_copy(update={"db_name": name})
-    master = connect(server.model_copy(update={"db_name": "master"}), create=False)
-    with suppress(Exception):
-        master.execute(f"DROP DATABASE {name}")
-    master.close()
+    with new_database(request.getfixturevalue("mssql_server")) as settings:
+        yield settings
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@
 
 import platform
 import re
+from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ from contract.errors import (
     RefusedError,
     SettingError,
     SetupError,
+    TimedOutError,
     UnavailableError,
 )
 from contract.settings import Settings
@@ -24,13 +26,19 @@ begin = None
 """Our files for SQL Server are single procedure calls; the procedures hold the transactions."""
 turn = nullcontext()
 
+_LONG = 2_000
+"""More characters than this are a long text."""
 _STATEMENTS = Path(__file__).parent / "statements"
-_NO_SUCH_DATABASE = (911, 4060)
+_NO_SUCH_DATABASE = {911, 4060}
 _RETRY = {
-    -2, 20, 64, 121, 233, 1205, 1222, 6005, 10053, 10054, 10060, 10928, 10929, 40197, 40501, 40613,
-    41301, 41302, 41305, 41325, 41839, 49918, 49919, 49920,
+    -2, 20, 64, 121, 233, 596, 701, 802, 921, 922, 927, 976, 978, 983, 1105, 1204, 1205, 1222, 3960,
+    6005, 8645, 8651, 9001, 9002, 10053, 10054, 10060, 10928, 10929, 17142, 18401, 40197, 40501,
+    40613, 41301, 41302, 41305, 41325, 41839, 49918, 49919, 49920,
 }  # fmt: skip
-_RETRY_STATES = {"40001", "08S01", "08001", "HYT00", "HYT01"}
+"""Away, starting, or short of something that may be had again: memory, locks, disk."""
+_TIMED_OUT = ("HYT00", "HYT01")
+_RETRY_STATES = ("40001", "08S01", "08001", "IMC", *_TIMED_OUT)
+"""How SQLSTATEs begin."""
 _CONFLICT = {2601, 2627}
 _REFUSED = {220, 245, 515, 517, 547, 2628, 8114, 8115, 8152}
 
@@ -45,7 +53,7 @@ def connect(settings: Settings, *, create: bool) -> Any:
     try:
         connection = _log_in(pyodbc, settings, settings.db_name)
     except pyodbc.Error as error:
-        if _number(error) not in _NO_SUCH_DATABASE:
+        if not _NO_SUCH_DATABASE & _numbers(error):
             raise
         if not create:
             raise SetupError(
@@ -54,7 +62,7 @@ def connect(settings: Settings, *, create: bool) -> Any:
             ) from error
         with _log_in(pyodbc, settings, "master") as master:
             script = (_STATEMENTS / "create_database.sql").read_text(encoding="utf-8")
-            master.execute(script, settings.db_name)
+            finish(master.execute(script, settings.db_name))
         connection = _log_in(pyodbc, settings, settings.db_name)
     connection.timeout = 0 if create else settings.db_query_timeout_seconds
     return connection
@@ -74,6 +82,18 @@ def batches(script: str) -> list[str]:
     return [piece for piece in pieces if piece.strip()]
 
 
+def execute(connection: Any, statement: str, parameters: Sequence[object]) -> Any:
+    """Begin a statement. A long text goes as nvarchar(max), where the driver would make it ntext,
+    which OPENJSON and some collations refuse.
+    """
+    cursor = connection.cursor()
+    long = [isinstance(one, str) and len(one) > _LONG for one in parameters]
+    if any(long):
+        whole = (_pyodbc().SQL_WVARCHAR, 0, 0)
+        cursor.setinputsizes([whole if is_long else None for is_long in long])
+    return cursor.execute(statement, tuple(parameters))
+
+
 def finish(cursor: Any) -> None:
     """Take every result: behind the first may lie an error, and closing early ends the rest."""
     while cursor.nextset():
@@ -82,21 +102,27 @@ def finish(cursor: Any) -> None:
 
 
 def blame(error: Exception) -> type[IotError]:
-    """By the server's error number, else by SQLSTATE."""
-    number, state = _number(error), str(error.args[0]) if error.args else ""
-    if number in _CONFLICT:
+    """By the server's error numbers, else by SQLSTATE."""
+    numbers, state = _numbers(error), str(error.args[0]) if error.args else ""
+    if numbers & _CONFLICT:
         return ConflictError
-    if number in _REFUSED or state[:2] in ("22", "23"):  # the standard's data and integrity errors
+    if numbers & _REFUSED or state[:2] in ("22", "23"):  # the standard's data and integrity errors
         return RefusedError
-    if number in _RETRY or state in _RETRY_STATES:
-        return UnavailableError
+    if numbers & _RETRY or state.startswith(_RETRY_STATES):
+        return TimedOutError if state in _TIMED_OUT else UnavailableError
     return SetupError
 
 
-def _number(error: Exception) -> int | None:
-    """The native error number, which ODBC puts in parentheses before the function's name."""
-    found = re.search(r"\((-?\d+)\) \(SQL", str(error.args[-1]) if error.args else "")
-    return int(found.group(1)) if found else None
+def _numbers(error: Exception) -> set[int]:
+    """The native error numbers, several where the driver tells several errors at once: each stands
+    in parentheses behind its text.
+
+    >>> sorted(_numbers(Exception("28000", "a (1) b (18456) (SQLDriverConnect); c (4060)")))
+    [4060, 18456]
+    """
+    text = str(error.args[-1]) if error.args else ""
+    found = re.findall(r"\((-?\d+)\)(?= \(SQL\w+\)|;|$)", text)
+    return {int(number) for number in found}
 
 
 def _pyodbc() -> Any:
@@ -122,6 +148,7 @@ def connection_string(settings: Settings, driver: str, database: str) -> str:
         "Encrypt": "yes" if settings.db_encrypt else "no",
         "TrustServerCertificate": "yes" if settings.db_trust_server_certificate else "no",
         "APP": "iot-pipeline",
+        "ConnectRetryCount": "0",  # we connect anew ourselves, and know what was lost
     }
     if settings.db_multi_subnet_failover:
         parts["MultiSubnetFailover"] = "yes"

@@ -105,6 +105,14 @@ IF NOT EXISTS (
 )
 CREATE INDEX ix_alerts_sensor ON dbo.alerts (sensor_id, severity, triggered_at);
 GO
+IF NOT EXISTS (
+    SELECT 1 FROM sys.indexes
+    WHERE object_id = OBJECT_ID(N'dbo.alerts') AND name LIKE N'ix[_]alerts[_]standing%'
+)
+CREATE INDEX ix_alerts_standing ON dbo.alerts (sensor_id)
+INCLUDE (severity, triggered_at)
+WHERE status IN ('active', 'acknowledged');
+GO
 IF COL_LENGTH(N'dbo.alert_notifications', N'sensor_id') IS NULL
 ALTER TABLE dbo.alert_notifications ADD sensor_id bigint NULL;
 GO
@@ -171,7 +179,8 @@ FROM sys.triggers AS t
 WHERE
     t.parent_id = OBJECT_ID(N'dbo.sensor_readings')
     AND t.is_disabled = 0
-    AND COALESCE(OBJECT_DEFINITION(t.object_id), N'alerts') LIKE N'%alerts%';
+    AND LOWER(COALESCE(OBJECT_DEFINITION(t.object_id), N'alert')) LIKE N'%alert%';
+PRINT @disable;
 IF @disable <> N'' EXEC sp_executesql @disable;
 GO
 -- Whoever inserts readings, and however many: the newest value of each sensor, when its device was
@@ -190,12 +199,22 @@ BEGIN
     -- of each sensor the newest that is not from the future, and when the last of all came
     DECLARE @heard TABLE (
         sensor_id bigint NOT NULL PRIMARY KEY,
+        device_id bigint NOT NULL,
         at datetime2(3) NULL,
         value decimal(15, 5) NULL,
-        arrived datetime2(6) NOT NULL
+        arrived datetime2(6) NOT NULL,
+        is_new bit NOT NULL
     );
-    INSERT INTO @heard (sensor_id, at, value, arrived)
-    SELECT r.sensor_id, r.at, r.value, r.arrived
+    -- what is read here of tables that are written below is not read again: two writers that scan
+    -- each other's locked rows would be a deadlock
+    INSERT INTO @heard (sensor_id, device_id, at, value, arrived, is_new)
+    SELECT
+        r.sensor_id,
+        s.device_id,
+        r.at,
+        r.value,
+        r.arrived,
+        CASE WHEN l.sensor_id IS NULL THEN 1 ELSE 0 END
     FROM (
         SELECT
             a.sensor_id,
@@ -224,6 +243,8 @@ BEGIN
             FROM inserted AS i
         ) AS a
     ) AS r
+    INNER JOIN dbo.sensors AS s ON s.id = r.sensor_id
+    LEFT JOIN dbo.sensor_readings_latest AS l ON l.sensor_id = r.sensor_id
     WHERE r.back = 1;
 
     -- the sensors whose readings are taken one by one: all others were and stay normal
@@ -517,12 +538,15 @@ BEGIN
             source, source_event_id, severity, title, message, is_read, created_at, sensor_id,
             device_id, triggered_value, event_type
         )
-        SELECT
+        SELECT DISTINCT
             'alert',
             a.id,
             a.severity,
             LEFT(CONCAT(
-                CASE a.severity WHEN 'critical' THEN N'Alerta crítica: ' ELSE N'Advertencia: ' END,
+                CASE a.severity
+                    WHEN 'critical' THEN N'Alerta cr' + NCHAR(237) + N'tica: '
+                    ELSE N'Advertencia: '
+                END,
                 b.name
             ), 255),
             CONCAT(
@@ -636,11 +660,7 @@ BEGIN
     INSERT INTO dbo.sensor_readings_latest (sensor_id, latest_value, latest_timestamp)
     SELECT h.sensor_id, h.value, h.at
     FROM @heard AS h
-    WHERE
-        h.at IS NOT NULL
-        AND NOT EXISTS (
-            SELECT 1 FROM dbo.sensor_readings_latest AS l WHERE l.sensor_id = h.sensor_id
-        );
+    WHERE h.is_new = 1 AND h.at IS NOT NULL;
 
     UPDATE d
     SET
@@ -648,10 +668,9 @@ BEGIN
         status = CASE WHEN d.status IN ('offline', 'error') THEN 'online' ELSE d.status END
     FROM dbo.devices AS d
     INNER JOIN (
-        SELECT s.device_id, MAX(h.arrived) AS at
+        SELECT h.device_id, MAX(h.arrived) AS at
         FROM @heard AS h
-        INNER JOIN dbo.sensors AS s ON s.id = h.sensor_id
-        GROUP BY s.device_id
+        GROUP BY h.device_id
     ) AS x ON x.device_id = d.id
     WHERE d.last_connection IS NULL OR d.last_connection < x.at OR d.last_connection > @now;
 END;
@@ -728,7 +747,9 @@ BEGIN
                     (
                         SELECT MAX(s.seq) + 1 FROM dbo.sensor_readings AS s
                         WHERE
-                            s.sensor_id = r.sensor_id AND s.event_timestamp = r.event_timestamp
+                            s.sensor_id = r.sensor_id
+                            AND s.event_timestamp = r.event_timestamp
+                            AND s.event_timestamp IS NOT NULL
                     ),
                     0
                 )
@@ -740,6 +761,7 @@ BEGIN
         WHERE
             s.sensor_id = n.sensor_id
             AND s.event_timestamp = n.event_timestamp
+            AND s.event_timestamp IS NOT NULL
             AND s.seq = n.seq + n.after
     )
     ORDER BY n.sensor_id, n.event_timestamp, n.seq;

@@ -40,7 +40,10 @@ BEGIN
             + COALESCE(
                 (
                     SELECT MAX(s.seq) + 1 FROM dbo.sensor_readings AS s
-                    WHERE s.sensor_id = o.sensor_id AND s.event_timestamp = o.at
+                    WHERE
+                        s.sensor_id = o.sensor_id
+                        AND s.event_timestamp = o.at
+                        AND s.event_timestamp IS NOT NULL
                 ),
                 0
             ) AS seq
@@ -52,7 +55,8 @@ BEGIN
             FROM dbo.sensor_readings AS t
             WHERE t.id >= @from AND t.id < @from + @rows AND t.event_timestamp IS NULL
         ) AS o
-    ) AS n ON n.id = r.id;
+    ) AS n ON n.id = r.id
+    OPTION (RECOMPILE); -- a plan for so few rows
     SET @from = @from + @rows;
 END;
 GO
@@ -128,7 +132,9 @@ BEGIN
                     (
                         SELECT MAX(s.seq) + 1 FROM dbo.sensor_readings AS s
                         WHERE
-                            s.sensor_id = r.sensor_id AND s.event_timestamp = r.event_timestamp
+                            s.sensor_id = r.sensor_id
+                            AND s.event_timestamp = r.event_timestamp
+                            AND s.event_timestamp IS NOT NULL
                     ),
                     0
                 )
@@ -140,6 +146,7 @@ BEGIN
         WHERE
             s.sensor_id = n.sensor_id
             AND s.event_timestamp = n.event_timestamp
+            AND s.event_timestamp IS NOT NULL
             AND s.seq = n.seq + n.after
     )
     ORDER BY n.sensor_id, n.event_timestamp, n.seq;

@@ -1,7 +1,9 @@
 """SQLite: how to connect, cut scripts, and read its errors."""
 
 import sqlite3
+from collections.abc import Sequence
 from threading import Lock
+from typing import Any
 
 from contract.errors import IotError, RefusedError, SetupError, UnavailableError
 from contract.settings import Settings
@@ -41,6 +43,13 @@ def batches(script: str) -> list[str]:
             found.append(rest)
             rest = ""
     return found
+
+
+def execute(
+    connection: sqlite3.Connection, statement: str, parameters: Sequence[Any]
+) -> sqlite3.Cursor:
+    """Run a statement."""
+    return connection.execute(statement, parameters)
 
 
 def finish(cursor: sqlite3.Cursor) -> None:

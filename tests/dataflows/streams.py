@@ -6,6 +6,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from contract.columns import concatenate
@@ -104,6 +105,17 @@ class Partition:
             sorted(self.late),
             self.engine.counts,
         )
+
+
+def laid_open(snapshot):
+    """A snapshot as values that can be compared."""
+    if isinstance(snapshot, np.ndarray):
+        return (snapshot.dtype.str, snapshot.shape, snapshot.tobytes())
+    if isinstance(snapshot, dict):
+        return {key: laid_open(value) for key, value in snapshot.items()}
+    if isinstance(snapshot, list | tuple):
+        return [laid_open(one) for one in snapshot]
+    return snapshot
 
 
 def heartbeat(arrival):

@@ -1,12 +1,11 @@
 import json
-import pickle
 
 import numpy as np
 import pytest
 
 from dataflows.rules import Rules, make_rules
 
-from .streams import NO_RULES, Partition, closed, each_second, heartbeat
+from .streams import NO_RULES, Partition, closed, each_second, heartbeat, laid_open
 
 N, W, C = "NORMAL", "WARN", "CRITICAL"
 STEPS = {"DATA_RESUMED", "NO_DATA", "PATTERN_CHANGE", "PREDICTION_DEVIATION"}
@@ -543,8 +542,8 @@ def test_a_streak_is_a_rules_own_and_dies_with_it():
 
 def test_flapping_lives_through_a_restart():
     found = Partition(rules=TWO_SIDED).run(each_second(*[HIGH, LOW] * 6))
-    state = pickle.dumps(found.engine.snapshot())
+    state = laid_open(found.engine.snapshot())
     found.restart()
-    assert pickle.dumps(found.engine.snapshot()) == state
+    assert laid_open(found.engine.snapshot()) == state
     found.run(closed(each_second(HIGH, start=13_000)))
     assert found.events[-1].silent

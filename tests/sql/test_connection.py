@@ -1,10 +1,16 @@
 import pytest
 import structlog
 
-from contract.errors import SetupError, UnavailableError
+from contract.errors import (
+    ConflictError,
+    RefusedError,
+    SetupError,
+    TimedOutError,
+    UnavailableError,
+)
 from contract.settings import load_settings
 from sql.database import Database
-from sql.mssql import connection_string
+from sql.mssql import blame, connection_string
 
 HOST = {"db_host": "10.0.0.1", "db_password": "p;w}{d=1"}
 
@@ -20,6 +26,24 @@ def test_a_connection_is_encrypted_and_trusts_nobody_unless_it_is_told():
     assert (found["Encrypt"], found["TrustServerCertificate"]) == ("{yes", "{no")
     told = parts(db_encrypt=False, db_trust_server_certificate=True)
     assert (told["Encrypt"], told["TrustServerCertificate"]) == ("{no", "{yes")
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "kind"),
+    [
+        ("28000", "Login failed (18456) (SQLDriverConnect); Cannot open it (4060)", SetupError),
+        ("HYT00", "Query timeout expired (0) (SQLExecDirectW)", TimedOutError),
+        ("IMC06", "The connection is broken (0) (SQLExecDirectW)", UnavailableError),
+        ("08S01", "Communication link failure (10054) (SQLExecDirectW)", UnavailableError),
+        ("40001", "deadlock victim (1205) (SQLExecDirectW)", UnavailableError),
+        ("42000", "Script level upgrade (0) (SQLDriverConnect); (18401)", UnavailableError),
+        ("23000", "Cannot insert duplicate key (2601) (SQLExecDirectW)", ConflictError),
+        ("23000", "FOREIGN KEY (547) (SQLExecDirectW); terminated (3621)", RefusedError),
+        ("42S02", "Invalid object name (208) (SQLExecDirectW)", SetupError),
+    ],
+)
+def test_an_error_is_blamed_by_its_numbers_else_by_its_state(state, text, kind):
+    assert blame(Exception(state, f"[{state}] [Microsoft] {text}")) is kind
 
 
 def test_a_password_cannot_end_its_value_early():

@@ -45,7 +45,11 @@ BEGIN
     FROM @readings AS n
     WHERE NOT EXISTS (
         SELECT 1 FROM dbo.sensor_readings AS s
-        WHERE s.sensor_id = n.sensor_id AND s.event_timestamp = n.event_timestamp AND s.seq = n.seq
+        WHERE
+            s.sensor_id = n.sensor_id
+            AND s.event_timestamp = n.event_timestamp
+            AND s.event_timestamp IS NOT NULL -- as the index says
+            AND s.seq = n.seq
     )
     ORDER BY n.sensor_id, n.event_timestamp, n.seq;
 END;
@@ -281,6 +285,7 @@ BEGIN
             p.model_id = n.model_id
             AND p.sensor_id = n.sensor_id
             AND p.event_predicted_at = n.predicted_at
+            AND p.event_predicted_at IS NOT NULL
     )
     ORDER BY n.predicted_at, n.sensor_id, n.model_id;
     COMMIT TRANSACTION;
@@ -362,7 +367,10 @@ BEGIN
         n.status,
         CASE WHEN n.status = 'resolved' THEN n.at END
     FROM @events AS n
-    WHERE NOT EXISTS (SELECT 1 FROM dbo.ml_events AS e WHERE e.event_key = n.event_key)
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dbo.ml_events AS e
+        WHERE e.event_key = n.event_key AND e.event_key IS NOT NULL
+    )
     ORDER BY n.at, n.event_key;
 
     INSERT INTO dbo.alert_notifications (
@@ -384,9 +392,10 @@ BEGIN
         CAST(n.value AS decimal(15, 5)),
         e.event_type
     FROM @events AS n
-    INNER JOIN dbo.ml_events AS e ON e.event_key = n.event_key
+    INNER JOIN dbo.ml_events AS e ON e.event_key = n.event_key AND e.event_key IS NOT NULL
     WHERE NOT EXISTS (
-        SELECT 1 FROM dbo.alert_notifications AS a WHERE a.event_key = n.event_key
+        SELECT 1 FROM dbo.alert_notifications AS a
+        WHERE a.event_key = n.event_key AND a.event_key IS NOT NULL
     )
     ORDER BY e.id;
 
@@ -394,7 +403,7 @@ BEGIN
     SET status = 'resolved', resolved_at = n.at
     FROM dbo.ml_events AS e
     INNER JOIN @events AS n ON n.resolves = e.event_key
-    WHERE e.status <> 'resolved';
+    WHERE e.status <> 'resolved' AND e.event_key IS NOT NULL;
     COMMIT TRANSACTION;
 END;
 GO

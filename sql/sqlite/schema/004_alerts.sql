@@ -28,6 +28,7 @@ CREATE TABLE alerts (
 
 CREATE UNIQUE INDEX ux_alerts_active ON alerts (sensor_id, severity) WHERE status = 'active';
 CREATE INDEX ix_alerts_sensor ON alerts (sensor_id, severity, triggered_at);
+CREATE INDEX ix_alerts_standing ON alerts (sensor_id) WHERE status IN ('active', 'acknowledged');
 CREATE INDEX ix_alert_notifications_source ON alert_notifications (source, source_event_id);
 
 ALTER TABLE sensors ADD COLUMN operational_state TEXT NOT NULL DEFAULT 'INITIALIZING';

@@ -115,7 +115,14 @@ FROM (
     ) AS i
 ) AS o
 LEFT JOIN sensor_readings_latest AS l ON l.sensor_id = o.sensor_id
-WHERE o.at = o.newest AND (l.sensor_id IS NULL OR o.at >= l.latest_timestamp);
+WHERE
+    o.at = o.newest
+    AND (
+        l.sensor_id IS NULL
+        OR o.at >= l.latest_timestamp
+        -- written by a clock that was wrong
+        OR l.latest_timestamp > strftime('%Y-%m-%d %H:%M:%f', 'now', '5 minutes')
+    );
 
 -- those that are over a bound
 CREATE TEMP TABLE IF NOT EXISTS over_bound (
@@ -471,7 +478,10 @@ WHERE true
 ON CONFLICT (sensor_id) DO UPDATE SET
     latest_value = excluded.latest_value,
     latest_timestamp = excluded.latest_timestamp
-WHERE excluded.latest_timestamp >= sensor_readings_latest.latest_timestamp;
+WHERE
+    excluded.latest_timestamp >= sensor_readings_latest.latest_timestamp
+    OR sensor_readings_latest.latest_timestamp
+    > strftime('%Y-%m-%d %H:%M:%f', 'now', '5 minutes');
 
 UPDATE devices
 SET
@@ -485,4 +495,9 @@ FROM (
     INNER JOIN sensors AS s ON s.id = h.sensor_id
     GROUP BY s.device_id
 ) AS x
-WHERE x.device_id = devices.id AND coalesce(devices.last_connection, '') < x.at;
+WHERE
+    x.device_id = devices.id
+    AND (
+        coalesce(devices.last_connection, '') < x.at
+        OR devices.last_connection > strftime('%Y-%m-%d %H:%M:%f', 'now')
+    );
