@@ -1,11 +1,12 @@
 """The thread that writes: it merges what waits, and never loses or repeats a row.
 
 A batch is one JSON parameter, sorted by the rows' key; it closes when it has 20 000 rows (SQL
-Server: 4 000), when it is 4 MiB long, when a flush waits for it, or 100 ms after its first row came. When the database is
-away the batch is tried again on a fresh connection for as long as it takes, and the flow waits
-behind a bounded queue. When the database refuses a batch it is split in halves until the bad row
-stands alone, which goes to `sink_dead_letters` with its error; where only another writer was faster
-the batch is tried again as it is. Any other error stops the flow.
+Server: 4 000), when it is 4 MiB long, when a flush waits for it, or 100 ms after its first row
+came. When the database is away the batch is tried again on a fresh connection for as long as it
+takes, and the flow waits behind a bounded queue; one that times out again and again is halved. When
+the database refuses a batch it is split in halves until the bad row stands alone, which goes to
+`sink_dead_letters` with its error; where only another writer was faster the batch is tried again as
+it is. Any other error stops the flow.
 """
 
 from collections.abc import Callable
