@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     idle_close_ms: int = Field(3000, ge=1)
     predict_every_seconds: int = Field(60, ge=1, le=86_400)
     rules_refresh_seconds: float = Field(30.0, ge=1)
+    auto_create_model: bool = False
     start_from: Literal["earliest", "latest"] = "earliest"
     iot_lang: Literal["es", "en"] = "es"
 

@@ -1,0 +1,271 @@
+"""The batch runner: `python -m ml.batch --once`, or again and again.
+
+Each sensor with new readings is one transaction: its model, its prediction, its events with their
+notifications, and its watermark. So it can be killed at any moment and started again: what was
+written stays, and what was not is made from the same readings to the same rows. Of two runners
+beside each other the second writes nothing new.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from signal import SIGINT, SIGTERM, signal
+from time import monotonic, sleep
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from contract.errors import IotError, RefusedError, UnavailableError
+from contract.log import configure_log
+from contract.settings import Settings, load_settings
+from ml.fleet import outlooks
+from ml.forecast import POINTS, TOO_FEW
+from ml.outlook import Sensor
+from ml.rows import ANOMALY, BREACH, ForecastRow, forecast_row
+from ml.store import due_sensors, newest_readings, thresholds_of, write_forecast
+from sql.database import Database
+from sql.schema import open_database
+
+_CHUNK = 500
+"""So many sensors of a type are read and computed at once."""
+_ATTEMPTS = 5
+"""How often a database that is away is asked again by a run that is the only one."""
+_WAIT_S = (0.5, 30.0)
+_SLICE_S = 0.2
+"""A sleep goes on after a signal."""
+_log = structlog.get_logger("batch")
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run has done."""
+
+    due: int = 0
+    """Sensors with new readings."""
+    predicted: int = 0
+    few_readings: int = 0
+    """Of the predicted ones."""
+    breaches: int = 0
+    """Forecasts beyond a threshold, reported before or not."""
+    anomalies: int = 0
+    """Sensors with a strange reading, reported before or not."""
+    failed: int = 0
+    """Sensors whose rows the database has refused."""
+    seconds: float = 0.0
+
+    def add(self, other: "Summary") -> None:
+        """Count both."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.predicted} of {self.due} sensors predicted ({self.few_readings} from few "
+            f"readings), {self.breaches} beyond a threshold, {self.anomalies} with an anomaly, "
+            f"{self.failed} failed, in {self.seconds:.1f} s"
+        )
+
+
+@dataclass(slots=True)
+class Stop:
+    """Whether somebody has asked us to end. A flag that a signal's handler may set: no lock."""
+
+    asked: bool = False
+
+    def wait(self, seconds: float) -> None:
+        """Until then, or until it is asked."""
+        until = monotonic() + seconds
+        while not self.asked and (rest := until - monotonic()) > 0:
+            sleep(min(rest, _SLICE_S))
+
+
+def run_once(
+    database: Database,
+    settings: Settings,
+    dedupe_minutes: int,
+    stop: Stop,
+    tell: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Predict every sensor that has new readings, until `stop` is set; the sensor in hand is always
+    finished. `tell` is given how many are done, and of how many.
+
+    Raises:
+        UnavailableError: the database went away; what was written stays.
+        SetupError: see `Database`.
+    """
+    began, summary = monotonic(), Summary()
+    sensors = due_sensors(database)
+    summary.due = len(sensors)
+    for row in _rows(database, settings, dedupe_minutes, sensors, stop):
+        if stop.asked:
+            break
+        try:
+            write_forecast(database, row)
+        except RefusedError as error:
+            summary.failed += 1
+            _log.error("a forecast was refused", sensor_id=row.sensor_id, error=str(error))
+        else:
+            codes = [event.event_code for event in row.events]
+            summary.predicted += 1
+            summary.few_readings += row.engine_name == TOO_FEW
+            summary.breaches += BREACH in codes
+            summary.anomalies += ANOMALY in codes
+        if tell is not None:
+            tell(summary.predicted + summary.failed, summary.due)
+    summary.seconds = monotonic() - began
+    return summary
+
+
+def _rows(
+    database: Database, settings: Settings, dedupe: int, sensors: Sequence[Sensor], stop: Stop
+) -> Iterator[ForecastRow]:
+    for chunk in _chunks(sensors):
+        if stop.asked:
+            return
+        ids = [sensor.id for sensor in chunk]
+        thresholds = thresholds_of(database, ids)
+        for outlook, model, newest_id in outlooks(chunk, newest_readings(database, ids, POINTS)):
+            yield forecast_row(
+                outlook,
+                thresholds[outlook.sensor.id],
+                model,
+                language=settings.iot_lang,
+                dedupe_minutes=dedupe,
+                last_reading_id=newest_id,
+            )
+
+
+def _chunks(sensors: Sequence[Sensor]) -> Iterator[Sequence[Sensor]]:
+    """In order, each of one type."""
+    first = 0
+    for place in range(1, len(sensors) + 1):
+        ends = place == len(sensors) or sensors[place].type != sensors[first].type
+        if ends or place - first == _CHUNK:
+            yield sensors[first:place]
+            first = place
+
+
+class _Runner:
+    """Runs, with a connection that is made anew when the database was away."""
+
+    def __init__(self, settings: Settings, dedupe_minutes: int, stop: Stop) -> None:
+        self._settings = settings
+        self._dedupe_minutes = dedupe_minutes
+        self._stop = stop
+        self._database: Database | None = None
+        self._terminal = Console(stderr=True)
+
+    def run(self, attempts: int | None) -> Summary:
+        """One run. Where the database goes away it is asked again, `attempts` times in a row or for
+        as long as it takes, and the run goes on where it was.
+        """
+        total, failures, wait = Summary(), 0, _WAIT_S[0]
+        while True:
+            try:
+                if self._database is None:
+                    self._database = open_database(self._settings)
+                total.add(self._shown(self._database))
+                break
+            except UnavailableError as error:
+                failures += 1
+                self.close()
+                if self._stop.asked or (attempts is not None and failures >= attempts):
+                    raise
+                _log.warning("database away, trying again", error=str(error), wait_s=wait)
+                self._stop.wait(wait)
+                wait = min(2 * wait, _WAIT_S[1])
+        return total
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _shown(self, database: Database) -> Summary:
+        if not self._terminal.is_terminal:
+            return run_once(database, self._settings, self._dedupe_minutes, self._stop)
+        columns = (
+            TextColumn("predicting"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._terminal, transient=True) as progress:
+            task = progress.add_task("", total=None)
+            return run_once(
+                database,
+                self._settings,
+                self._dedupe_minutes,
+                self._stop,
+                lambda done, total: progress.update(task, completed=done, total=total),
+            )
+
+
+def main(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Run once, and end.")] = False,
+    interval_seconds: Annotated[
+        int, typer.Option(min=1, max=86_400, help="From the start of a run to that of the next.")
+    ] = 60,
+    dedupe_minutes: Annotated[
+        int, typer.Option(min=1, max=1440, help="How long an open event stands for the next.")
+    ] = 10,
+) -> None:
+    """Predict every active sensor that has new readings; report breaches and anomalies.
+
+    Exit code 1: the database cannot be used, or refused the rows of a sensor (with --once). 130:
+    stopped before all sensors were done (with --once). SIGTERM and Ctrl-C end it after the sensor
+    in hand, a second one at once.
+    """
+    configure_log()
+    stop = _stop_on_signals()
+    runner: _Runner | None = None
+    try:
+        runner = _Runner(load_settings(), dedupe_minutes, stop)
+        while not stop.asked:
+            began = monotonic()
+            summary = runner.run(_ATTEMPTS if once else None)
+            typer.echo(summary)
+            if once:
+                _end(summary, stopped=stop.asked)
+                return
+            stop.wait(max(0.0, interval_seconds - (monotonic() - began)))
+    except IotError as error:
+        if stop.asked and isinstance(error, UnavailableError) and not once:
+            return
+        typer.echo(f"ml.batch: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("ml.batch: stopped", err=True)
+        raise typer.Exit(130) from error
+    finally:
+        if runner is not None:
+            runner.close()
+
+
+def _end(summary: Summary, *, stopped: bool) -> None:
+    if summary.failed:
+        raise typer.Exit(1)
+    if stopped and summary.predicted < summary.due:
+        raise typer.Exit(130)
+
+
+def _stop_on_signals() -> Stop:
+    """Set by the first SIGTERM or Ctrl-C; the second one ends the process."""
+    stop = Stop()
+
+    def ask(*_: object) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    for number in (SIGINT, SIGTERM):
+        signal(number, ask)
+    return stop
+
+
+if __name__ == "__main__":
+    typer.run(main)

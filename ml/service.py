@@ -1,0 +1,273 @@
+"""The prediction service: `uvicorn ml.service:app --port 8002`."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hmac import compare_digest
+from http import HTTPStatus
+from typing import Annotated
+
+import structlog
+from anyio import to_thread
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from contract.errors import IotError, UnavailableError
+from contract.log import configure_log
+from contract.settings import Settings, load_settings
+from ml.connections import Connections
+from ml.predict import AskError, predict
+
+PREDICT = "/ml/predict"
+_MOST_BYTES = 16_384
+_REASONS = {401: "unauthorized", 404: "path", 405: "method", 411: "length", 413: "too_large"}
+_log = structlog.get_logger("ml")
+
+
+class PredictRequest(BaseModel):
+    """What is asked for."""
+
+    sensor_id: Annotated[int, Field(gt=0, lt=2**63)]
+    horizon_minutes: Annotated[int, Field(ge=1, le=1440, description="How far ahead.")] = 10
+    window: Annotated[int, Field(ge=1, le=1000, description="From how many readings.")] = 60
+    dedupe_minutes: Annotated[
+        int, Field(ge=1, le=1440, description="How long an open event stands for the next.")
+    ] = 10
+
+
+class PredictResponse(BaseModel):
+    """The forecast, as it is stored in `predictions`."""
+
+    sensor_id: int
+    model_id: int
+    prediction_id: int
+    predicted_value: float
+    confidence: float
+    target_timestamp: str
+    """ISO-8601 with offset, UTC: the event time of the newest reading plus the horizon."""
+    horizon_minutes: int
+    window: int
+
+
+class ProblemBody(BaseModel):
+    """Every error answer (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    settings: Settings
+    connections: Connections
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    configure_log()
+    for name in ("uvicorn", "uvicorn.access"):  # the server's own lines become ours
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    settings = load_settings()
+    connections = Connections(settings)
+    try:
+        await to_thread.run_sync(_reach, connections)
+    except UnavailableError as error:  # it may come; each request is answered 503 until then
+        _log.warning("database away", error=str(error))
+    app.state.running = _Running(settings, connections)
+    if settings.ingest_api_key is None:
+        _log.warning("INGEST_API_KEY is not set: anyone who reaches this port may ask")
+    _log.info("prediction service ready", database=settings.database)
+    yield
+    connections.close()
+
+
+class _App(FastAPI):
+    """Tells the server in one line why it cannot start, where the framework sends a traceback."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        failed: list[Message] = []
+
+        async def send_in_time(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                failed.append(message)
+            else:
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        except Exception as error:
+            if not isinstance(error, IotError):
+                for message in failed:
+                    await send(message)
+                raise
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+
+
+class _Door:
+    """Looks at who asks, and how much is sent, before anything of it is read."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
+            request = Request(scope)
+            refused = _refusal(request)
+            if refused is not None:
+                await refused(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _refusal(request: Request) -> Response | None:
+    running: _Running = request.app.state.running
+    key = running.settings.ingest_api_key
+    if key is not None:
+        given = request.headers.get("X-API-Key", "").encode()
+        if not compare_digest(given, key.get_secret_value().encode()):
+            return _problem(
+                401, "X-API-Key: missing or wrong", headers={"WWW-Authenticate": "ApiKey"}
+            )
+    length = request.headers.get("Content-Length", "")
+    if not length.isascii() or not length.isdigit():
+        return _problem(411, "Content-Length: is missing; a body is sent whole")
+    if int(length) > _MOST_BYTES:
+        return _problem(413, f"the body has more than {_MOST_BYTES} bytes")
+    return None
+
+
+def _problem(
+    status: int, detail: str, reason: str = "", headers: dict[str, str] | None = None
+) -> Response:
+    body = ProblemBody(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        reason=reason or _REASONS.get(status, "other"),
+    )
+    return JSONResponse(body.model_dump(), status, headers, "application/problem+json")
+
+
+app = _App(title="IoT ML Service", version="0.2.0", lifespan=_lifespan, redirect_slashes=False)
+app.add_middleware(_Door)  # type: ignore[arg-type]
+
+
+@app.exception_handler(RequestValidationError)
+async def _on_invalid(request: Request, error: RequestValidationError) -> Response:
+    wrong = error.errors()[0]
+    where = ".".join(str(part) for part in wrong["loc"] if part != "body") or "body"
+    return _problem(422, f"{where}: {wrong['msg']}", "invalid")
+
+
+@app.exception_handler(HTTPException)
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"nothing is here; forecasts are asked for at {PREDICT}"
+    return _problem(error.status_code, detail, headers=dict(error.headers or {}))
+
+
+@app.exception_handler(AskError)
+async def _on_ask_error(request: Request, error: AskError) -> Response:
+    return _problem(error.status, str(error), error.reason)
+
+
+@app.exception_handler(UnavailableError)
+async def _on_unavailable(request: Request, error: UnavailableError) -> Response:
+    _log.warning("database away", error=str(error))
+    detail = "the database does not answer now; ask again"
+    return _problem(503, detail, "unavailable", {"Retry-After": "2"})
+
+
+@app.exception_handler(IotError)
+async def _on_our_error(request: Request, error: IotError) -> Response:
+    _log.error("request failed", error=str(error))
+    detail = "the service is not set up rightly; its log says what is missing"
+    return _problem(500, detail, "fault")
+
+
+@app.exception_handler(Exception)
+async def _on_fault(request: Request, error: Exception) -> Response:
+    return _problem(500, "a fault of this service; its log has the details", "fault")
+
+
+def _running(request: Request) -> _Running:
+    running: _Running = request.app.state.running
+    return running
+
+
+@app.get("/health")
+async def health(running: Annotated[_Running, Depends(_running)]) -> dict[str, str]:
+    """Alive; who may ask (`auth`: `api-key` or `open`), and what happens without a model."""
+    settings = running.settings
+    return {
+        "status": "ok",
+        "auth": "open" if settings.ingest_api_key is None else "api-key",
+        "without_model": "create" if settings.auto_create_model else "refuse",
+    }
+
+
+@app.get("/health/ready", responses={503: {"model": ProblemBody}})
+def ready(running: Annotated[_Running, Depends(_running)]) -> dict[str, str]:
+    """Whether forecasts can be made now: the database answers."""
+    _reach(running.connections)
+    return {"status": "ok", "database": "ok"}
+
+
+@app.post(
+    PREDICT,
+    responses={
+        400: {"model": ProblemBody, "description": "The sensor has no readings."},
+        401: {"model": ProblemBody, "description": "The key is missing or wrong."},
+        404: {"model": ProblemBody, "description": "There is no such active sensor."},
+        409: {"model": ProblemBody, "description": "The sensor has no active model."},
+        411: {"model": ProblemBody, "description": "The length of the body is not said."},
+        413: {"model": ProblemBody, "description": "The body is too large."},
+        422: {"model": ProblemBody, "description": "The body is not a valid request."},
+        503: {"model": ProblemBody, "description": "Not now; `Retry-After` says when."},
+    },
+)
+def predict_endpoint(
+    ask: PredictRequest, running: Annotated[_Running, Depends(_running)]
+) -> PredictResponse:
+    """Forecast a sensor's value, and store it; an event too, where it breaches a threshold.
+
+    The same request over the same readings gives the same prediction, and nothing is stored twice.
+    """
+    with running.connections.one() as database:
+        made = predict(
+            database,
+            ask.sensor_id,
+            ask.horizon_minutes,
+            ask.window,
+            ask.dedupe_minutes,
+            language=running.settings.iot_lang,
+            create_model=running.settings.auto_create_model,
+        )
+    return PredictResponse(
+        sensor_id=ask.sensor_id,
+        model_id=made.model_id,
+        prediction_id=made.prediction_id,
+        predicted_value=made.value,
+        confidence=made.confidence,
+        target_timestamp=made.target.isoformat(),
+        horizon_minutes=ask.horizon_minutes,
+        window=ask.window,
+    )
+
+
+def _reach(connections: Connections) -> None:
+    with connections.one() as database:
+        database.query("now_ms")

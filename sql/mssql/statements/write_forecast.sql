@@ -1,0 +1,1 @@
+EXEC dbo.sp_ml_forecast @p_row = ?;

@@ -1,0 +1,30 @@
+-- ?1 sensor ids (JSON), ?2 how many at most of each, in no order; times in epoch milliseconds.
+-- Those without event time count by when they were stored, and have seq -1; there may be as many
+-- of them again.
+SELECT
+    r.sensor_id,
+    r.id,
+    cast(round((julianday(r.event_timestamp) - 2440587.5) * 86400000) AS INTEGER),
+    r.seq,
+    r.value
+FROM json_each(?1) AS s
+INNER JOIN sensor_readings AS r ON r.id IN (
+    SELECT d.id FROM sensor_readings AS d
+    WHERE d.sensor_id = s.value AND d.event_timestamp IS NOT NULL
+    ORDER BY d.event_timestamp DESC, d.seq DESC
+    LIMIT ?2
+)
+UNION ALL
+SELECT
+    r.sensor_id,
+    r.id,
+    cast(round((julianday(r.timestamp) - 2440587.5) * 86400000) AS INTEGER),
+    -1,
+    r.value
+FROM json_each(?1) AS s
+INNER JOIN sensor_readings AS r ON r.id IN (
+    SELECT d.id FROM sensor_readings AS d
+    WHERE d.sensor_id = s.value AND d.event_timestamp IS NULL
+    ORDER BY d.timestamp DESC, d.id DESC
+    LIMIT ?2
+);
