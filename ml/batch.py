@@ -204,6 +204,10 @@ class _Runner:
             )
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def main(
     *,
     once: Annotated[bool, typer.Option("--once", help="Run once, and end.")] = False,
@@ -268,4 +272,4 @@ def _stop_on_signals() -> Stop:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app(prog_name="python -m ml.batch")

@@ -1,4 +1,12 @@
-"""What sensors will measure some time ahead, from their newest readings."""
+"""What sensors will measure some time ahead, from their newest readings.
+
+A ridge line, with two things that the old system's line lacked. A slope that is within three
+standard errors of none is none: noise that the readings of a minute happen to lean by would be
+beyond every threshold ten minutes later. And where readings stay near the one before (errors that
+follow each other as an AR(1) process; Cochrane and Orcutt, "Application of least squares regression
+to relationships containing auto-correlated error terms", 1949), the standard error is larger, and
+the distance of the newest reading from the line fades away instead of being forgotten at once.
+"""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -8,7 +16,7 @@ from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from ml.model import LineModel
-from ml.ridge import Lines, fit
+from ml.ridge import Lines, fit, with_slope
 from ml.series import Series
 
 POINTS = 500
@@ -66,31 +74,25 @@ class Ahead(NamedTuple):
 def forecast(series: Series, horizon_minutes: float) -> Forecasts:
     """The ridge line of each sensor, so many minutes past its newest reading; with less than
     `FEWEST` readings the mean of the last `FEW`.
-
-    A slope within three standard errors of none is none: ten minutes ahead, noise that a minute's
-    readings happen to lean by would be far beyond every threshold.
     """
-    lines = _believed(series)
     straight = series.count >= FEWEST
     column = np.arange(series.ts.shape[1])
-    last = (column < series.count[:, None]) & (column >= series.count[:, None] - FEW)
-    mean = (series.value * last).sum(1) / np.maximum(last.sum(1), 1)
-    used = Lines(
-        slope=np.where(straight, lines.slope, 0.0),
-        intercept=np.where(straight, lines.intercept, mean),
-        scatter=lines.scatter,
-        r2=np.where(straight, lines.r2, 0.0),
-        certainty=np.where(straight, lines.certainty, 0.0),
-    )
-    newest = np.take_along_axis(series.minutes, series.last[:, None], 1)[:, 0]
-    confidence = np.clip(0.5 * (used.r2 + np.minimum(series.count / POINTS, 1.0)), _LEAST, _MOST)
+    few = (column < series.count[:, None]) & (column >= series.count[:, None] - FEW)
+    mean = (series.value * few).sum(1) / np.maximum(few.sum(1), 1)
+    lines, value = _line_ahead(series, horizon_minutes)
+    confidence = np.clip(0.5 * (lines.r2 + np.minimum(series.count / POINTS, 1.0)), _LEAST, _MOST)
     return Forecasts(
-        value=np.clip(used.at(newest + horizon_minutes), -_LARGEST, _LARGEST),
+        value=np.clip(np.where(straight, value, mean), -_LARGEST, _LARGEST),
         confidence=np.where(straight, confidence, _FEW_CONFIDENCE),
-        trend=_trend(used),
-        window=np.where(straight, series.count, last.sum(1)),
+        trend=np.where(straight, _trend(lines), 0),
+        window=np.where(straight, series.count, few.sum(1)),
         straight=straight,
-        lines=used,
+        lines=replace(
+            lines,
+            slope=np.where(straight, lines.slope, 0.0),
+            intercept=np.where(straight, lines.intercept, mean),
+            r2=np.where(straight, lines.r2, 0.0),
+        ),
     )
 
 
@@ -119,9 +121,9 @@ def ahead(series: Series, horizon_minutes: int, window: int, model: LineModel | 
             count,
             SLOPE,
         )
-    lines = _believed(series)
+    lines, values = _line_ahead(series, horizon_minutes)
     return Ahead(
-        _bounded(lines.at(minutes[-1:] + horizon_minutes)[0]),
+        _bounded(float(values[0])),
         min(max(0.5 * (float(lines.r2[0]) + full), _LEAST), _MOST),
         int(_trend(lines)[0]),
         float(lines.slope[0]),
@@ -130,16 +132,18 @@ def ahead(series: Series, horizon_minutes: int, window: int, model: LineModel | 
     )
 
 
-def _believed(series: Series) -> Lines:
+def _line_ahead(series: Series, horizon_minutes: float) -> tuple[Lines, Floats]:
+    """The line of each sensor as far as it can be believed, and the value so much past its newest
+    reading (S,).
+    """
     lines = fit(series)
-    certain = lines.certainty >= _CERTAIN
-    mean = series.value.sum(1) / np.maximum(series.count, 1)
-    return replace(
-        lines,
-        slope=np.where(certain, lines.slope, 0.0),
-        intercept=np.where(certain, lines.intercept, mean),
-        r2=np.where(certain, lines.r2, 0.0),
-    )
+    slack = np.sqrt((1.0 - lines.memory) / (1.0 + lines.memory))
+    certain = lines.certainty * slack >= _CERTAIN
+    used = with_slope(series, np.where(certain, lines.slope, 0.0))
+    newest = np.take_along_axis(series.minutes, series.last[:, None], 1)[:, 0]
+    off = np.take_along_axis(series.value, series.last[:, None], 1)[:, 0] - used.at(newest)
+    steps = horizon_minutes * np.maximum(series.count - 1, 1) / np.maximum(newest, 1e-9)
+    return used, used.at(newest + horizon_minutes) + off * used.memory**steps
 
 
 def _trend(lines: Lines) -> Ints:

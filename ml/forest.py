@@ -55,7 +55,9 @@ def anomalies(found: Residuals) -> Anomalies:
     row, place = np.nonzero(found.newest & (deviation >= LEAST))
     trained, held_out = found.feature[found.trained], found.feature[found.held_out]
     if len(row) and len(trained) and len(held_out):
-        forest = IsolationForest(_TREES, max_samples=min(_SAMPLE, len(trained)), random_state=_SEED)
+        forest = IsolationForest(
+            n_estimators=_TREES, max_samples=min(_SAMPLE, len(trained)), random_state=_SEED
+        )
         forest.fit(_evenly(trained, _TRAINED))
         bound = _bound(_rank(forest, _evenly(held_out, _HELD_OUT)))
         flagged = _rank(forest, found.feature[row, place]) > bound

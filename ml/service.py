@@ -167,8 +167,8 @@ app.add_middleware(_Door)  # type: ignore[arg-type]
 @app.exception_handler(RequestValidationError)
 async def _on_invalid(request: Request, error: RequestValidationError) -> Response:
     wrong = error.errors()[0]
-    where = ".".join(str(part) for part in wrong["loc"] if part != "body") or "body"
-    return _problem(422, f"{where}: {wrong['msg']}", "invalid")
+    where = ".".join(part for part in wrong["loc"] if isinstance(part, str) and part != "body")
+    return _problem(422, f"{where or 'body'}: {wrong['msg']}", "invalid")
 
 
 @app.exception_handler(HTTPException)
