@@ -6,9 +6,10 @@ changes: what is rare is rare among the sensors of the type, not for the one sen
 readings that is flagged is kept over all of them; a sensor whose noise has a shape of its own gets
 more or less than its part, which the scale, made of its own tail, keeps small.
 
-The bound is not a share of what the forest has grown from: it is the rank that is exceeded by one
-held-out reading in a thousand (as in inductive conformal prediction; Vovk and others, 2005). Beyond
-all that it has seen a forest says the same of everything: there the greater deviation is stranger.
+A bound is not a share of what the forest has grown from: it is the rank that one held-out reading
+in two thousand exceeds (as in inductive conformal prediction; Vovk and others, 2005). A forest sees
+odd combinations, but says the same of everything beyond what it has seen, or less; so the deviation
+by itself is a second chance, with a bound of the same kind.
 """
 
 from dataclasses import dataclass
@@ -22,15 +23,14 @@ from contract.columns import Floats, Ints
 from ml.residuals import Residuals
 
 SHARE = 0.001
-"""Of normal readings at most so many are flagged; with less than 999 held out one in so many of
-them and one more.
+"""Of normal readings at most so many are flagged, half by either bound. With less than 2000 held
+out a bound is the highest of them.
 """
 LEAST = 4.0
 """Deviations, in scales, below which nothing is strange, however few there are to compare with."""
 _TREES, _SAMPLE, _SEED = 100, 256, 42
 _TRAINED, _HELD_OUT = 50_000, 20_000
 """So many residuals are enough, evenly taken."""
-_TIE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,15 @@ def anomalies(found: Residuals) -> Anomalies:
     deviation = found.deviation
     strange = np.zeros(deviation.shape)
     row, place = np.nonzero(found.newest & (deviation >= LEAST))
-    trained, held_out = found.feature[found.trained], found.feature[found.held_out]
+    trained = _evenly(found.feature[found.trained], _TRAINED)
+    held_out = _evenly(found.feature[found.held_out], _HELD_OUT)
     if len(row) and len(trained) and len(held_out):
         forest = IsolationForest(
             n_estimators=_TREES, max_samples=min(_SAMPLE, len(trained)), random_state=_SEED
-        )
-        forest.fit(_evenly(trained, _TRAINED))
-        bound = _bound(_rank(forest, _evenly(held_out, _HELD_OUT)))
-        flagged = _rank(forest, found.feature[row, place]) > bound
+        ).fit(trained)
+        flagged = _beyond(
+            -forest.score_samples(found.feature[row, place]), -forest.score_samples(held_out)
+        ) | _beyond(deviation[row, place], deviation[found.held_out])
         strange[row[flagged], place[flagged]] = deviation[row[flagged], place[flagged]]
     most = strange.max(axis=1, initial=0.0)
     return Anomalies(
@@ -70,18 +71,12 @@ def anomalies(found: Residuals) -> Anomalies:
     )
 
 
-def _rank(forest: IsolationForest, feature: NDArray[np.float64]) -> Floats:
-    greatest = np.abs(feature).max(axis=1)
-    rank: Floats = _TIE * np.log1p(greatest) - forest.score_samples(feature)
-    return rank
-
-
-def _bound(rank: Floats) -> float:
-    """What the share of normal ranks exceeds: with few of them, the highest."""
-    place = min(ceil((len(rank) + 1) * (1.0 - SHARE)), len(rank)) - 1
-    return float(np.sort(rank)[place])
+def _beyond(rank: Floats, held_out: Floats) -> NDArray[np.bool_]:
+    """Which ranks are above what half the share of those held out exceeds."""
+    place = min(ceil((len(held_out) + 1) * (1.0 - SHARE / 2)), len(held_out)) - 1
+    above: NDArray[np.bool_] = rank > np.partition(held_out, place)[place]
+    return above
 
 
 def _evenly(feature: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    step = -(-len(feature) // most)
-    return feature[::step]
+    return feature[:: max(-(-len(feature) // most), 1)]

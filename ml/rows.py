@@ -17,7 +17,7 @@ BREACH, ANOMALY = "PRED_THRESHOLD_BREACH", "ANOMALY_DETECTED"
 EXPLANATION_LENGTH = 1000
 _MINUTE_MS = 60_000
 _TITLE_LENGTH, _MESSAGE_LENGTH = 255, 1000
-_NAMES = (100, 60, 30, 12)
+_NAMES = (100, 60, 30, 12, 6)
 """To how many characters names are cut, in turn, until a text is short enough."""
 _EVENT_TYPE = {"critical": "critical", "warning": "warning"}
 

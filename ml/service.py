@@ -25,6 +25,8 @@ from ml.predict import AskError, predict
 
 PREDICT = "/ml/predict"
 _MOST_BYTES = 16_384
+_CONNECTIONS = {"sqlite": 1, "mssql": 8}
+"""SQLite takes one writer: more threads would only hold each other up."""
 _REASONS = {401: "unauthorized", 404: "path", 405: "method", 411: "length", 413: "too_large"}
 _log = structlog.get_logger("ml")
 
@@ -74,10 +76,12 @@ class _Running:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     configure_log()
     for name in ("uvicorn", "uvicorn.access"):  # the server's own lines become ours
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
+        logger = logging.getLogger(name)
+        if logger.handlers:  # else nobody wants them
+            logger.handlers.clear()
+            logger.propagate = True
     settings = load_settings()
-    connections = Connections(settings)
+    connections = Connections(settings, _CONNECTIONS[settings.engine])
     try:
         await to_thread.run_sync(_reach, connections)
     except UnavailableError as error:  # it may come; each request is answered 503 until then

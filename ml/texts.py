@@ -81,6 +81,9 @@ def quantity(value: float, unit: str) -> str:
     return f"{number} {unit}".rstrip()
 
 
+_UNIT = 16
+
+
 class Words:
     """The texts of one forecast, names cut to `names` characters."""
 
@@ -91,6 +94,7 @@ class Words:
         self._outlook = outlook
         self._found = found
         self._names = names
+        self._unit = _cut(outlook.sensor.unit, min(names, _UNIT))
 
     @property
     def short_message(self) -> str:
@@ -121,7 +125,7 @@ class Words:
         """What is forecast, beyond what, by which threshold, and what to do."""
         ids = self._text(
             "breach_ids",
-            predicted_value=quantity(self._outlook.value, self._outlook.sensor.unit),
+            predicted_value=quantity(self._outlook.value, self._unit),
             threshold_id="-" if breach.id is None else breach.id,
         )
         return f"{self._forecast()} {ids} {self.recommended_action}"
@@ -133,7 +137,7 @@ class Words:
 
     def strange(self, strange: Strange) -> str:
         """What was read, when, and what is usual."""
-        unit = self._outlook.sensor.unit
+        unit = self._unit
         return self._text(
             "jumped" if strange.jumped else "off_line",
             seen=quantity(strange.value, unit),
@@ -152,7 +156,7 @@ class Words:
         return self._text("look_later" if event_type == "notice" else "look")
 
     def _forecast(self) -> str:
-        outlook, found, unit = self._outlook, self._found, self._outlook.sensor.unit
+        outlook, found, unit = self._outlook, self._found, self._unit
         of_mean = outlook.engine in (MEAN, TOO_FEW)
         turn = {-1: "down", 0: "stable", 1: "up"}[outlook.trend]
         said = self._text(
@@ -174,7 +178,7 @@ class Words:
         return said + self._text("nothing" if found.risk_level == "NONE" else "inside")
 
     def _beyond(self, breach: Threshold, value: float) -> str:
-        rule, unit = self.short(breach.name), self._outlook.sensor.unit
+        rule, unit = self.short(breach.name), self._unit
         if breach.low is not None and value < breach.low:
             return self._text("below", bound=quantity(breach.low, unit), rule=rule)
         if breach.high is not None and value > breach.high:
@@ -189,4 +193,10 @@ class Words:
 
     def short(self, text: str) -> str:
         """A name, cut."""
-        return text if len(text) <= self._names else text[: self._names - 1] + "…"
+        return _cut(text, self._names)
+
+
+def _cut(text: str, most: int) -> str:
+    """Without control characters, which JSON writes in six."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,93 @@
+from dataclasses import dataclass
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+import pytest
+
+from contract.settings import Settings
+from ops.devices import SensorSpec, register
+from sinks.times import as_text
+from sql.database import Database
+from sql.schema import apply_schema, open_database
+from tests.sql.installations import new_database
+
+START = 1732442400000
+"""2024-11-24 10:00 UTC."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database that the tests of a file share: each makes sensors of its own."""
+
+    settings: Settings
+    database: Database
+
+    def sensor(self, kind="temperature", unit="°C", bounds=None, name="boiler", device=None):
+        device = device or f"rig {uuid4().hex[:6]}"
+        spec = SensorSpec(name, kind, unit, bounds or {})
+        uuid = register(self.database, device, [spec]).sensors[name]
+        statement = "SELECT id FROM sensors WHERE sensor_uuid = ?"
+        return int(self.database._connection.execute(statement, (uuid,)).fetchall()[0][0])
+
+    def store(self, sensor, values, *, start=START, step=60_000, seq=0):
+        """Readings of a sensor, a minute apart; the time of the last."""
+        ts = start + np.arange(len(values)) * step
+        rows = [
+            (sensor, float(value), at, at, at, seq)
+            for value, at in zip(values, as_text(ts).tolist(), strict=True)
+        ]
+        self.database.execute("write_readings", msgspec.json.encode(rows).decode())
+        return int(ts[-1])
+
+    def rows(self, statement, *parameters):
+        found = self.database._connection.execute(statement, parameters).fetchall()
+        return [tuple(row) for row in found]
+
+    def row(self, statement, *parameters):
+        (only,) = self.rows(statement, *parameters)
+        return only
+
+    def do(self, statement, *parameters):
+        self.database._connection.execute(statement, parameters)
+
+
+@pytest.fixture(params=["sqlite", "mssql"], scope="module")
+def place(request, tmp_path_factory):
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("ml") / "iot.db"
+        yield from opened(Settings(db_engine="sqlite", iot_sqlite_path=path))
+        return
+    with new_database(request.getfixturevalue("mssql_server")) as settings:
+        yield from opened(settings)
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A SQLite database of one test's own."""
+    yield from opened(Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db"))
+
+
+def opened(settings):
+    apply_schema(settings)
+    database = open_database(settings)
+    yield Place(settings, database)
+    database.close()
+
+
+def environment(settings):
+    """The variables that lead a process to the same database."""
+    values = {"DB_ENGINE": settings.engine, "IOT_SQLITE_PATH": str(settings.iot_sqlite_path)}
+    if settings.engine == "mssql":
+        values |= {
+            "DB_HOST": settings.db_host,
+            "DB_PORT": str(settings.db_port),
+            "DB_USER": settings.db_user,
+            "DB_NAME": settings.db_name,
+            "DB_PASSWORD": settings.db_password.get_secret_value(),
+            "DB_ENCRYPT": str(settings.db_encrypt),
+            "DB_TRUST_SERVER_CERTIFICATE": str(settings.db_trust_server_certificate),
+        }
+        if settings.odbc_driver:
+            values["ODBC_DRIVER"] = settings.odbc_driver
+    return values
