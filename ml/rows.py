@@ -69,7 +69,7 @@ class ForecastRow(msgspec.Struct, frozen=True):
     anomaly_score: float | None
     risk_level: str
     severity: str
-    explanation: str
+    explanation: msgspec.Raw
     engine_name: str
     last_reading_id: int | None
     """Where the sensor's watermark goes; None: it stays."""
@@ -115,7 +115,7 @@ def forecast_row(
         anomaly_score=_score(outlook) if outlook.judged else None,
         risk_level=found.risk_level,
         severity=found.severity,
-        explanation=explanation(language, outlook, found),
+        explanation=msgspec.Raw(explanation(language, outlook, found).encode()),
         engine_name=outlook.engine,
         last_reading_id=last_reading_id,
         events=events,

@@ -26,7 +26,9 @@ class Place:
     def sensor(self, kind="temperature", unit="°C", bounds=None, name="boiler", device=None):
         device = device or f"rig {uuid4().hex[:6]}"
         spec = SensorSpec(name, kind, unit, bounds or {})
-        uuid = register(self.database, device, [spec]).sensors[name]
+        database = Database(self.settings)  # Babelfish loses foreign keys on a used connection
+        uuid = register(database, device, [spec]).sensors[name]
+        database.close()
         statement = "SELECT id FROM sensors WHERE sensor_uuid = ?"
         return int(self.database._connection.execute(statement, (uuid,)).fetchall()[0][0])
 

@@ -100,7 +100,7 @@ BEGIN
         anomaly_score float '$.anomaly_score',
         risk_level varchar(20) '$.risk_level',
         severity varchar(50) '$.severity',
-        explanation nvarchar(max) '$.explanation',
+        explanation nvarchar(max) '$.explanation' AS JSON,
         engine_name varchar(50) '$.engine_name',
         last_reading_id bigint '$.last_reading_id',
         events nvarchar(max) '$.events' AS JSON
