@@ -2,8 +2,9 @@
 
 Each sensor with new readings is one transaction: its model, its prediction, its events with their
 notifications, and its watermark. So it can be killed at any moment and started again: what was
-written stays, and what was not is made from the same readings to the same rows. Of two runners
-beside each other the second writes nothing new.
+written stays, and what was not is made from the same readings under the same keys. Of two runners
+beside each other the second writes nothing new. What counts as an anomaly is decided among the
+sensors of a type that are due together; whoever is done before a kill is not among them afterwards.
 """
 
 from collections.abc import Callable, Iterator, Sequence
