@@ -22,16 +22,18 @@ def service(place, monkeypatch, **more):
     for name, value in (environment(place.settings) | more).items():
         monkeypatch.setenv(name, value)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
-    thread = Thread(target=server.run)
+    thread = Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the service does not start"
-        sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        yield client
-    server.should_exit = True
-    thread.join()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the service does not start"
+            sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
@@ -177,14 +179,14 @@ def test_the_newest_readings_count_by_event_time_and_late_ones_are_no_news(clien
 def test_readings_that_other_programs_inserted_count_by_when_they_were_stored(client, place):
     sensor = place.sensor()
     place.store(sensor, [1.0])
-    for minute, value in ((1, 5.0), (2, 7.0)):
+    for minute, value in ((1, 4.0), (2, 5.0), (3, 7.0)):
         place.do(
             "INSERT INTO sensor_readings (sensor_id, value, timestamp) VALUES (?, ?, ?)",
             sensor, value, f"2024-11-24 10:0{minute}:00.000",
         )  # fmt: skip
     body = ask(client, sensor, window=2).json()
     assert body["predicted_value"] == 6.0
-    assert body["target_timestamp"] == "2024-11-24T10:12:00+00:00"
+    assert body["target_timestamp"] == "2024-11-24T10:13:00+00:00"
 
 
 def test_without_a_model_and_without_leave_to_make_one_409_says_what_to_do(place, monkeypatch):
