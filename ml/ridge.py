@@ -15,8 +15,6 @@ from ml.series import Series
 
 ALPHA = 1.0
 """The penalty, as the old system had it."""
-_SAME = 1e-9
-"""Values that differ by less than this share of their mean are the same."""
 _MEMORY = 0.9999
 
 
@@ -53,7 +51,7 @@ def with_slope(series: Series, slope: Floats) -> Lines:
     x, y, middle, mean = _centred(series)
     count = np.maximum(series.count, 1)
     total = (y * y).sum(1)
-    varies = total > _SAME**2 * count * mean * mean
+    varies = total > 0
     slope = np.where(varies, slope, 0.0)
     missed = np.where(series.there & varies[:, None], y - slope[:, None] * x, 0.0)
     squares = (missed * missed).sum(1)

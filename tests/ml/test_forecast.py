@@ -99,6 +99,14 @@ def test_noise_of_a_minute_is_no_slope_for_the_next_ten():
     assert (found.trend == 0).mean() > 0.95
 
 
+def test_readings_that_stay_near_the_one_before_need_more_to_be_a_trend():
+    values = np.zeros((200, 500))
+    noise = RANDOM.normal(0, 1, values.shape)
+    for place in range(1, 500):
+        values[:, place] = 0.9 * values[:, place - 1] + noise[:, place]
+    assert (forecast(made(*(20 + values)), 10).trend == 0).mean() > 0.8
+
+
 def test_a_steep_line_never_leaves_what_the_column_holds():
     found = forecast(made(np.arange(50.0) * 2e8), 1440)
     assert found.value.tolist() == [9_999_999_999.0]
@@ -109,7 +117,8 @@ def test_no_reading_has_any_part_in_what_it_is_expected_to_be():
     said = expected(made(*values))
     for place in (15, 30, 59):
         before = fit(made(*values[:, :place]))
-        np.testing.assert_allclose(said[:, place], before.at(float(place)), rtol=1e-9)
+        wanted = before.at(np.full(2, float(place)))
+        assert said[:, place] == pytest.approx(wanted, rel=1e-9)
     other = values.copy()
     other[:, 40:] += 1000
     assert (expected(made(*other))[:, :41] == pytest.approx(said[:, :41]))  # fmt: skip
