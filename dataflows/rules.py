@@ -4,7 +4,6 @@ and `ml_models`, checked, known by a version, and as columns.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from math import inf, isfinite
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from contract.level import Level
+from ml.model import TYPE as TREND_TYPE
+from ml.model import decode as decode_line
 from ml.partition import CRITICAL_PER_DAY, WARN_PER_DAY, Bounds
 
 HYSTERESIS = 0.05
@@ -179,13 +180,6 @@ class _DetectorData(msgspec.Struct):
     kind: Literal["light", "deep"]
     warn_per_day: Annotated[float, msgspec.Meta(gt=0)] = WARN_PER_DAY
     critical_per_day: Annotated[float, msgspec.Meta(gt=0)] = CRITICAL_PER_DAY
-
-
-class _TrendData(msgspec.Struct):
-    kind: Literal["ridge_trend"]
-    slope_per_minute: float
-    trained_from: datetime
-    trained_to: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +358,7 @@ def _model(table: str, values: Mapping[str, Any]) -> list[DetectorModel | TrendM
     if not row.is_active or row.model_type == "baseline":
         return []
     if row.model_type == "detector":
-        detector = _metadata(row, _DetectorData)
+        detector = msgspec.json.decode(_text(row), type=_DetectorData)
         if detector.critical_per_day > detector.warn_per_day:
             raise ValueError("critical_per_day is above warn_per_day")
         return [
@@ -373,32 +367,23 @@ def _model(table: str, values: Mapping[str, Any]) -> list[DetectorModel | TrendM
                 warn_per_day=detector.warn_per_day, critical_per_day=detector.critical_per_day,
             )
         ]  # fmt: skip
-    if row.model_type == "sklearn":
-        trend = _metadata(row, _TrendData)
-        if not isfinite(trend.slope_per_minute):
+    if row.model_type == TREND_TYPE:
+        line = decode_line(_text(row))
+        if not isfinite(line.slope_per_minute):
             raise ValueError("slope_per_minute is not a finite number")
-        first, last = _epoch_ms(trend.trained_from), _epoch_ms(trend.trained_to)
         return [
             TrendModel(
                 table=table, id=row.id, sensor_id=row.sensor_id,
-                slope_per_minute=trend.slope_per_minute, until=2 * last - first,
+                slope_per_minute=line.slope_per_minute, until=line.until,
             )
         ]  # fmt: skip
     raise ValueError(f"the flow knows no model_type {row.model_type}")
 
 
-def _epoch_ms(at: datetime) -> int:
-    """Without a zone it is UTC."""
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-_Data = TypeVar("_Data", _DetectorData, _TrendData)
-
-
-def _metadata(row: _ModelRow, kind: type[_Data]) -> _Data:
+def _text(row: _ModelRow) -> str:
     if isinstance(row.metadata, str):
-        return msgspec.json.decode(row.metadata, type=kind)
-    return msgspec.convert(row.metadata, kind)
+        return row.metadata
+    return msgspec.json.encode(row.metadata).decode()
 
 
 DELTA_BOUNDS = ("abs_delta", "rel_delta", "abs_slope", "rel_slope")

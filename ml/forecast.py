@@ -109,7 +109,7 @@ def ahead(series: Series, horizon_minutes: int, window: int, model: LineModel | 
     full = min(1.0, count / window)
     if model is None:
         return Ahead(_bounded(value.mean()), full, 0, 0.0, count, MEAN)
-    if model.covers(int(series.ts[0, count - 1])):
+    if series.ts[0, count - 1] <= model.until:
         apart = float(minutes[-1] - minutes.mean()) + horizon_minutes
         trend = int(np.sign(model.slope_per_minute)) if abs(model.slope_per_minute) > _STEEP else 0
         confidence = 0.5 * (model.r2 + min(1.0, model.points / POINTS))

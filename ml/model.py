@@ -27,12 +27,13 @@ class LineModel(msgspec.Struct, frozen=True, kw_only=True):
     trained_to: datetime
     """Event time of the last."""
 
-    def covers(self, ts: int) -> bool:
-        """Whether a reading of that event time (epoch ms) is near enough for the slope to hold: at
-        most as long after the training span as this was long.
+    @property
+    def until(self) -> int:
+        """Up to which event time, epoch ms, the slope is believed: for as long after the training
+        span as that was long.
         """
-        at = moment(ts)
-        return at <= self.trained_to + (self.trained_to - self.trained_from)
+        last = self.trained_to - _EPOCH
+        return (2 * last - (self.trained_from - _EPOCH)) // timedelta(milliseconds=1)
 
 
 def encode(model: LineModel) -> bytes:

@@ -12,8 +12,9 @@ from tests.dataflows.streams import Partition, closed, each_second
 MODELS = "ml_models"
 DEEP = {"kind": "deep", "warn_per_day": 2.0, "critical_per_day": 0.5}
 TREND = {
-    "kind": "ridge_trend", "slope_per_minute": 2.0, "points": 500,
-    "trained_from": "1970-01-01T00:00:00", "trained_to": "1970-01-01T00:10:00Z",
+    "kind": "ridge_trend", "slope_per_minute": 2.0, "intercept": 20.0, "residual_scale": 0.1,
+    "r2": 0.9, "points": 500, "trained_from": "1970-01-01T00:00:00Z",
+    "trained_to": "1970-01-01T01:10:00+01:00",
 }  # fmt: skip
 
 
@@ -64,6 +65,10 @@ def test_rows_become_models_and_baselines_none():
         (row("sklearn", {"kind": "forest"}), "Invalid enum value 'forest' - at `$.kind`"),
         (row("sklearn", {"kind": "ridge_trend"}), "missing required field `slope_per_minute`"),
         (row("sklearn", TREND | {"trained_to": "today"}), "Invalid RFC3339 encoded datetime"),
+        (
+            row("sklearn", TREND | {"trained_to": "1970-01-01T00:10:00"}),
+            "trained_from and trained_to need a time zone",
+        ),
         ({**row("sklearn", {}), "metadata": "{not JSON"}, "JSON is malformed"),
         ({**row("sklearn", {}), "metadata": None}, "Input data was truncated"),
         (row("detector", DEEP | {"warn_per_day": 0}), "Expected `float` > 0.0"),
@@ -97,7 +102,7 @@ def test_a_trend_moves_predictions_on_from_the_middle_of_their_minute():
 
 
 def test_a_trend_counts_for_as_long_as_the_readings_took_that_it_was_learnt_from():
-    brief = TREND | {"trained_from": "1970-01-01T00:00:00", "trained_to": "1970-01-01T00:01:00"}
+    brief = TREND | {"trained_to": "1970-01-01T00:01:00Z"}
     models = [one[0] for one in predicted(make(row("sklearn", brief, 7)), *[20.0] * 200)]
     assert models == [7, 7, 0]
 

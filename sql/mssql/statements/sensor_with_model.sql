@@ -5,7 +5,7 @@ FROM dbo.sensors AS s
 INNER JOIN dbo.devices AS d ON d.id = s.device_id
 LEFT JOIN dbo.ml_models AS m ON m.id = (
     SELECT TOP (1) n.id FROM dbo.ml_models AS n
-    WHERE n.sensor_id = @sensor AND n.is_active = 1
+    WHERE n.sensor_id = @sensor AND n.is_active = 1 AND n.model_type <> 'detector'
     ORDER BY n.trained_at DESC, n.id DESC
 )
 WHERE

@@ -1,12 +1,12 @@
--- ?1 sensor_id. An active sensor and its active model, the one that was trained last; without one
--- the model's columns are null.
+-- ?1 sensor_id. An active sensor and its active model, the one that was trained last and is no
+-- detector; without one the model's columns are null.
 SELECT
     s.id, s.device_id, s.name, s.sensor_type, s.unit, d.name, m.id, m.model_type, m.metadata
 FROM sensors AS s
 INNER JOIN devices AS d ON d.id = s.device_id
 LEFT JOIN ml_models AS m ON m.id = (
     SELECT n.id FROM ml_models AS n
-    WHERE n.sensor_id = ?1 AND n.is_active = 1
+    WHERE n.sensor_id = ?1 AND n.is_active = 1 AND n.model_type <> 'detector'
     ORDER BY n.trained_at DESC, n.id DESC
     LIMIT 1
 )
