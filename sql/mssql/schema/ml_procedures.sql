@@ -185,7 +185,25 @@ BEGIN
             metadata = r.metadata
         FROM dbo.ml_models AS m
         INNER JOIN @row AS r ON r.sensor_id = m.sensor_id
-        WHERE m.id = @model AND r.model_refresh = 1;
+        WHERE
+            m.id = @model
+            AND r.model_refresh = 1
+            -- once a day where neither the old nor the new line leads anywhere: the flow keeps
+            -- every set of models that it has used
+            AND (
+                m.version <> r.model_version
+                OR m.trained_at <= DATEADD(day, -1, r.trained_at)
+                OR CAST(JSON_VALUE(r.metadata, '$.slope_per_minute') AS float) <> 0
+                OR COALESCE(
+                    TRY_CAST(
+                        CASE
+                            WHEN ISJSON(m.metadata) = 1
+                                THEN JSON_VALUE(m.metadata, '$.slope_per_minute')
+                        END AS float
+                    ),
+                    1
+                ) <> 0
+            );
     END;
 
     UPDATE p

@@ -1,6 +1,8 @@
 -- ?1: JSON, one sensor's forecast by the names of ml/store.py, times as text, see sinks/times.py.
 -- The model, the prediction, the events with their notifications and the watermark: all or
--- nothing. A model without id is known by its name; `refresh` makes it anew from what is given.
+-- nothing. A model without id is known by its name; `refresh` makes it anew from what is given,
+-- once a day where neither the old nor the new line leads anywhere: the flow keeps every set of
+-- models that it has used.
 -- null: is_anomaly and its score stay what they are, the watermark stays where it is.
 INSERT INTO ml_watermarks (sensor_id, last_reading_id, last_processed_at)
 SELECT
@@ -43,6 +45,16 @@ WHERE
         WHERE
             m.sensor_id = json_extract(?1, '$.sensor_id')
             AND m.model_name = json_extract(?1, '$.model.name')
+    )
+    AND (
+        version <> json_extract(?1, '$.model.version')
+        OR trained_at <= strftime(
+            '%Y-%m-%d %H:%M:%f', json_extract(?1, '$.model.trained_at'), '-1 day'
+        )
+        OR json_extract(?1, '$.model.metadata.slope_per_minute') <> 0
+        OR coalesce(
+            CASE WHEN json_valid(metadata) THEN json_extract(metadata, '$.slope_per_minute') END, 1
+        ) <> 0
     );
 
 INSERT INTO predictions (
