@@ -1,6 +1,6 @@
 """What sensors will measure some time ahead, from their newest readings.
 
-A ridge line, with two things that the old system's line lacked. A slope that is within three
+A ridge line, with two things that the old system's line lacked. A slope that is within four
 standard errors of none is none: noise that the readings of a minute happen to lean by would be
 beyond every threshold ten minutes later. And where readings stay near the one before (errors that
 follow each other as an AR(1) process; Cochrane and Orcutt, "Application of least squares regression
@@ -29,7 +29,7 @@ _LEAST, _MOST = 0.2, 0.95
 """Bounds of the confidence in a line."""
 _STEEP = 1e-3
 """Units a minute from which on a trend is up or down."""
-_CERTAIN = 3.0
+_CERTAIN = 4.0
 """Standard errors that a slope is at least, to be one."""
 _LARGEST = 9_999_999_999.0
 """Columns of values are decimal(15,5)."""
