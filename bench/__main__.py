@@ -15,6 +15,7 @@ from bench import dataflow as dataflow_bench
 from bench import detector as detector_bench
 from bench import edge as edge_bench
 from bench import latency as latency_bench
+from bench import ml as ml_bench
 from bench import nab as nab_bench
 from bench import sinks as sinks_bench
 from bench import skab as skab_bench
@@ -162,6 +163,26 @@ def detector(
     Console(stderr=True).print(table)
     figures = result.figures
     print(dumps(figures) if json else f"panes_per_s {figures['panes_per_s']:.0f}")
+
+
+@app.command()
+def ml(
+    sensors: Annotated[int, typer.Option(min=100, help="How many the batch predicts.")] = 10_000,
+    seconds: Annotated[float, typer.Option(min=1, help="How long the service is asked.")] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """The prediction service over a million readings, and the batch over 500 of each sensor."""
+    err = Console(stderr=True, highlight=False)
+    try:
+        result = ml_bench.run(sensors, seconds, partial(err.print, soft_wrap=True))
+    except IotError as error:
+        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    table = Table("", "", box=None)
+    for row in result.rows:
+        table.add_row(*row)
+    err.print(table)
+    print(dumps(result.figures))
 
 
 if __name__ == "__main__":
