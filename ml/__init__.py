@@ -6,6 +6,6 @@ opponents in the benchmarks (`ewma`, `windowed_gaussian`, `iforest`); what all o
 `scorer`.
 
 In batches: `series` -> `ridge` -> `forecast`, `residuals` -> `forest`, all of a chunk of sensors in
-`fleet`; `outlook` -> `assessment` -> `rows`, with `thresholds` and `texts`. With I/O are `store` and
+`fleet`; `outlook` -> `assessment` -> `rows`, with `thresholds` and `texts`. With I/O are `store`,
 `connections`, and the two programs `service` (with `predict`) and `batch`.
 """
