@@ -161,7 +161,7 @@ class Engine:
     def _predicted(self, made: Buckets, rules: Rules) -> Predictions:
         at = made.start + self._times.predict_ms
         sensor_id = self._sensors.sensor_id[made.row]
-        model_id, slope = rules.trends.of(sensor_id, at)
+        model_id, slope, _ = rules.trends.of(sensor_id, at)
         return Predictions(
             model_id=model_id,
             sensor_id=sensor_id,

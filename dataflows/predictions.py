@@ -96,9 +96,11 @@ class PredictionState:
         self._value = grown(self._value, sensors, 0.0)
         self._since = grown(self._since, sensors, NEVER)
         made = self._buckets.step(closing, arrival, sensors)
-        _, slope = trends.of(sensor_id[made.row], made.start + self._period)
+        at = made.start + self._period
+        _, slope, until = trends.of(sensor_id[made.row], at)
         if slope.any():
-            minutes = (self._period / 2 + HORIZON_MS) / 60_000
+            middle = at - self._period / 2
+            minutes = (np.minimum(at + HORIZON_MS, until) - middle) / 60_000
             value = (made.mean + slope * minutes).clip(-MOST, MOST)
             made = replace(made, mean=np.where(slope == 0.0, made.mean, value))
         target = made.start + self._period + HORIZON_MS

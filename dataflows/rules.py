@@ -445,15 +445,20 @@ class Trends:
         self._slope = np.array([one.slope_per_minute for one in models])
         self._until = np.array([one.until for one in models], np.int64)
 
-    def of(self, sensor_id: Ints, at: Ints) -> tuple[Ints, Floats]:
-        """(N,) the model's id, 0 for the baseline; (N,) how much the value changes in a minute. At
-        the event times `at` (N,).
+    def of(self, sensor_id: Ints, at: Ints) -> tuple[Ints, Floats, Ints]:
+        """(N,) the model's id, 0 for the baseline; (N,) how much the value changes in a minute;
+        (N,) up to which event time. At the event times `at` (N,).
         """
         if not len(self._id):
-            return np.zeros(len(sensor_id), np.int64), np.zeros(len(sensor_id))
+            nothing = np.zeros(len(sensor_id), np.int64)
+            return nothing, np.zeros(len(sensor_id)), nothing
         place = np.searchsorted(self._sensor_id, sensor_id).clip(max=len(self._id) - 1)
         known = (self._sensor_id[place] == sensor_id) & (at <= self._until[place])
-        return np.where(known, self._id[place], 0), np.where(known, self._slope[place], 0.0)
+        return (
+            np.where(known, self._id[place], 0),
+            np.where(known, self._slope[place], 0.0),
+            self._until[place],
+        )
 
 
 class Rules:

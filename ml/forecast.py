@@ -1,11 +1,13 @@
 """What sensors will measure some time ahead, from their newest readings.
 
-A ridge line, with two things that the old system's line lacked. A slope that is within four
+A ridge line, with three things that the old system's line lacked. A slope that is within four
 standard errors of none is none: noise that the readings of a minute happen to lean by would be
-beyond every threshold ten minutes later. And where readings stay near the one before (errors that
-follow each other as an AR(1) process; Cochrane and Orcutt, "Application of least squares regression
-to relationships containing auto-correlated error terms", 1949), the standard error is larger, and
-the distance of the newest reading from the line fades away instead of being forgotten at once.
+beyond every threshold ten minutes later. A line is followed for no longer than it was seen to hold:
+half a minute of a wave tells nothing of the next ten. And where readings stay near the one before
+(errors that follow each other as an AR(1) process; Cochrane and Orcutt, "Application of least
+squares regression to relationships containing auto-correlated error terms", 1949), the standard
+error is larger, and the distance of the newest reading from the line fades away instead of being
+forgotten at once.
 """
 
 from dataclasses import dataclass, replace
@@ -100,9 +102,10 @@ def ahead(series: Series, horizon_minutes: int, window: int, model: LineModel | 
     """Of the first sensor of `series`, which has at most `window` readings and at least one.
 
     Without a model: their mean. With a model that has seen the last of them, or nearly: their mean,
-    moved along the model's slope. A short window says where a sensor is, but not where it goes: the
-    slope of a minute at 1 Hz, taken ten minutes ahead, is off by 4 deviations of the noise, and one
-    of 500 readings by 0.2. With an older model: the ridge line through the window.
+    moved along the model's slope, up to `LineModel.until`. A short window says where a sensor is,
+    but not where it goes: the slope of a minute at 1 Hz, taken ten minutes ahead, is off by 4
+    deviations of the noise, and one of 500 readings by 0.2. With an older model: the ridge line
+    through the window.
     """
     count = int(series.count[0])
     value, minutes = series.value[0, :count], series.minutes[0, :count]
@@ -110,7 +113,8 @@ def ahead(series: Series, horizon_minutes: int, window: int, model: LineModel | 
     if model is None:
         return Ahead(_bounded(value.mean()), full, 0, 0.0, count, MEAN)
     if series.ts[0, count - 1] <= model.until:
-        apart = float(minutes[-1] - minutes.mean()) + horizon_minutes
+        believed = (model.until - int(series.ts[0, count - 1])) / 60_000
+        apart = float(minutes[-1] - minutes.mean()) + min(horizon_minutes, believed)
         trend = int(np.sign(model.slope_per_minute)) if abs(model.slope_per_minute) > _STEEP else 0
         confidence = 0.5 * (model.r2 + min(1.0, model.points / POINTS))
         return Ahead(
@@ -143,7 +147,8 @@ def _line_ahead(series: Series, horizon_minutes: float) -> tuple[Lines, Floats]:
     newest = np.take_along_axis(series.minutes, series.last[:, None], 1)[:, 0]
     off = np.take_along_axis(series.value, series.last[:, None], 1)[:, 0] - used.at(newest)
     steps = horizon_minutes * np.maximum(series.count - 1, 1) / np.maximum(newest, 1e-9)
-    return used, used.at(newest + horizon_minutes) + off * used.memory**steps
+    followed = np.minimum(horizon_minutes, newest)
+    return used, used.at(newest + followed) + off * used.memory**steps
 
 
 def _trend(lines: Lines) -> Ints:

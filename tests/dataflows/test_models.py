@@ -103,8 +103,8 @@ def test_a_trend_moves_predictions_on_from_the_middle_of_their_minute():
 
 def test_a_trend_counts_for_as_long_as_the_readings_took_that_it_was_learnt_from():
     brief = TREND | {"trained_to": "1970-01-01T00:01:00Z"}
-    models = [one[0] for one in predicted(make(row("sklearn", brief, 7)), *[20.0] * 200)]
-    assert models == [7, 7, 0]
+    made = [(one[0], one[5]) for one in predicted(make(row("sklearn", brief, 7)), *[20.0] * 200)]
+    assert made == [(7, 20.0 + 2.0 * 1.5), (7, 20.0 + 2.0 * 0.5), (0, 20.0)]
 
 
 def test_a_trend_that_leads_too_far_leads_to_the_most_that_can_be_stored():

@@ -43,6 +43,14 @@ def plainly(value, horizon):
     return line + missed[-1] * memory**horizon, confidence
 
 
+def test_a_line_is_followed_for_no_longer_than_it_was_seen_to_hold():
+    rising = np.arange(60.0)
+    (short,) = forecast(made(rising, step=1_000), 10).value
+    (long,) = forecast(made(rising, step=60_000), 10).value
+    assert 59 < short < 59 + 59  # not 659
+    assert abs(long - 69) < 0.5
+
+
 def test_forecasts_of_many_are_those_of_each_alone_whatever_their_lengths():
     values = [
         20
@@ -146,6 +154,12 @@ def test_a_model_that_saw_the_readings_gives_its_slope_to_their_mean():
     assert found.value == pytest.approx(3.0 + 0.5 * (1 + 10))
     assert (found.engine, found.trend) == (SLOPE, 1)
     assert found.confidence == pytest.approx(0.9)
+
+
+def test_a_models_slope_is_followed_no_longer_than_it_is_believed():
+    brief = msgspec.structs.replace(LINE_MODEL, trained_from=moment(START - 180_000))
+    found = ahead(made([1.0, 2.0, 6.0], start=START - 120_000), 10, 60, brief)
+    assert found.value == pytest.approx(3.0 + 0.5 * (1 + 3))
 
 
 def test_an_old_model_gives_way_to_the_line_through_the_window():
