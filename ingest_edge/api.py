@@ -12,9 +12,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from contract.errors import IotError
+from contract.lifespan import run_lifespan
 from contract.log import configure_log
 from contract.settings import Settings, load_settings
 from contract.topic import ensure_topic
@@ -74,29 +74,11 @@ class _App(FastAPI):
         if scope["type"] == "http" and scope["path"] in _DOORS:
             await self.state.edge.ingest(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._live(scope, receive, send)
+            await run_lifespan(super().__call__, scope, receive, send)
         else:
             if scope["type"] == "http" and scope["method"] == "HEAD":
                 scope = {**scope, "method": "GET"}  # the server leaves the body out
             await super().__call__(scope, receive, send)
-
-    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
-        failed: list[Message] = []
-
-        async def send_in_time(message: Message) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                failed.append(message)
-            else:
-                await send(message)
-
-        try:
-            await super().__call__(scope, receive, send_in_time)
-        except Exception as error:
-            if not isinstance(error, IotError):
-                for message in failed:
-                    await send(message)
-                raise
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
 
 
 app = _App(title="IoT Ingest Service", version="0.4.0", lifespan=_lifespan, redirect_slashes=False)

@@ -15,9 +15,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from contract.errors import IotError, UnavailableError
+from contract.lifespan import run_lifespan
 from contract.log import configure_log
 from contract.settings import Settings, load_settings
 from ml.connections import Connections
@@ -98,25 +99,10 @@ class _App(FastAPI):
     """Tells the server in one line why it cannot start, where the framework sends a traceback."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
+        if scope["type"] == "lifespan":
+            await run_lifespan(super().__call__, scope, receive, send)
+        else:
             await super().__call__(scope, receive, send)
-            return
-        failed: list[Message] = []
-
-        async def send_in_time(message: Message) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                failed.append(message)
-            else:
-                await send(message)
-
-        try:
-            await super().__call__(scope, receive, send_in_time)
-        except Exception as error:
-            if not isinstance(error, IotError):
-                for message in failed:
-                    await send(message)
-                raise
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
 
 
 class _Door:
