@@ -102,8 +102,8 @@ class Database:
         """Our error for a driver's, with the database's name and what to do."""
         kind = self._engine.blame(error)
         where = self._settings.database
-        if kind is UnavailableError:
-            return UnavailableError(f"{where} does not answer: {_text_of(error)}")
+        if issubclass(kind, UnavailableError):
+            return kind(f"{where} does not answer: {_text_of(error)}")
         if kind is SetupError:
             return SetupError(f"{where} cannot be used: {_text_of(error)}")
         return kind(_text_of(error))
