@@ -82,3 +82,24 @@ def test_a_version_of_the_rules_is_added_when_the_newest_is_another(database):
     assert before + 20_000 <= second[0] <= after + 20_000
     assert third == (second[0] + 1, "a" * 64), "a later one never applies before another"
     assert database.query("rules_of_version", "a" * 64)[0][1] == rules
+
+
+def test_of_a_sensors_active_models_the_newest_of_each_kind_is_listed(database):
+    for sensor, kind, active, day, metadata in (
+        (1, "sklearn", 1, 1, "old"),
+        (1, "sklearn", 1, 3, "new"),
+        (1, "sklearn", 0, 4, "inactive"),
+        (1, "detector", 1, 2, "deep"),
+        (1, "baseline", 1, 2, "older than the newest"),
+        (2, "sklearn", 1, 1, "older than the baseline"),
+        (2, "baseline", 1, 2, "baseline"),
+    ):
+        database._connection.execute(
+            "INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active,"
+            f" trained_at, metadata) VALUES ({sensor}, 'm', '{kind}', '1', {active},"
+            f" '2024-11-0{day} 10:00:00', '{metadata}')"
+        )
+    assert [tuple(row)[1:] for row in database.query("list_models")] == [
+        (1, "sklearn", "new"),
+        (1, "detector", "deep"),
+    ]
