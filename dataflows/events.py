@@ -86,7 +86,8 @@ class Scene:
         if change.after is Level.NORMAL:
             payload["duration_seconds"] = (end - change.since) / 1000
             lasted = duration(end - change.since)
-            kind = "recovered" if self.rules.watch(sensor_id) else "unwatched"
+            watched = change.kind_before == DETECTOR or self.rules.watch(sensor_id)
+            kind = "recovered" if watched else "unwatched"
             text = message(self.names.language, kind, named, None, value=value, duration=lasted)
         else:
             kind, words, more = self._cause(pane, change, named)

@@ -142,6 +142,8 @@ def test_a_jump_is_a_transient_anomaly_told_once_however_the_stream_is_cut(resta
     assert whole.events[0].at == 404_000, "it is believed at the third pane"
     payload = json.loads(whole.events[0].payload)
     assert 19.5 < payload["usual_value"] < 20.5
+    assert "normal" in whole.events[-1].message
+    assert "No rule" not in whole.events[-1].message
     assert "at about 20" in whole.events[0].message or "alrededor de 20" in whole.events[0].message
     for cuts in ([100, 401, 402], range(0, 500, 7)):
         assert run(make(row("detector", DEEP)), JUMP, cuts, restarts=restarts).found() == (
