@@ -6,6 +6,8 @@ from contract.columns import Floats, Ints
 
 HORIZON_MS = 600_000
 """How far ahead a prediction looks."""
+LARGEST = 9_999_999_999.0
+"""What no prediction is beyond, either way: columns of values are decimal(15,5)."""
 
 
 @dataclass(frozen=True, slots=True)

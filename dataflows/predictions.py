@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from contract.columns import NEVER, Ints
-from contract.packet import MAX_VALUE
-from contract.predictions import HORIZON_MS
+from contract.predictions import HORIZON_MS, LARGEST
 from dataflows.buckets import Buckets, BucketState
 from dataflows.panes import Closing
 from dataflows.rules import Trends
@@ -23,8 +22,6 @@ from dataflows.windows import Windows
 
 TOLERANCE_MS = 60_000
 """How long after its target time a prediction is still compared."""
-MOST = MAX_VALUE - 1
-"""What a prediction cannot be beyond."""
 _OFF_ABS = 0.5
 _OFF_REL = 0.2
 _FAR_REL = 0.5
@@ -101,7 +98,7 @@ class PredictionState:
         if slope.any():
             middle = at - self._period / 2
             minutes = (np.minimum(at + HORIZON_MS, until) - middle) / 60_000
-            value = (made.mean + slope * minutes).clip(-MOST, MOST)
+            value = (made.mean + slope * minutes).clip(-LARGEST, LARGEST)
             made = replace(made, mean=np.where(slope == 0.0, made.mean, value))
         target = made.start + self._period + HORIZON_MS
         found = self._compare(closing, windows, made, target)

@@ -10,8 +10,9 @@ from ml.forest import Anomalies, anomalies
 from ml.model import NAME, TYPE, VERSION, LineModel, encode, moment
 from ml.outlook import Outlook, Sensor, Strange
 from ml.residuals import Residuals, residuals
-from ml.rows import ModelRow, text_of
+from ml.rows import ModelRow
 from ml.series import Series
+from sinks.times import text_of
 
 HORIZON_MINUTES = 10
 

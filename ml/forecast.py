@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
+from contract.predictions import LARGEST
 from ml.model import LineModel
 from ml.ridge import Lines, fit, with_slope
 from ml.series import Series
@@ -33,8 +34,6 @@ _STEEP = 1e-3
 """Units a minute from which on a trend is up or down."""
 _CERTAIN = 4.0
 """Standard errors that a slope is at least, to be one."""
-_LARGEST = 9_999_999_999.0
-"""Columns of values are decimal(15,5)."""
 MEAN, LINE, SLOPE, TOO_FEW = "moving_average", "ridge_line", "model_slope", "few_readings"
 """What makes a forecast: the mean of the window; the line through it; its mean and the slope of a
 model; the mean of the last few, where there are too few for a line.
@@ -84,7 +83,7 @@ def forecast(series: Series, horizon_minutes: float) -> Forecasts:
     lines, value = _line_ahead(series, horizon_minutes)
     confidence = np.clip(0.5 * (lines.r2 + np.minimum(series.count / POINTS, 1.0)), _LEAST, _MOST)
     return Forecasts(
-        value=np.clip(np.where(straight, value, mean), -_LARGEST, _LARGEST),
+        value=np.clip(np.where(straight, value, mean), -LARGEST, LARGEST),
         confidence=np.where(straight, confidence, _FEW_CONFIDENCE),
         trend=np.where(straight, _trend(lines), 0),
         window=np.where(straight, series.count, few.sum(1)),
@@ -156,4 +155,4 @@ def _trend(lines: Lines) -> Ints:
 
 
 def _bounded(value: float) -> float:
-    return float(min(max(value, -_LARGEST), _LARGEST))
+    return float(min(max(value, -LARGEST), LARGEST))

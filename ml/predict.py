@@ -9,8 +9,9 @@ from contract.errors import IotError, SetupError
 from ml.forecast import ahead
 from ml.model import TYPE, LineModel, decode, moment
 from ml.outlook import Outlook, Sensor
-from ml.rows import ModelRow, forecast_row, text_of
+from ml.rows import ModelRow, forecast_row
 from ml.store import newest_readings, thresholds_of, write_forecast
+from sinks.times import text_of
 from sql.database import Database
 
 BASELINE = ("baseline_moving_average", "baseline", "1.0.0")

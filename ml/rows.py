@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import msgspec
-import numpy as np
 
 from contract.event import event_key
 from ml.assessment import Assessment, anomaly_type, assess
@@ -11,7 +10,7 @@ from ml.forecast import TREND
 from ml.outlook import Outlook, Strange
 from ml.texts import Words
 from ml.thresholds import Threshold
-from sinks.times import as_text
+from sinks.times import text_of
 
 BREACH, ANOMALY = "PRED_THRESHOLD_BREACH", "ANOMALY_DETECTED"
 EXPLANATION_LENGTH = 1000
@@ -74,11 +73,6 @@ class ForecastRow(msgspec.Struct, frozen=True):
     last_reading_id: int | None
     """Where the sensor's watermark goes; None: it stays."""
     events: list[EventRow]
-
-
-def text_of(ms: int) -> str:
-    """Epoch milliseconds as the databases take them."""
-    return str(as_text(np.array([ms])).item())
 
 
 def forecast_row(

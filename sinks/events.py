@@ -1,12 +1,11 @@
 """Events, each one row of `ml_events` and one of `alert_notifications`, in one transaction."""
 
 import msgspec
-import numpy as np
 
 from contract.event import Event
 from contract.settings import Settings
 from sinks.table import TableSink
-from sinks.times import as_text
+from sinks.times import text_of
 from sinks.writer import Row
 
 
@@ -16,7 +15,7 @@ def event_row(event: Event) -> Row:
         event.event_key,
         event.device_id,
         event.sensor_id,
-        as_text(np.array([event.at])).item(),
+        text_of(event.at),
         event.event_type,
         event.event_code,
         event.title,

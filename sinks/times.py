@@ -20,3 +20,12 @@ def as_text(ms: Ints) -> NDArray[Any]:
     letters = text.view(np.uint32).reshape(len(first), text.itemsize // 4)
     letters[:, 10] = ord(" ")  # for a T
     return np.repeat(text.astype(object), np.diff(first, append=len(ms)))
+
+
+def text_of(ms: int) -> str:
+    """The same of one time.
+
+    >>> text_of(1732442400007)
+    '2024-11-24 10:00:00.007'
+    """
+    return str(as_text(np.array([ms])).item())

@@ -1,14 +1,8 @@
 """Batches as the statements of the sinks take them."""
 
 import msgspec
-import numpy as np
 
-from sinks.times import as_text
-
-
-def text(ms):
-    """Epoch milliseconds as text."""
-    return as_text(np.array([ms])).item()
+from sinks.times import text_of
 
 
 def json(*rows):
@@ -22,7 +16,7 @@ def readings(*rows):
     in_order = sorted(rows, key=lambda row: (row[0], row[4], row[5]))
     return json(
         *(
-            (sensor, value, *(None if ms is None else text(ms) for ms in times), seq)
+            (sensor, value, *(None if ms is None else text_of(ms) for ms in times), seq)
             for sensor, value, *times, seq in in_order
         )
     )

@@ -1,9 +1,10 @@
 import pytest
 
+from sinks.times import text_of
 from sql.check import differences
 from sql.database import Database
 from sql.schema import apply_schema, open_database, scripts
-from tests.sinks.batches import json, readings, text
+from tests.sinks.batches import json, readings
 from tests.sql.installations import install_old
 
 AT = 1732442400000
@@ -114,9 +115,9 @@ def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
     (delta,) = (tuple(row) for row in database.query("list_deltas"))
     assert delta == (1, 1, 5.5, None, None, None, None, 5, None, None)
     assert isinstance(delta[2], float)
-    database.execute("write_rollups", json((60_000, 1, text(AT), 2.0, 2.0, 2.0, 2.0, 4)))
+    database.execute("write_rollups", json((60_000, 1, text_of(AT), 2.0, 2.0, 2.0, 2.0, 4)))
     assert select(database, "SELECT avg_value, samples FROM sensor_readings_1m") == [(1, 5)]
-    database.execute("write_rollups", json((60_000, 1, text(AT), 2.0, 2.0, 2.0, 2.0, 5)))
+    database.execute("write_rollups", json((60_000, 1, text_of(AT), 2.0, 2.0, 2.0, 2.0, 5)))
     assert select(database, "SELECT avg_value, samples FROM sensor_readings_1m") == [(2, 5)]
     database.execute("write_readings", readings((1, 2.0, AT, None, AT - 1, 99)))
     assert select(database, "SELECT latest_value FROM sensor_readings_latest") == [(1,)]
@@ -129,7 +130,7 @@ def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
 def test_old_predictions_that_repeat_themselves_stay_and_ours_are_written_once(old):
     apply_schema(old)
     database = open_database(old)
-    ours = json((0, 1, 1, text(AT), text(AT + 600_000), 2.5, 0.5, 60, "up", 10))
+    ours = json((0, 1, 1, text_of(AT), text_of(AT + 600_000), 2.5, 0.5, 60, "up", 10))
     database.execute("write_predictions", ours)
     predict_as_before(database)
     database.execute("write_predictions", ours)
