@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.errors import SettingError
+from contract.partitions import parse_partitions
 
 
 class Settings(BaseSettings):
@@ -22,6 +23,7 @@ class Settings(BaseSettings):
 
     kafka_bootstrap_servers: str | None = None
     kafka_topic: str = Field("iot.packets", pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    kafka_partitions: str | None = None
 
     db_engine: Literal["sqlite", "mssql"] | None = None
     db_host: str | None = None
@@ -49,7 +51,22 @@ class Settings(BaseSettings):
     rules_refresh_seconds: float = Field(30.0, ge=1)
     auto_create_model: bool = False
     start_from: Literal["earliest", "latest"] = "earliest"
+    if_offset_gone: Literal["stop", "earliest"] = "stop"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(None, ge=1, le=65535)
     iot_lang: Literal["es", "en"] = "es"
+
+    @field_validator("kafka_partitions")
+    @classmethod
+    def _names_partitions(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_partitions(value)
+        return value
+
+    @property
+    def partitions(self) -> frozenset[int] | None:
+        """The partitions of `KAFKA_PARTITIONS`; None: all that the topic has."""
+        return None if self.kafka_partitions is None else parse_partitions(self.kafka_partitions)
 
     @property
     def engine(self) -> Literal["sqlite", "mssql"]:

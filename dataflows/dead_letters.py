@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from contract.errors import SetupError
 from contract.topic import client_config
 from dataflows.decode import BadRecord
+from dataflows.metrics import DEAD_LETTERS
 
 _LARGEST = 16_777_216
 """Bytes; the broker's own bound on the topic decides."""
@@ -52,6 +53,7 @@ class _DeadLetterPartition(StatefulSinkPartition[BadRecord, None]):
                 # no reason to stop for good: where it stood is kept, and the log has the bytes
                 _log.error("bad record too large to copy", topic=bad.topic, offset=bad.offset)
                 self._send(replace(bad, error=f"too large to copy; {bad.error}"), None)
+            DEAD_LETTERS.inc()
             _log.warning("bad record buried", topic=bad.topic, offset=bad.offset, error=bad.error)
 
     def snapshot(self) -> None:

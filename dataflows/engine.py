@@ -90,6 +90,11 @@ class Engine:
         """What did not enter a pane so far."""
         return Counts(self._panes.late, self._panes.future, self._sensors.duplicates)
 
+    @property
+    def levels(self) -> tuple[int, int, int]:
+        """How many sensors are NORMAL, WARN and CRITICAL."""
+        return self._levels.counts
+
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays and numbers, with a version tag in front."""
         return (

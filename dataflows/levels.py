@@ -87,6 +87,12 @@ class LevelState:
     )  # fmt: skip
     _NEW = (0, 0, CLEAR_AFTER, NEVER, NEVER, 0, 0, 0, NEVER)
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many sensors are NORMAL, WARN and CRITICAL."""
+        normal, warn, critical = np.bincount(self._level, minlength=len(Level)).tolist()
+        return normal, warn, critical
+
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays."""
         return tuple(getattr(self, name).copy() for name in self._COLUMNS)

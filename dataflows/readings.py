@@ -26,6 +26,7 @@ from dataflows.dead_letters import DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Times
+from dataflows.lag import Lag
 from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource, Records
 from dataflows.watch import PartitionLogic, Watch
@@ -109,7 +110,15 @@ def flow() -> Dataflow:
     )
     times = Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)
     return graph(
-        PacketSource(brokers, settings.kafka_topic, settings.start_from, stopping.asked),
+        PacketSource(
+            brokers,
+            settings.kafka_topic,
+            settings.start_from,
+            stopping.asked,
+            settings.partitions,
+            settings.if_offset_gone,
+            Lag(brokers, settings.kafka_topic).at,
+        ),
         Watch(book, times),
         Sinks(
             readings=readings_sink(settings),

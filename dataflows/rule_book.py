@@ -18,11 +18,11 @@ from typing import Any, Protocol
 import msgspec
 import stamina
 import structlog
-from prometheus_client import Gauge
 
 from contract.errors import IotError, SetupError, UnavailableError
 from contract.settings import Settings
 from dataflows.events import Names
+from dataflows.metrics import RULES_REFUSED
 from dataflows.rules import Refused, Rules, RuleSet, decode_rules, make_rules
 from dataflows.texts import Named
 from sql.database import Database
@@ -50,7 +50,6 @@ _TABLES = {
 }  # fmt: skip
 """table -> the statement that lists it, and the names of what that gives."""
 
-_refused = Gauge("iot_rules_refused", "Rows of rules that make no sense and are not in force")
 _log = structlog.get_logger("rules")
 
 
@@ -215,7 +214,7 @@ class LiveRules:
         if refused == self._said:
             return
         self._said = refused
-        _refused.set(len(refused))
+        RULES_REFUSED.set(len(refused))
         for one in refused:
             _log.error(
                 "rule refused; the last good one stays in force"

@@ -8,13 +8,14 @@ have an earlier one. What a heartbeat closes, the next record would have closed 
 results do not depend on heartbeats, they only come sooner.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from time import time
-from typing import Any
+from time import monotonic, time
+from typing import Any, Literal
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -28,7 +29,9 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from contract.errors import SetupError, UnavailableError
+from contract.partitions import partitions_text
 from contract.topic import client_config
+from dataflows.metrics import EPOCH_SECONDS, RECORDS, SNAPSHOT_AT
 
 _RECORDS_A_BATCH = 1_000
 _QUEUE_KB = 16_384
@@ -77,30 +80,66 @@ class Records:
     values: list[bytes | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a partition that is read and then ends."""
+
+    first: int
+    """Offset of its first record."""
+    end: int
+    """Offset after its last record."""
+    until: int
+    """Arrival time of the heartbeat that comes after it, epoch milliseconds UTC."""
+
+
+def _nobody(partition: int, next_offset: int, arrival: int | None) -> None:
+    """Who does not want to know how far the source is."""
+
+
 @dataclass(frozen=True)
 class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
-    """Reads all partitions of a topic; a partition's recovery state is its next offset.
+    """Reads partitions of a topic; a partition's recovery state is its next offset.
 
-    Ends when `stop` returns true, which leaves a snapshot behind. `start` is where a partition
-    without recovery state begins: "earliest" or "latest".
+    Ends when `stop` returns true, which leaves a snapshot behind.
     """
 
     brokers: str
     topic: str
-    start: str
+    start: Literal["earliest", "latest"]
+    """Where a partition without recovery state begins."""
     stop: Callable[[], bool]
+    partitions: frozenset[int] | None = None
+    """Which ones; None: all that the topic has."""
+    if_gone: Literal["stop", "earliest"] = "stop"
+    """What to do where the broker does not have the recovery state's offset any more."""
+    progress: Callable[[int, int, int | None], None] = _nobody
+    """Told of each batch: partition, next offset, arrival time of the last record."""
+    spans: Mapping[int, Span] | None = None
+    """What to read of each partition instead of all that comes, without heartbeats between. Nothing
+    is then committed for Kafka's own tools."""
 
     def list_parts(self) -> list[str]:
-        """The partitions of the topic, by number.
+        """The partitions by number.
 
         Raises:
             UnavailableError: the broker does not answer within 10 s.
+            SetupError: the topic lacks one of `partitions`.
         """
         try:
-            found = AdminClient(client_config(self.brokers)).list_topics(self.topic, timeout=10)
+            topics = AdminClient(client_config(self.brokers)).list_topics(self.topic, timeout=10)
         except KafkaException as error:
             raise UnavailableError(f"no Kafka broker answers at {self.brokers}") from error
-        return [str(partition) for partition in sorted(found.topics[self.topic].partitions)]
+        found = frozenset(topics.topics[self.topic].partitions)
+        if self.spans is not None:
+            return [str(partition) for partition in sorted(self.spans)]
+        if self.partitions is None:
+            return [str(partition) for partition in sorted(found)]
+        if lacking := self.partitions - found:
+            raise SetupError(
+                f"KAFKA_PARTITIONS: the topic {self.topic} has no partition "
+                f"{partitions_text(lacking)}; it has {partitions_text(found)}"
+            )
+        return [str(partition) for partition in sorted(self.partitions)]
 
     def build_part(
         self, step_id: str, for_part: str, resume_state: int | None
@@ -144,20 +183,28 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
     def __init__(self, source: PacketSource, partition: int, resume: int | None) -> None:
         self._source = source
         self._partition = TopicPartition(source.topic, partition)
+        self._span = None if source.spans is None else source.spans[partition]
+        self._ended = False
         self._empty = True
         self._asked_at = 0.0
         self._answer: Future[Any] | None = None
-        self._consumer = Consumer(consumer_config(source.brokers, source.topic))
-        if resume is None:
-            first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
-            resume = end if source.start == "latest" else first
-        self._next = resume
-        self._consumer.assign([TopicPartition(source.topic, partition, resume)])
+        self._epoch_at = monotonic()
+        self._counter = RECORDS.labels(str(partition))
+        config = consumer_config(source.brokers, source.topic)
+        self._consumer = Consumer(config | {"enable.partition.eof": self._span is not None})
+        self._next = self._first(resume)
+        self._consumer.assign([TopicPartition(source.topic, partition, self._next)])
+        source.progress(partition, self._next, None)
 
     def next_batch(self) -> list[tuple[str, Records]]:
         if self._source.stop():
             raise StopIteration
+        if self._span is not None and self._next >= self._span.end:
+            return self._last_heartbeat(self._span)
         messages = [m for m in self._consumer.consume(_RECORDS_A_BATCH, 0) if self._is_record(m)]
+        if self._span is not None:
+            end = self._span.end
+            messages = [m for m in messages if (m.offset() or 0) < end]
         self._empty = not messages
         if messages:
             self._answer = None
@@ -167,8 +214,10 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
                 [m.value() for m in messages],
             )
             self._next = batch.offsets[-1] + 1
+            self._counter.inc(len(messages))
+            self._source.progress(self._partition.partition, self._next, batch.arrivals[-1])
         else:
-            arrival = self._heartbeat(time())
+            arrival = None if self._span is not None else self._heartbeat(time())
             if arrival is None:
                 return []
             batch = self._batch([], [arrival], [])
@@ -178,10 +227,64 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         return datetime.now(UTC) + _PAUSE if self._empty else None
 
     def snapshot(self) -> int:
+        now = monotonic()
+        EPOCH_SECONDS.observe(now - self._epoch_at)
+        SNAPSHOT_AT.set_to_current_time()
+        self._epoch_at = now
+        if self._span is None:
+            self._commit()
         return self._next
 
     def close(self) -> None:
         self._consumer.close()
+
+    def _first(self, resume: int | None) -> int:
+        """The offset to begin at.
+
+        Raises:
+            SetupError: the broker does not have what comes next, and nobody said to go on.
+            UnavailableError: the broker does not answer.
+        """
+        if self._span is not None:
+            return self._span.first if resume is None else resume
+        try:
+            first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
+        except KafkaException as error:
+            raise UnavailableError(f"no Kafka broker answers at {self._source.brokers}") from error
+        if resume is None:
+            return int(end if self._source.start == "latest" else first)
+        if first <= resume <= end:
+            return resume
+        return self._gone(resume, int(first))
+
+    def _gone(self, wanted: int, first: int) -> int:
+        source, partition = self._source, self._partition.partition
+        if source.if_gone == "stop":
+            raise SetupError(
+                f"the flow was at offset {wanted} of {source.topic} partition {partition}, and "
+                f"what the broker has of it begins at {first}: the records between are gone by "
+                "retention, or the topic was made anew. To go on with what is there, start once "
+                "with IF_OFFSET_GONE=earliest"
+            )
+        _log.error(
+            "records gone, going on with the first that is there",
+            partition=partition,
+            wanted=wanted,
+            first=first,
+        )
+        return first
+
+    def _commit(self) -> None:
+        """Tell the broker how far we are, for Kafka's own tools; recovery does not rest on it."""
+        here = TopicPartition(self._partition.topic, self._partition.partition, self._next)
+        with suppress(KafkaException):  # the broker is away; the next snapshot tells again
+            self._consumer.commit(offsets=[here], asynchronous=True)
+
+    def _last_heartbeat(self, span: Span) -> list[tuple[str, Records]]:
+        if self._ended:
+            raise StopIteration
+        self._ended = True
+        return [(str(self._partition.partition), self._batch([], [span.until], []))]
 
     def _batch(
         self, offsets: list[int], arrivals: list[int], values: list[bytes | None]
@@ -193,12 +296,15 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         error = message.error()
         if error is None:
             return True
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._next = max(self._next, message.offset() or 0)  # over what is no record
+            return False
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise SetupError(
-                f"the broker has no offset {self._next} of {self._source.topic} partition "
-                f"{self._partition.partition}: what lay there is gone by retention, or the topic "
-                "was made anew. To go on with what is there, start with a new recovery directory"
-            )
+            first, _ = self._consumer.get_watermark_offsets(self._partition, timeout=10)
+            self._next = self._gone(self._next, int(first))
+            here = self._partition
+            self._consumer.assign([TopicPartition(here.topic, here.partition, self._next)])
+            return False
         if error.fatal() or error.code() in _REFUSALS:
             raise SetupError(f"the broker refuses {self._source.topic}: {error.str()}")
         _log.warning("broker away", partition=self._partition.partition, error=error.str())

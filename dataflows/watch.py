@@ -6,18 +6,24 @@ from typing import Any
 
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
-from prometheus_client import Counter
 
 from contract.columns import NEVER, PacketColumns, concatenate, piece_of
+from contract.level import Level
 from dataflows.decode import packet_columns
 from dataflows.engine import Engine, Outcome, Times
+from dataflows.metrics import (
+    EVENTS,
+    FUTURE,
+    LATE,
+    PANES,
+    READINGS,
+    REPEATED,
+    SENSORS,
+    SNAPSHOT_SECONDS,
+)
 from dataflows.rule_book import RuleBook
 from dataflows.rules import Rules
 from ml.partition import PartitionDetector
-
-_late = Counter("iot_readings_late", "Readings that came after their pane had closed")
-_future = Counter("iot_readings_future", "Readings dated more than 5 min after their arrival")
-_repeated = Counter("iot_packets_repeated", "Packets that repeated an earlier one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
         if snapshot is not None:
             self.engine.restore(snapshot)
         self._counted = self.engine.counts
+        self._levels = (0, 0, 0)
+        self._count_levels()
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[Outcome], bool]:
         """What the next pieces of the sequence lead to; more than one where the rules change."""
@@ -46,16 +54,34 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
         outcomes = [
             self.engine.step(part, rules, self._book.names) for part, rules in self._parts(piece)
         ]
-        counts, before = self.engine.counts, self._counted
-        _late.inc(counts.late - before.late)
-        _future.inc(counts.future - before.future)
-        _repeated.inc(counts.duplicates - before.duplicates)
-        self._counted = counts
+        self._count(piece, outcomes)
         return outcomes, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state of the engine."""
-        return self.engine.snapshot()
+        self._count_levels()
+        with SNAPSHOT_SECONDS.time():
+            return self.engine.snapshot()
+
+    def _count(self, piece: PacketColumns, outcomes: list[Outcome]) -> None:
+        counts, before = self.engine.counts, self._counted
+        LATE.inc(counts.late - before.late)
+        FUTURE.inc(counts.future - before.future)
+        REPEATED.inc(counts.duplicates - before.duplicates)
+        self._counted = counts
+        READINGS.inc(len(piece.ts))
+        for outcome in outcomes:
+            PANES.inc(len(outcome.panes.row))
+            for event in outcome.events:
+                EVENTS.labels(event.event_code).inc()
+        if any(outcome.events for outcome in outcomes):
+            self._count_levels()
+
+    def _count_levels(self) -> None:
+        levels = self.engine.levels
+        for level, now, before in zip(Level, levels, self._levels, strict=True):
+            SENSORS.labels(level.name).inc(now - before)
+        self._levels = levels
 
     def _parts(self, piece: PacketColumns) -> Iterator[tuple[PacketColumns, Rules]]:
         """The piece, cut where the rules change. What is due by then is judged by the old rules,

@@ -49,6 +49,10 @@ def test_the_file_gives_what_the_environment_does_not_and_foreign_names_are_igno
         ("KAFKA_TOPIC", "two words"),
         ("DB_ENCRYPT", "perhaps"),
         ("SENSOR_MAP_TTL_SECONDS", "0"),
+        ("KAFKA_PARTITIONS", "5-0"),
+        ("KAFKA_PARTITIONS", "0;1"),
+        ("IF_OFFSET_GONE", "latest"),
+        ("METRICS_PORT", "0"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(monkeypatch, name, value):
