@@ -3,6 +3,9 @@
 Every text is meant to be read by a person as it stands: what happened, to what, and what to do.
 """
 
+NO_USE = 78
+"""Exit code of a process that will fail again until somebody mends something (sysexits' CONFIG)."""
+
 
 class IotError(Exception):
     """Base of every error that this project raises on purpose."""

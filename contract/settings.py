@@ -124,6 +124,11 @@ def load_settings(**given: object) -> Settings:
     return settings
 
 
+def same_environment(values: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process with our settings, but for `values`."""
+    return dict(os.environ) | dict(values)
+
+
 def child_environment(values: Mapping[str, str]) -> dict[str, str]:
     """The environment for a process that we start: ours, with no setting in it but `values`."""
     ours = {name.upper() for name in Settings.model_fields} | {"IOT_ENV_FILE"}

@@ -1,6 +1,8 @@
 """What the flow tells Prometheus; what its sinks tell is in `sinks/metrics.py`."""
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from contract.errors import SettingError
 
 _SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
 
@@ -34,3 +36,17 @@ SNAPSHOT_SECONDS = Histogram(
 SNAPSHOT_AT = Gauge(
     "iot_flow_snapshot_timestamp_seconds", "When the last snapshot was taken, epoch seconds"
 )
+
+
+def serve_metrics(host: str, port: int) -> None:
+    """Answer Prometheus on `port` from now on, from a thread.
+
+    Raises:
+        SettingError: the port cannot be had.
+    """
+    try:
+        start_http_server(port, host)
+    except OSError as error:
+        raise SettingError(
+            f"METRICS_PORT: {host}:{port} cannot be listened on: {error.strerror}"
+        ) from error

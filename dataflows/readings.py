@@ -5,7 +5,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from functools import partial
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeGuard
 
 import bytewax.operators as op
@@ -15,9 +15,10 @@ from bytewax.inputs import FixedPartitionedSource
 from bytewax.outputs import Sink
 
 from contract.columns import PacketColumns
-from contract.errors import IotError
+from contract.errors import NO_USE, IotError, SettingError, SetupError
 from contract.event import Event
 from contract.log import configure_log
+from contract.partitions import partitions_text
 from contract.predictions import Predictions
 from contract.rollups import Rollups
 from contract.settings import load_settings
@@ -27,8 +28,11 @@ from dataflows.decode import BadRecord, decode_records
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Times
 from dataflows.lag import Lag
+from dataflows.metrics import serve_metrics
+from dataflows.recovery import Arguments, Claim, claim
 from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource, Records
+from dataflows.states import CONSUME, FLOW, MARK, WATCH
 from dataflows.watch import PartitionLogic, Watch
 from sinks.events import events_sink
 from sinks.predictions import predictions_sink
@@ -53,18 +57,18 @@ def graph(
     source: FixedPartitionedSource[tuple[str, Records], int], watch: Watch, sinks: Sinks
 ) -> Dataflow:
     """The dataflow. The key of every stream is the partition of the topic."""
-    flow = Dataflow("readings")
-    records = op.input("consume", flow, source)
+    flow = Dataflow(FLOW)
+    records = op.input(CONSUME, flow, source)
     # (partition, Records)
     decoded = op.flat_map_value("decode", records, decode_records)
     # (partition, PacketColumns | BadRecord)
     split = op.branch("sort_out", decoded, _is_packets)
     # trues: (partition, PacketColumns), falses: (partition, BadRecord)
     op.output("bury", split.falses, sinks.dead_letters)
-    packets = op.stateful_batch("mark_duplicates", split.trues, DuplicateLogic)
+    packets = op.stateful_batch(MARK, split.trues, DuplicateLogic)
     # (partition, PacketColumns)
     op.output("store_readings", packets, sinks.readings)
-    outcomes = op.stateful_batch("watch", packets, partial(PartitionLogic, watch))
+    outcomes = op.stateful_batch(WATCH, packets, partial(PartitionLogic, watch))
     # (partition, Outcome)
     events = op.flat_map_value("pick_events", outcomes, lambda outcome: outcome.events)
     # (partition, Event)
@@ -87,38 +91,48 @@ def _is_packets(
 def flow() -> Dataflow:
     """The dataflow of this installation, by its settings.
 
-    Checks settings, database and broker first; what is wrong ends the process with one line and
-    exit code 1. SIGTERM and Ctrl-C end the flow after the batch in hand, with a snapshot.
+    Checks settings, database, broker and the recovery directory first; what is wrong ends the
+    process with one line, and exit code 78 where starting it again will not help, else 1. SIGTERM
+    and Ctrl-C end the flow after the batch in hand, with a snapshot.
     """
     configure_log()
-    try:
-        settings = load_settings()
-        brokers = settings.brokers
-        book = LiveRules(settings)
-        rules = book.load()
-        partitions = ensure_topic(brokers, settings.kafka_topic)
-        ensure_topic(brokers, settings.dead_letter_topic, {"max.message.bytes": "4194304"})
-    except IotError as error:
-        sys.exit(str(error))
-    stopping = _Stop()
+    sys.excepthook = _tell
+    settings = load_settings()
+    brokers = settings.brokers
+    book = LiveRules(settings)
+    rules = book.load()
+    partitions = settings.partitions or frozenset(
+        range(ensure_topic(brokers, settings.kafka_topic))
+    )
+    ensure_topic(brokers, settings.dead_letter_topic, {"max.message.bytes": "4194304"})
+    arguments = Arguments.of(sys.argv[1:])
+    ours = Claim(settings.kafka_topic, partitions_text(partitions))
+    if arguments.directory is None:
+        _log.warning("no recovery directory (-r): a restart begins at START_FROM again")
+    else:
+        claim(arguments.directory, ours, cluster=arguments.cluster)
+    if settings.metrics_port is not None:
+        serve_metrics(settings.metrics_host, settings.metrics_port)
+    source = PacketSource(
+        brokers,
+        settings.kafka_topic,
+        settings.start_from,
+        _Stop().asked,
+        settings.partitions,
+        settings.if_offset_gone,
+        Lag(brokers, settings.kafka_topic).at,
+    )
+    source.list_parts()  # what is wrong with them is told before Bytewax starts
     _log.info(
         "flow starts",
         topic=settings.kafka_topic,
-        partitions=partitions,
+        partitions=ours.partitions,
         database=settings.database,
         rules=len(rules.thresholds) + len(rules.deltas),
     )
     times = Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)
     return graph(
-        PacketSource(
-            brokers,
-            settings.kafka_topic,
-            settings.start_from,
-            stopping.asked,
-            settings.partitions,
-            settings.if_offset_gone,
-            Lag(brokers, settings.kafka_topic).at,
-        ),
+        source,
         Watch(book, times),
         Sinks(
             readings=readings_sink(settings),
@@ -128,6 +142,20 @@ def flow() -> Dataflow:
             dead_letters=DeadLetterSink(brokers, settings.dead_letter_topic),
         ),
     )
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Instead of a traceback: what of ours is at the bottom of an error, in one line."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, IotError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, KeyboardInterrupt):
+        sys.exit(130)
+    if cause is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(cause, file=sys.stderr)  # noqa: T201 - the last line that a person reads
+    sys.exit(NO_USE if isinstance(cause, SetupError | SettingError) else 1)
 
 
 class _Stop:

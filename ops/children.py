@@ -65,7 +65,7 @@ class Children:
                 text=True,
                 start_new_session=True,  # Ctrl-C is ours: we end them in order
                 # started from the main thread, before there are others
-                preexec_fn=_end_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
+                preexec_fn=ends_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         child = Child(name, process, log)
         self._children.append(child)
@@ -98,8 +98,10 @@ class Children:
                 pipe.close()
 
 
-def _end_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes its program, so that it ends when `parent` does."""
+def ends_with(parent: int) -> Callable[[], None]:
+    """What a child does before it becomes its program, so that it ends when `parent` does: on Linux
+    only, and started from the main thread before there are others.
+    """
     pr_set_pdeathsig = 1
     libc = ctypes.CDLL(None)
 

@@ -1,0 +1,240 @@
+"""Who holds the state of which partitions: the directories of a recovery root.
+
+A root has a directory for each range of partitions that a process takes (`0-5`, `6-11`), with that
+process's recovery store and a claim, which says whose state it is. A partition has one state: two
+directories of a root whose ranges overlap are refused, and so is a second process on a directory.
+"""
+
+import fcntl
+import os
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+
+import msgspec
+
+from contract.errors import IotError, SetupError
+from contract.partitions import parse_partitions, partitions_text
+from dataflows.states import (
+    PartitionState,
+    check_store,
+    is_store,
+    read_states,
+    store_files,
+    write_states,
+)
+
+_CLAIM, _NEW, _READY = "claim.json", ".new", "ready.json"
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Whose state a directory holds."""
+
+    topic: str
+    partitions: str
+    """As in `KAFKA_PARTITIONS`."""
+
+    @property
+    def numbers(self) -> frozenset[int]:
+        """The partitions."""
+        return parse_partitions(self.partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What `python -m bytewax.run` was given that matters here."""
+
+    directory: Path | None
+    cluster: bool
+    """Whether other processes share the directory."""
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> "Arguments":
+        """Of a command line, without the program's name."""
+        parser = ArgumentParser(add_help=False)
+        parser.add_argument("-r", "--recovery-directory", type=Path)
+        parser.add_argument("-a", "--addresses")
+        found, _ = parser.parse_known_args(arguments)
+        return cls(found.recovery_directory, found.addresses is not None)
+
+
+def claim(directory: Path, wanted: Claim, *, cluster: bool = False) -> None:
+    """Hold `directory` until this process ends, alone or with others of its `cluster`.
+
+    Raises:
+        SetupError: it is no store, another process holds it, it has the state of something else,
+            or a directory beside it has the state of one of the partitions.
+    """
+    if not is_store(directory):
+        raise SetupError(
+            f"the recovery directory {directory} has no store: make it with `python -m "
+            f"bytewax.recovery {directory} 1`, or start the flow with `iot run`, which does so"
+        )
+    here = directory.resolve()
+    with _locked(here.parent):
+        held = _hold(here, shared=cluster)
+        try:
+            _check(here, wanted)
+        except IotError:
+            os.close(held)
+            raise
+        if _claim_of(here) != wanted:
+            (here / _CLAIM).write_bytes(msgspec.json.encode(wanted))
+
+
+def _check(here: Path, wanted: Claim) -> None:
+    check_store(here)
+    found = _claim_of(here)
+    if found is not None:
+        _compare(here, found, wanted)
+    for beside, other in _stores_in(here.parent).items():
+        if beside == here or other is None or other.topic != wanted.topic:
+            continue
+        if common := other.numbers & wanted.numbers:
+            raise SetupError(
+                f"KAFKA_PARTITIONS: {beside} has the state of partition "
+                f"{partitions_text(common)}, which {here} beside it would get too. Give "
+                "each process a range of its own; `iot run` moves states where ranges change"
+            )
+
+
+def _compare(directory: Path, found: Claim, wanted: Claim) -> None:
+    if found.topic != wanted.topic:
+        raise SetupError(
+            f"the recovery directory {directory} has the state of the topic {found.topic}, and "
+            f"KAFKA_TOPIC is {wanted.topic}: use another directory"
+        )
+    if not found.numbers <= wanted.numbers:
+        raise SetupError(
+            f"the recovery directory {directory} has the state of the partitions "
+            f"{found.partitions}, and this process takes {wanted.partitions} (KAFKA_PARTITIONS): "
+            "use another directory, or `iot run`, which moves states where ranges change"
+        )
+
+
+def arrange(root: Path, topic: str, ranges: Sequence[frozenset[int]]) -> list[Path]:
+    """The directories of the ranges under `root`, each with a store that has the states found
+    there: they move where the ranges are others than before. Cut off and called again, it finishes.
+
+    Raises:
+        SetupError: a process is running on what would have to move, a state would be left over, or
+            the root cannot be written.
+    """
+    names = [partitions_text(one) for one in ranges]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root):
+            _settle(root)
+            found = {
+                path: one
+                for path, one in (_stores_in(root) | _stores_at(root)).items()
+                if one is None or one.topic == topic
+            }
+            if sorted(str(path.relative_to(root)) for path in found) != sorted(names):
+                _move(root, topic, found, names)
+    except OSError as error:
+        raise SetupError(
+            f"the recovery directory {root} cannot be used: {error.strerror}: {error.filename}"
+        ) from error
+    return [root / name for name in names]
+
+
+def _move(root: Path, topic: str, found: Mapping[Path, Claim | None], names: Sequence[str]) -> None:
+    everything = frozenset[int]().union(*map(parse_partitions, names))
+    states: dict[int, PartitionState] = {}
+    for path, one in found.items():
+        numbers = everything if one is None else one.numbers
+        if lost := numbers - everything:
+            raise SetupError(
+                f"{path} has the state of partition {partitions_text(lost)}, which no process "
+                "would take (KAFKA_PARTITIONS): give it to one, or take that directory away"
+            )
+        if path != root:
+            _hold(path, shared=False)
+        check_store(path)
+        states |= read_states(path, numbers)
+    new = root / _NEW
+    for name in names:
+        ours = {one: states[one] for one in sorted(parse_partitions(name) & states.keys())}
+        write_states(new / name, ours)
+        (new / name / _CLAIM).write_bytes(msgspec.json.encode(Claim(topic, name)))
+    old = [str(path.relative_to(root)) for path in found]
+    unfinished = new / (_READY + "~")
+    unfinished.write_bytes(msgspec.json.encode((old, names)))
+    unfinished.rename(new / _READY)
+    _settle(root)
+
+
+def _settle(root: Path) -> None:
+    """Put the new directories in place of the old ones, also where that was cut off half way; what
+    was cut off before all were made is forgotten.
+    """
+    new = root / _NEW
+    if (new / _READY).exists():
+        old, names = msgspec.json.decode(
+            (new / _READY).read_bytes(), type=tuple[list[str], list[str]]
+        )
+        for name in old:
+            if name == ".":
+                for file in [*store_files(root), root / _CLAIM]:
+                    file.unlink(missing_ok=True)
+            elif name not in names or (new / name).exists():
+                rmtree(root / name, ignore_errors=True)
+        for name in names:
+            if (new / name).exists():
+                (new / name).rename(root / name)
+    if new.exists():
+        rmtree(new)
+
+
+def _stores_in(root: Path) -> dict[Path, Claim | None]:
+    """The directories in `root` that have a store, and whose it is, where that is known."""
+    return {
+        path: one
+        for beside in sorted(root.iterdir())
+        if beside.is_dir() and beside.name != _NEW
+        for path, one in _stores_at(beside).items()
+    }
+
+
+def _stores_at(path: Path) -> dict[Path, Claim | None]:
+    return {path: _claim_of(path)} if is_store(path) else {}
+
+
+def _claim_of(directory: Path) -> Claim | None:
+    file = directory / _CLAIM
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Claim)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise SetupError(
+            f"{file} cannot be read, and tells whose state that is: {error}"
+        ) from error
+
+
+def _hold(directory: Path, *, shared: bool) -> int:
+    """Lock a directory until this process ends, or closes the descriptor that this returns."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise SetupError(
+            f"another process is running on the recovery directory {directory}: stop it first"
+        ) from error
+    return descriptor
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Alone among those who look at the claims in `directory`."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

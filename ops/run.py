@@ -1,0 +1,212 @@
+"""The flow as processes that are kept running: `iot run`.
+
+Each process takes a range of partitions and has a recovery store of its own; or all are one Bytewax
+cluster around one store. One that ends by itself is started again, after a pause that doubles; too
+many failures in a row end everything, loudly, and whoever started us decides.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic, sleep
+from types import FrameType
+
+import structlog
+
+from contract.errors import NO_USE, SetupError
+from contract.settings import Settings, same_environment
+from contract.topic import ensure_topic
+from dataflows.recovery import arrange
+from ops.children import ends_with
+
+METRICS_PORT = 9101
+"""Of the first process, where nobody says another."""
+_PAUSES_S = (0.5, 1, 2, 4, 8, 16, 30, 30)
+"""Before the first start after a failure, the second, ...; after the last one we give up."""
+_STEADY_S = 60.0
+"""A process that ran for so long has not failed in a row."""
+_LOOK_S = 0.1
+_log = structlog.get_logger("run")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run."""
+
+    recovery: Path
+    """The recovery root."""
+    processes: int
+    cluster: bool
+    """One Bytewax cluster, instead of processes that know nothing of each other."""
+    metrics_port: int
+    """Of the first process; the next one has the next."""
+    snapshot_seconds: int
+
+
+class _Group:
+    """Processes that run together: one, or those of a cluster, which cannot do without each other.
+
+    `members` are their command lines and environments.
+    """
+
+    def __init__(self, name: str, members: list[tuple[list[str], dict[str, str]]]) -> None:
+        self._name = name
+        self._members = members
+        self._failures = 0
+        self._started_at = 0.0
+        self._start_at = 0.0
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def look_after(self) -> None:
+        """Start what is not running and may run again.
+
+        Raises:
+            SetupError: it fails again and again, or said that it cannot run.
+        """
+        if any(one.poll() is not None for one in self.running):
+            self._failed()
+        if not self.running and monotonic() >= self._start_at:
+            self._started_at = monotonic()
+            for command, environment in self._members:
+                self.running.append(_started(command, environment))
+
+    def kill(self) -> None:
+        """End them at once."""
+        for one in self.running:
+            one.kill()
+            one.wait()
+
+    def _failed(self) -> None:
+        sleep(_LOOK_S)  # others of a cluster may be about to tell why
+        codes = [code for one in self.running if (code := one.poll()) is not None]
+        self.kill()
+        self.running = []
+        now = monotonic()
+        self._failures = 1 if now - self._started_at > _STEADY_S else self._failures + 1
+        if NO_USE in codes:
+            raise SetupError(f"the flow of {self._name} cannot run: see its last line above")
+        if self._failures > len(_PAUSES_S):
+            raise SetupError(
+                f"the flow of {self._name} has ended {self._failures} times in a row, the last "
+                f"time with code {codes[0]}: see its last lines above"
+            )
+        pause = _PAUSES_S[self._failures - 1]
+        _log.error(
+            "the flow has ended, starting it again", flow=self._name, code=codes[0], in_s=pause
+        )
+        self._start_at = now + pause
+
+
+def _started(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is ours: we end them in order
+        preexec_fn=ends_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
+    )
+
+
+def run(settings: Settings, plan: Plan) -> None:
+    """Keep the flow running until SIGTERM or Ctrl-C, whereupon every process ends in order; a
+    second one ends them at once.
+
+    Raises:
+        IotError: by blame; nothing is running any more.
+    """
+    signals = _Signals()
+    groups = _groups(settings, plan)
+    try:
+        while not signals.count:
+            for group in groups:
+                group.look_after()
+            sleep(_LOOK_S)
+    finally:
+        _end(groups, signals)
+
+
+def _groups(settings: Settings, plan: Plan) -> list[_Group]:
+    topic = settings.kafka_topic
+    partitions = settings.partitions or frozenset(range(ensure_topic(settings.brokers, topic)))
+    ranges = [partitions] if plan.cluster else split(partitions, plan.processes)
+    directories = arrange(plan.recovery, topic, ranges)
+    members = []
+    for index in range(plan.processes):
+        directory = directories[0 if plan.cluster else index]
+        command = [
+            sys.executable, "-m", "bytewax.run", "dataflows.readings:flow()",
+            "-r", str(directory), "-s", str(plan.snapshot_seconds), "-b", "0",
+        ]  # fmt: skip
+        values = {
+            "KAFKA_PARTITIONS": directory.name,
+            "METRICS_PORT": str(plan.metrics_port + index),
+        }
+        members.append((command, same_environment(values)))
+    if not plan.cluster:
+        return [
+            _Group(f"partitions {directory.name}", [member])
+            for directory, member in zip(directories, members, strict=True)
+        ]
+    addresses = ";".join(f"127.0.0.1:{port}" for port in _free_ports(plan.processes))
+    for index, (command, _) in enumerate(members):
+        command += ["-i", str(index), "-a", addresses]
+    return [_Group("the cluster", members)]
+
+
+def split(partitions: frozenset[int], processes: int) -> list[frozenset[int]]:
+    """As many ranges, as even as can be.
+
+    Raises:
+        SetupError: there are more processes than partitions.
+
+    >>> from contract.partitions import partitions_text
+    >>> [partitions_text(one) for one in split(frozenset(range(12)), 5)]
+    ['0-2', '3-5', '6-7', '8-9', '10-11']
+    """
+    if processes > len(partitions):
+        raise SetupError(
+            f"--processes: {processes} processes cannot share {len(partitions)} partitions; each "
+            "needs one at least"
+        )
+    ordered = sorted(partitions)
+    each, more = divmod(len(ordered), processes)
+    ends = [each * index + min(index, more) for index in range(processes + 1)]
+    return [frozenset(ordered[a:b]) for a, b in pairwise(ends)]
+
+
+def _end(groups: Sequence[_Group], signals: "_Signals") -> None:
+    """Ask all to end, and wait for as long as they take, or until somebody asks again."""
+    running = [one for group in groups for one in group.running]
+    for one in running:
+        one.terminate()
+    while any(one.poll() is None for one in running):
+        if signals.count > 1:
+            for group in groups:
+                group.kill()
+        sleep(_LOOK_S)
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+class _Signals:
+    """How often SIGTERM or SIGINT came."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
