@@ -75,6 +75,7 @@ class _Group:
             self._started_at = monotonic()
             for command, environment in self._members:
                 self.running.append(_started(command, environment))
+                _log.info("flow process started", flow=self._name, pid=self.running[-1].pid)
 
     def kill(self) -> None:
         """End them at once."""

@@ -1,6 +1,7 @@
 """The pipeline as its users run it: edge and flow as processes, around a broker and a file."""
 
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -47,6 +48,7 @@ class Pipeline:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self.metrics_port = random.randint(20_000, 29_000)
         self.url = f"http://127.0.0.1:{self.port}"
         self.recovery = folder / "recovery"
 
@@ -70,6 +72,23 @@ class Pipeline:
             env=child_environment(self.values),
         )  # fmt: skip
 
+    def start_run(self, processes: int = 1, *more: str) -> Child:
+        """The flow by `iot run`, with its metrics from `metrics_port` on."""
+        options = ("--recovery", str(self.folder / "root"), "--processes", str(processes))
+        return self.children.start(
+            "run", "ops.cli", "run", *options, "--snapshot-seconds", "1",
+            "--metrics-port", str(self.metrics_port), *more, env=child_environment(self.values),
+        )  # fmt: skip
+
+    def metrics(self, process: int = 0) -> dict[str, float]:
+        """Samples by name and labels, as they are exposed; none while nobody answers."""
+        try:
+            text = httpx.get(f"http://127.0.0.1:{self.metrics_port + process}/metrics").text
+        except httpx.HTTPError:
+            return {}
+        lines = [line.rpartition(" ") for line in text.splitlines() if line[:1] != "#"]
+        return {name: float(value) for name, _, value in lines}
+
     def again(self) -> "Pipeline":
         """Another one on the same topic, with a new database that has the same devices."""
         folder = self.folder / "again"
@@ -80,6 +99,7 @@ class Pipeline:
         for table in ("devices", "sensors", "alert_thresholds"):
             made.rows(f"INSERT INTO main.{table} SELECT * FROM old.{table}")
         made.rows("DETACH old")
+        made.rows("UPDATE sensors SET operational_state = 'INITIALIZING', valid_readings_count = 0")
         return made
 
     def kill(self, child: Child) -> None:

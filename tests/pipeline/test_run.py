@@ -1,0 +1,172 @@
+"""`iot run`: processes that are kept running, and states that move between them."""
+
+import os
+import random
+import signal
+import socket
+import sqlite3
+import sys
+from contextlib import closing
+from time import sleep, time
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from contract.errors import SetupError
+from contract.packet import encode
+from ops import run as run_module
+from ops.run import _Group, split
+from tests.pipeline.test_determinism import packet, tables
+
+from .conftest import wait_until
+
+SENSORS = 8
+
+
+def rigs(pipeline):
+    """Devices enough that each of four partitions has some."""
+    from ops.devices import SensorSpec  # noqa: PLC0415
+
+    spec = SensorSpec("sensor", "temperature", "°C", {"warning": (10, 36), "critical": (5, 42)})
+    for device in range(1, SENSORS + 1):
+        pipeline.register(f"rig {device}", spec)
+    pipeline.rows("UPDATE alert_thresholds SET clear_after = 1")
+
+
+def produce(pipeline, turns, start):
+    """Those turns of a log in which every sensor swings around its bounds."""
+    producer = Producer({"bootstrap.servers": pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]})
+    noise = random.Random(turns.start)
+    for turn in turns:
+        for device in range(1, SENSORS + 1):
+            at = start + 250 * turn
+            far = (0.0, 18.0, 0.0, 25.0)[(turn // 8 + device) % 4]
+            one = packet(device, f"{device}.{turn}", at, [(device, at, 20 + far + noise.random())])
+            producer.produce(pipeline.topic, encode(one), one.device_uuid, device % 4)
+    assert producer.flush(10) == 0
+
+
+def pids(pipeline):
+    """Of the processes that were started, in order."""
+    return [one["pid"] for one in pipeline.log("run") if one["event"] == "flow process started"]
+
+
+def test_states_move_with_every_change_of_the_number_of_processes(pipeline):
+    """1, 3, a cluster of 2, 2, and 1 again, the log coming meanwhile; one is killed."""
+    rigs(pipeline)
+    start = int(time()) * 1000 - 60_000
+    plan = [(1,), (3,), (2, "--cluster"), (2,), (1,)]
+    for step, (processes, *more) in enumerate(plan):
+        run = pipeline.start_run(processes, *more)
+        produce(pipeline, range(30 * step, 30 * step + 30), start)
+        pipeline.wait_stored(SENSORS * (30 * step + 30))
+        if more or processes == 3:
+            os.kill(pids(pipeline)[-1], signal.SIGKILL)
+        if step == len(plan) - 1:
+            wait_until(lambda: pipeline.metrics()["iot_flow_panes_total"] > 0)
+            sleep(7)  # every pane closes, its sensor being silent
+        pipeline.children.check()
+        pipeline.children.stop(run)
+        assert run.process.returncode == 0
+        pipeline.values["START_FROM"] = "latest"  # a partition whose state is lost loses readings
+    roots = sorted(path.name for path in (pipeline.folder / "root").iterdir())
+    assert roots == ["0-3"]
+    found = tables(pipeline)
+    assert len(found["ml_events"]) > 20
+    calm = pipeline.again()
+    flow = calm.start_flow()
+    calm.wait_stored(len(found["sensor_readings"]))
+    wait_until(lambda: len(tables(calm)["ml_events"]) >= len(found["ml_events"]))
+    sleep(2)
+    pipeline.children.stop(flow)
+    assert tables(calm) == found
+
+
+def test_a_process_that_ends_again_and_again_is_given_up(monkeypatch):
+    monkeypatch.setattr(run_module, "_PAUSES_S", (0.0, 0.0, 0.0))
+    group = _Group("test", [([sys.executable, "-c", "import sys; sys.exit(3)"], dict(os.environ))])
+
+    def look_on():
+        for _ in range(200):
+            group.look_after()
+            sleep(0.05)
+
+    with pytest.raises(SetupError, match="has ended 4 times in a row, the last time with code 3"):
+        look_on()
+    assert group.running == []
+
+
+def test_what_cannot_run_is_not_tried_again(pipeline):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        pipeline.metrics_port = taken.getsockname()[1]
+        run = pipeline.start_run()
+        assert run.process.wait(20) == 1
+    said = (pipeline.folder / "run.log").read_text()
+    assert "METRICS_PORT: 127.0.0.1:" in said
+    assert "iot: the flow of partitions 0-3 cannot run: see its last line above" in said
+    assert "Traceback" not in said
+    assert len(pids(pipeline)) == 1
+
+
+def test_metrics_say_how_far_it_is_and_the_broker_knows_it_too(pipeline, brokers):
+    rigs(pipeline)
+    pipeline.start_run(2)
+    produce(pipeline, range(20), int(time()) * 1000 - 60_000)
+    pipeline.wait_stored(SENSORS * 20)
+
+    def lag(partition):
+        return pipeline.metrics(partition // 2).get(
+            f'iot_flow_lag_records{{partition="{partition}"}}'
+        )
+
+    def taken():
+        name = 'iot_flow_records_total{partition="%d"}'
+        return [pipeline.metrics(one // 2).get(name % one) for one in range(4)]
+
+    wait_until(lambda: [lag(one) for one in range(4)] == [0, 0, 0, 0])
+    assert taken() == [SENSORS * 20 / 4] * 4
+    for process in (0, 1):
+        found = pipeline.metrics(process)
+        assert found["iot_flow_readings_total"] == SENSORS * 10
+        assert found["iot_flow_broker_up"] == 1
+        assert found["iot_flow_panes_total"] > 0
+        levels = [
+            found[f'iot_flow_sensors{{level="{one}"}}'] for one in ("NORMAL", "WARN", "CRITICAL")
+        ]
+        assert sum(levels) == SENSORS / 2
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": f"{pipeline.topic}.flow"})
+    here = [TopicPartition(pipeline.topic, one) for one in range(4)]
+    wait_until(lambda: [one.offset for one in consumer.committed(here, 10)] == [SENSORS * 5] * 4)
+    consumer.close()
+    wait_until(lambda: pipeline.metrics()["iot_flow_epoch_seconds_count"] > 0)
+    assert abs(pipeline.metrics()["iot_flow_snapshot_timestamp_seconds"] - time()) < 5
+
+
+def test_ctrl_c_waits_for_the_database_and_a_second_one_does_not(pipeline):
+    rigs(pipeline)
+    run = pipeline.start_run()
+    wait_until(pipeline.metrics)
+    with closing(sqlite3.connect(pipeline.settings.iot_sqlite_path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        produce(pipeline, range(20), int(time()) * 1000 - 60_000)
+        wait_until(lambda: pipeline.metrics().get("iot_flow_readings_total") == SENSORS * 20)
+        run.process.send_signal(signal.SIGINT)
+        sleep(2)
+        assert run.process.poll() is None
+        run.process.send_signal(signal.SIGINT)
+        run.process.wait(5)
+    pid = pids(pipeline)[-1]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    pipeline.children.stop(run)
+    pipeline.start_run()
+    pipeline.wait_stored(SENSORS * 20)
+
+
+def test_partitions_are_shared_out_evenly_or_not_at_all():
+    for processes in range(1, 13):
+        ranges = split(frozenset(range(12)), processes)
+        assert sorted(one for share in ranges for one in share) == list(range(12))
+        assert max(map(len, ranges)) - min(map(len, ranges)) <= 1
+    with pytest.raises(SetupError, match="13 processes cannot share 12 partitions"):
+        split(frozenset(range(12)), 13)
