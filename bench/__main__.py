@@ -17,6 +17,7 @@ from bench import edge as edge_bench
 from bench import latency as latency_bench
 from bench import ml as ml_bench
 from bench import nab as nab_bench
+from bench import scale as scale_bench
 from bench import sinks as sinks_bench
 from bench import skab as skab_bench
 from contract.errors import IotError
@@ -66,6 +67,31 @@ def dataflow(
     err.print(table)
     figures = result.figures
     print(dumps(figures) if json else f"ratio_to_decode {figures['ratio_to_decode']}")
+
+
+@app.command()
+def scale(
+    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 3,
+    readings: Annotated[
+        int, typer.Option(min=200_000, help="How many are on the topic; whole 10 000.")
+    ] = 10_000_000,
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """The flow in two processes against one, with recovery against without, and restarts."""
+    err = Console(stderr=True, highlight=False)
+    try:
+        result = scale_bench.run(
+            rounds, readings // 10_000 * 10_000, partial(err.print, soft_wrap=True)
+        )
+    except IotError as error:
+        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    table = Table("", "median", "rounds", "wanted", box=None)
+    for row in result.rows:
+        table.add_row(*row)
+    err.print(table)
+    figures = result.figures
+    print(dumps(figures) if json else f"ratio_independent {figures['ratio_independent']}")
 
 
 @app.command()

@@ -14,12 +14,13 @@ class Meter:
     def __init__(self, total: int) -> None:
         self._total = total
         self._readings = 0
-        self._marks: list[tuple[float, int]] = []
+        self.marks: list[tuple[float, int]] = []
+        """When each batch came, and how many readings had come by then."""
 
     def count(self, readings: int) -> None:
         """So many more readings have come."""
         self._readings += readings
-        self._marks.append((perf_counter(), self._readings))
+        self.marks.append((perf_counter(), self._readings))
 
     def full(self) -> bool:
         """Whether all have come."""
@@ -33,8 +34,8 @@ class Meter:
         """
         if self._readings != self._total:
             raise SetupError(f"{self._readings} readings came, the topic has {self._total}")
-        begun, before = next(mark for mark in self._marks if mark[1] >= WARM_UP * self._total)
-        ended, after = self._marks[-1]
+        begun, before = next(mark for mark in self.marks if mark[1] >= WARM_UP * self._total)
+        ended, after = self.marks[-1]
         if after == before:
             raise SetupError("all readings came in one batch: give more --readings")
         return (after - before) / (ended - begun)

@@ -154,7 +154,7 @@ def _groups(settings: Settings, plan: Plan) -> list[_Group]:
             _Group(f"partitions {directory.name}", [member])
             for directory, member in zip(directories, members, strict=True)
         ]
-    addresses = ";".join(f"127.0.0.1:{port}" for port in _free_ports(plan.processes))
+    addresses = ";".join(f"127.0.0.1:{port}" for port in free_ports(plan.processes))
     for index, (command, _) in enumerate(members):
         command += ["-i", str(index), "-a", addresses]
     return [_Group("the cluster", members)]
@@ -193,7 +193,8 @@ def _end(groups: Sequence[_Group], signals: "_Signals") -> None:
         sleep(_LOOK_S)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody has now."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [probe.getsockname()[1] for probe in probes]
     for probe in probes:

@@ -1,0 +1,73 @@
+"""One process of `python -m bench scale`: the flow over what is on the topic, with sinks that drop.
+
+`python -m bench.scale_child PLAN`, a `Plan` as JSON; the last line of its output is a JSON list of
+[seconds of the machine's monotonic clock, readings so far].
+"""
+
+import sys
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from bytewax.recovery import RecoveryConfig
+from bytewax.run import cli_main
+from confluent_kafka import Consumer, TopicPartition
+
+from bench.dataflow_child import NullSink, our_flow
+from bench.meter import Meter
+from contract.columns import NEVER
+from contract.errors import IotError
+from contract.log import configure_log
+from dataflows.source import PacketSource, Span, consumer_config
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a process does."""
+
+    brokers: str
+    topic: str
+    sensors: int
+    partitions: tuple[int, ...]
+    """Of the whole cluster, where it is one."""
+    recovery: str | None = None
+    epoch_s: float = 10.0
+    process: int | None = None
+    addresses: tuple[str, ...] = ()
+    """Of all processes of a cluster."""
+    until: float = 1.0
+    """The share of each partition that is read."""
+
+
+def run(plan: Plan) -> list[tuple[float, int]]:
+    """Read the partitions to their end."""
+    meter = Meter(0)
+    spans = {one: _span(plan, one) for one in plan.partitions}
+    source = PacketSource(plan.brokers, plan.topic, "earliest", lambda: False, spans=spans)
+    flow = our_flow(source, plan.sensors, NullSink(meter))
+    recovery = plan.recovery and RecoveryConfig(plan.recovery, timedelta(0))  # type: ignore[no-untyped-call]
+    options: dict[str, Any] = {"epoch_interval": timedelta(seconds=plan.epoch_s)}
+    if plan.addresses:
+        options |= {"process_id": plan.process, "addresses": list(plan.addresses)}
+    cli_main(flow, recovery_config=recovery or None, **options)
+    return meter.marks
+
+
+def _span(plan: Plan, partition: int) -> Span:
+    consumer = Consumer(consumer_config(plan.brokers, plan.topic))
+    first, end = consumer.get_watermark_offsets(TopicPartition(plan.topic, partition), timeout=10)
+    consumer.close()
+    return Span(first, first + int((end - first) * plan.until), NEVER)
+
+
+def main() -> None:
+    """Do what the command line says."""
+    configure_log()
+    try:
+        marks = run(msgspec.json.decode(sys.argv[1], type=Plan))
+    except IotError as error:
+        sys.exit(str(error))
+    print(msgspec.json.encode(marks).decode())
+
+
+if __name__ == "__main__":
+    main()
