@@ -1,5 +1,5 @@
-"""The flow in one process and in two, as a cluster and independent, with recovery and without, and
-how long it takes until a flow that was started again is at work.
+"""The flow in one process and in two, independent and as a cluster, in one with two threads, with
+recovery and without; and how long it takes until a flow that was started again is at work.
 
 All measurements but the last read the same topic, each in new processes, in turn. A rate counts
 from the moment at which all processes together have 20 % of the readings until the last reading:
@@ -80,6 +80,7 @@ def _plans(whole: Plan, folder: Path) -> dict[str, list[Plan]]:
     change = msgspec.structs.replace
     return {
         "one": [whole],
+        "threads": [change(whole, workers=2)],
         "recovery": [change(whole, recovery=str(folder))],
         "independent": [change(whole, partitions=tuple(sorted(share))) for share in shares],
         "cluster": [change(whole, process=index, addresses=addresses) for index in range(2)],
@@ -162,7 +163,7 @@ def _result(rates: dict[str, list[float]], restarts: dict[str, list[float]]) -> 
     one = rates["one"]
     ratios = {
         f"ratio_{what}": [ours / alone for ours, alone in zip(rates[what], one, strict=True)]
-        for what in ("independent", "cluster", "recovery")
+        for what in ("independent", "cluster", "threads", "recovery")
     }
     figures: dict[str, float] = {
         f"{what}_readings_per_s": round(median(found)) for what, found in rates.items()

@@ -34,6 +34,8 @@ class Plan(msgspec.Struct, frozen=True):
     process: int | None = None
     addresses: tuple[str, ...] = ()
     """Of all processes of a cluster."""
+    workers: int = 1
+    """Threads."""
     until: float = 1.0
     """The share of each partition that is read."""
 
@@ -45,10 +47,13 @@ def run(plan: Plan) -> list[tuple[float, int]]:
     source = PacketSource(plan.brokers, plan.topic, "earliest", lambda: False, spans=spans)
     flow = our_flow(source, plan.sensors, NullSink(meter))
     recovery = plan.recovery and RecoveryConfig(plan.recovery, timedelta(0))  # type: ignore[no-untyped-call]
-    options: dict[str, Any] = {"epoch_interval": timedelta(seconds=plan.epoch_s)}
+    options: dict[str, Any] = {
+        "epoch_interval": timedelta(seconds=plan.epoch_s),
+        "workers_per_process": plan.workers,
+    }
     if plan.addresses:
         options |= {"process_id": plan.process, "addresses": list(plan.addresses)}
-    cli_main(flow, recovery_config=recovery or None, **options)
+    cli_main(flow, recovery_config=recovery or None, **options)  # type: ignore[no-untyped-call]
     return meter.marks
 
 
