@@ -3,7 +3,8 @@ recovery and without; and how long it takes until a flow that was started again 
 
 All measurements but the last read the same topic, each in new processes, in turn. A rate counts
 from the moment at which all processes together have 20 % of the readings until the last reading:
-what one process does alone while the other has finished counts as well.
+what one process does alone while the other has finished counts as well. Readings count when they
+have gone through all steps.
 """
 
 import sys
@@ -133,8 +134,8 @@ def _rate(marks: list[_Marks], readings: int) -> float:
 
 
 def _restarts(plan: Plan, folder: Path, rounds: int) -> list[float]:
-    """Seconds from the start of a process to the first readings at the sink, where there is a state
-    of all sensors to recover first; what was read of the topic before has led to it.
+    """Seconds from the start of a process to the first readings that went through all steps, where
+    there is a state of all sensors to recover first; what was read before has led to it.
     """
     make_store(folder)
     change = msgspec.structs.replace
