@@ -32,9 +32,11 @@ from sinks.metrics import (
     BATCH_ROWS,
     BLOCKED_SECONDS,
     DEAD_LETTERS,
+    FLUSH_SECONDS,
     RETRIES,
     WAITING_ROWS,
     WRITE_SECONDS,
+    begin,
 )
 from sql.database import Database
 from sql.schema import open_database
@@ -100,6 +102,7 @@ class Writer:
         self._refused_since = -inf
         """Since when a login is refused that was granted before; `inf`: it is not."""
         self._database: Database | None = None
+        begin(statement)
         self._thread = Thread(target=self._run, name=statement, daemon=True)
         self._thread.start()
 
@@ -119,7 +122,7 @@ class Writer:
 
     def flush(self) -> None:
         """Return when every row that was handed over is committed."""
-        with self._turn:
+        with FLUSH_SECONDS.labels(self._statement).time(), self._turn:
             self._flushing = True
             self._turn.notify_all()
             self._turn.wait_for(lambda: not (self._waiting or self._writing) or self._error)

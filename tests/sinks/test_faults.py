@@ -9,6 +9,7 @@ from time import monotonic, sleep
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
 from contract.columns import PacketColumns
 from contract.errors import SetupError
@@ -270,6 +271,22 @@ def test_one_event_that_is_too_long_among_5000_stands_alone_in_the_dead_letters(
     ((sink, _, row),) = dead_letters(rig)
     assert sink == "write_events"
     assert events[2_500].event_key in row
+
+
+def test_a_sink_shows_its_figures_from_its_start_and_how_long_a_snapshot_waited(rig):
+    def figures():
+        return [
+            REGISTRY.get_sample_value(f"iot_sink_{name}", {"sink": "write_readings"})
+            for name in ("flush_seconds_count", "retries_total", "dead_letters_total")
+        ]
+
+    partition = readings_sink(rig).build_part("step", "0", None)
+    before = figures()
+    assert None not in before
+    partition.write_batch([readings(100)])
+    partition.snapshot()
+    assert figures()[0] == before[0] + 1
+    partition.close()
 
 
 TWICE = 100_000
