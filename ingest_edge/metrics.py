@@ -48,6 +48,11 @@ QUEUE_FILL = Gauge(
     "Packets in flight, as a share of how many there may be before 503.",
     registry=REGISTRY,
 )
+BROKER_UP = Gauge(
+    "iot_edge_broker_up",
+    "Whether brokers lead every partition of the topic, asked for each scrape.",
+    registry=REGISTRY,
+)
 PRODUCERS = Counter(
     "iot_edge_producer_replaced", "Kafka producers given up after a fatal error.", registry=REGISTRY
 )

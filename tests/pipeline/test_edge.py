@@ -297,6 +297,7 @@ def test_what_was_answered_is_counted(pipeline, rig):
     assert found[f'{packets}"404"}}'] == 1
     assert found["readings_accepted_total"] == 1
     assert found["readings_clock_skewed_total"] == 1
+    assert found["broker_up"] == 1
     assert found['readings_refused_total{reason="unknown_sensor"}'] == 1
     assert found['readings_refused_total{reason="unknown_device"}'] == 1
     assert found['readings_refused_total{reason="invalid"}'] == 1  # one body could not be read

@@ -211,13 +211,16 @@ def test_a_broker_that_stands_still_is_told_within_the_time_and_early_beyond_the
 
         assert post(0)[0].status_code == 202
         assert httpx.get(f"{pipeline.url}/health/ready").status_code == 200
+        assert "iot_edge_broker_up 1.0" in httpx.get(f"{pipeline.url}/metrics").text
         broker.send_signal(signal.SIGSTOP)
         with ThreadPoolExecutor(31) as pool:
             asked = [pool.submit(post, number) for number in range(30)]
             sleep(1)
             ready = pool.submit(httpx.get, f"{pipeline.url}/health/ready", timeout=5).result()
             live = httpx.get(f"{pipeline.url}/health/live", timeout=1)
+            told = pool.submit(httpx.get, f"{pipeline.url}/metrics", timeout=5).result()
             answers = [one.result() for one in asked]
+        assert "iot_edge_broker_up 0.0" in told.text
         assert (ready.status_code, live.status_code) == (503, 200)
         assert ready.headers["content-type"] == "application/problem+json"
         assert {answer.status_code for answer, _ in answers} == {503}
