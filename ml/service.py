@@ -12,16 +12,19 @@ import structlog
 from anyio import to_thread
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from contract.errors import IotError, UnavailableError
 from contract.lifespan import run_lifespan
 from contract.log import configure_log
 from contract.settings import Settings, load_settings
 from ml.connections import Connections
+from ml.metrics import REGISTRY, REQUESTS, SECONDS
 from ml.predict import AskError, predict
 
 PREDICT = "/ml/predict"
@@ -96,13 +99,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _App(FastAPI):
-    """Tells the server in one line why it cannot start, where the framework sends a traceback."""
+    """Tells the server in one line why it cannot start, where the framework sends a traceback; and
+    counts what was answered, faults too, which the framework answers outside of all layers.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await run_lifespan(super().__call__, scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] == PREDICT:
+            with SECONDS.time():
+                await super().__call__(scope, receive, _counted(send))
         else:
             await super().__call__(scope, receive, send)
+
+
+def _counted(send: Send) -> Send:
+    async def counted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            REQUESTS.labels(str(message["status"])).inc()
+        await send(message)
+
+    return counted
 
 
 class _Door:
@@ -214,6 +231,12 @@ def ready(running: Annotated[_Running, Depends(_running)]) -> dict[str, str]:
     """Whether forecasts can be made now: the database answers."""
     _reach(running.connections)
     return {"status": "ok", "database": "ok"}
+
+
+@app.get("/metrics", response_class=PlainTextResponse)
+async def metrics() -> Response:
+    """What was counted, for Prometheus."""
+    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
 @app.post(

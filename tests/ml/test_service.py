@@ -11,6 +11,7 @@ import uvicorn
 
 from contract.errors import UnavailableError
 from ml.batch import Stop, run_once
+from ml.metrics import REGISTRY
 from ml.service import app
 from tests.ml.conftest import START, environment
 
@@ -279,6 +280,27 @@ def test_a_wrong_request_is_refused_by_the_field_and_never_repeated(here, monkey
     check_problem(answer, 422, "invalid")
     assert answer.json()["detail"].startswith(f"{field}: ")
     assert "drop table" not in answer.text
+
+
+def test_what_was_answered_is_counted_by_status_with_its_seconds(here, monkeypatch):
+    def count(name, **labels):
+        return REGISTRY.get_sample_value(f"iot_predict_{name}", labels or None) or 0
+
+    before = {status: count("requests_total", status=status) for status in ("200", "401", "422")}
+    seconds = count("seconds_count")
+    sensor = here.sensor()
+    here.store(sensor, [20.0])
+    with service(here, monkeypatch, AUTO_CREATE_MODEL="1", INGEST_API_KEY="k") as client:
+        key = {"X-API-Key": "k"}
+        assert ask(client, sensor, key).status_code == 200
+        assert ask(client, 0, key).status_code == 422
+        assert ask(client, sensor).status_code == 401
+        told = client.get("/metrics").text
+    assert {status: count("requests_total", status=status) - n for status, n in before.items()} == {
+        "200": 1, "401": 1, "422": 1
+    }  # fmt: skip
+    assert count("seconds_count") == seconds + 3
+    assert 'iot_predict_requests_total{status="200"}' in told
 
 
 def check_problem(answer, status, reason):

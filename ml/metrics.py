@@ -1,0 +1,14 @@
+"""What the prediction service tells Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+
+REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+
+REQUESTS = Counter("iot_predict_requests", "Forecasts asked for.", ["status"], registry=REGISTRY)
+SECONDS = Histogram(
+    "iot_predict_seconds",
+    "From the head of a request to the end of its answer.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    registry=REGISTRY,
+)
