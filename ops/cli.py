@@ -49,6 +49,8 @@ from ops.post import EdgeClient
 from ops.run import METRICS_PORT, Plan, run
 from ops.scenarios import Name, make_scenario, write_scenario
 from ops.simulate import DEVICES, register_demo, simulate
+from ops.status import ask
+from ops.status_tables import status_tables
 from sql.schema import open_database
 
 app = typer.Typer(
@@ -354,6 +356,26 @@ def check_edge_command(
     if wrong:
         raise SetupError(f"{wrong} of {len(wanted)} answers are not right")
     _out.print(f"all {len(wanted)} answers are right")
+
+
+@app.command("status")
+@_told
+def status_command(
+    url: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Metrics of a process, say http://127.0.0.1:9101; default: all that run here.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show how far running processes are: lag, levels, sinks, snapshots, what was refused."""
+    status = ask(url or [])
+    if json:
+        print(msgspec.json.encode(status).decode())
+        return
+    _out.print(status_tables(status))
 
 
 @devices_app.command("add")
