@@ -9,8 +9,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.errors import UnavailableError
+from ops.run import METRICS_PORT
 
-FLOW_PORT, EDGE, PREDICT = 9101, "http://127.0.0.1:8001", "http://127.0.0.1:8002"
+EDGE, PREDICT = "http://127.0.0.1:8001", "http://127.0.0.1:8002"
 _GAP = 4
 """After so many ports in a row where no flow answers there are no more."""
 _TIMEOUT_S = 5.0
@@ -21,6 +22,7 @@ class Seconds:
     """How long something took, by the buckets of a histogram; None where nothing was measured."""
 
     count: int
+    mean: float | None
     p50: float | None
     p99: float | None
 
@@ -69,7 +71,9 @@ class Flow:
     sensors: dict[str, int]
     """By level."""
     epoch: Seconds
+    """From one snapshot to the next."""
     snapshot: Seconds
+    """Copying the state of a partition."""
     snapshot_age_seconds: float | None
     """None: there was no snapshot yet."""
     partitions: list[Partition]
@@ -130,7 +134,7 @@ def ask(urls: list[str]) -> Status:
     found = [(url, _asked(url)) for url in urls] if urls else list(_usual())
     processes = [process for _, process in found]
     if not any(processes):
-        where = " or ".join(urls) or f"http://127.0.0.1:{FLOW_PORT} (flow) or {EDGE} (edge)"
+        where = " or ".join(urls) or f"http://127.0.0.1:{METRICS_PORT} (flow) or {EDGE} (edge)"
         raise UnavailableError(
             f"no metrics at {where}: start the flow with `iot run`, or give the URL of a process, "
             "for a flow http://HOST:METRICS_PORT"
@@ -148,7 +152,7 @@ def _usual() -> Iterator[tuple[str, Process | None]]:
         if (process := _asked(url)) is not None:
             yield url, process
     silent: list[str] = []
-    port = FLOW_PORT
+    port = METRICS_PORT
     while len(silent) < _GAP:
         url = f"http://127.0.0.1:{port}"
         process = _asked(url)
@@ -278,7 +282,8 @@ class _Told:
             (float(of["le"]), value) for of, value in self._of(f"{name}_bucket", labels)
         )
         count = self.count(f"{name}_count", **labels)
-        return Seconds(count, quantile(0.5, buckets), quantile(0.99, buckets))
+        mean = self.value(f"{name}_sum", **labels) / count if count else None
+        return Seconds(count, mean, quantile(0.5, buckets), quantile(0.99, buckets))
 
     def _of(self, name: str, labels: dict[str, str]) -> list[tuple[dict[str, str], float]]:
         samples = self._samples.get(name, [])

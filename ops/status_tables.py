@@ -57,16 +57,19 @@ def _flow(flow: Flow) -> Iterator[RenderableType]:
     yield _line(
         ("dead letters", flow.dead_letters, "bold red"),
         ("rules refused", flow.rules_refused, "bold red"),
-        *((f"sensors {level}", count, "") for level, count in flow.sensors.items()),
+    )
+    yield _line(
+        ("sensors", sum(flow.sensors.values()), ""),
+        *((level, count, "") for level, count in flow.sensors.items()),
     )
     age = flow.snapshot_age_seconds
     old = age is not None and age > _SNAPSHOT_OLD_S
     yield _line(
         ("last snapshot", "none yet" if age is None else f"{_span(age)} ago", "red" * old),
-        ("from one to the next", _both(flow.epoch), ""),
+        ("one each", _seconds(flow.epoch.mean), ""),
         ("copied in", _both(flow.snapshot), ""),
     )
-    partitions = _table("partition", "lag in records", "lag in time", "records taken")
+    partitions = _table("partition", "records behind", "time behind", "records taken")
     for one in flow.partitions:
         seconds = one.lag_seconds
         partitions.add_row(
@@ -76,9 +79,9 @@ def _flow(flow: Flow) -> Iterator[RenderableType]:
             _number(one.records),
             style="bold red" if seconds is not None and seconds > _LAG_S else "",
         )
-    yield Padding(partitions, (1, 0, 0, 2))
+    yield Padding(partitions, (1, 0, 0, 2), expand=False)
     sinks = _table(
-        "sink", "waiting", "batches", "p50", "p99", "snapshot p99", "blocked", "retries", "refused"
+        "sink", "waiting", "batches", "p50", "p99", "flush", "blocked", "retries", "refused"
     )
     for sink in flow.sinks:
         sinks.add_row(
@@ -92,7 +95,7 @@ def _flow(flow: Flow) -> Iterator[RenderableType]:
             _number(sink.retries),
             Text(_number(sink.dead_letters), "bold red" if sink.dead_letters else ""),
         )
-    yield Padding(sinks, (1, 0, 0, 2))
+    yield Padding(sinks, (1, 0, 0, 2), expand=False)
 
 
 def _head(kind: str, process: Process, *more: Text) -> Text:
@@ -111,6 +114,7 @@ def _requests(requests: dict[str, int]) -> RenderableType:
     figures = [
         (f"HTTP {status}", count, styles.get(status[0], ""))
         for status, count in sorted(requests.items())
+        if count
     ]
     return _line(*figures)
 
@@ -122,11 +126,11 @@ def _line(*figures: tuple[str, int | str, str]) -> RenderableType:
         shown = _number(figure) if isinstance(figure, int) else figure
         text.append(f"{name} ", "dim").append(shown, style if figure else "").append("   ")
     text.rstrip()
-    return Padding(text, (0, 0, 0, 2))
+    return Padding(text, (0, 0, 0, 2), expand=False)
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     return table
