@@ -15,6 +15,7 @@ import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
 from contract.columns import PacketColumns, concatenate
+from contract.errors import SetupError
 from contract.packet import MAX_READINGS
 
 RECENT = 64
@@ -31,7 +32,10 @@ class DuplicateLogic(StatefulBatchLogic[PacketColumns, PacketColumns, tuple[int,
     def __init__(self, snapshot: tuple[int, _Recent] | None) -> None:
         version, recent = snapshot or (_VERSION, {})
         if version != _VERSION:
-            raise ValueError(f"recovery state has version {version}, this program reads {_VERSION}")
+            raise SetupError(
+                f"the recovery directory was written by another version of this program, and this "
+                f"one reads version {_VERSION} of the packets seen: start with a new directory"
+            )
         self._recent = _copy(recent)
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[PacketColumns], bool]:

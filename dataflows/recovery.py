@@ -142,6 +142,25 @@ def arrange(root: Path, topic: str, ranges: Sequence[frozenset[int]]) -> list[Pa
     return [root / name for name in names]
 
 
+def stores(root: Path) -> dict[Path, Claim | None]:
+    """The directories at or in `root` that have a store, and whose it is, where that is known.
+
+    Raises:
+        SetupError: a claim cannot be read.
+    """
+    return _stores_at(root) | _stores_in(root)
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a process holds the store there."""
+    with _locked(directory.parent):  # who wants to hold it meanwhile waits, and is not refused
+        try:
+            os.close(_hold(directory, shared=False))
+        except SetupError:
+            return True
+        return False
+
+
 def _move(root: Path, topic: str, found: Mapping[Path, Claim | None], names: Sequence[str]) -> None:
     everything = frozenset[int]().union(*map(parse_partitions, names))
     states: dict[int, PartitionState] = {}

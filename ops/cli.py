@@ -41,6 +41,8 @@ from ops.devices import (
     revoke_keys,
     sensor_spec,
 )
+from ops.doctor.examine import examine
+from ops.doctor.finding import State
 from ops.dry_run import DryRun, read_records, read_rules
 from ops.explain.explanation import explain
 from ops.explain.tables import tables
@@ -376,6 +378,35 @@ def status_command(
         print(msgspec.json.encode(status).decode())
         return
     _out.print(status_tables(status))
+
+
+@app.command("doctor")
+@_told
+def doctor_command(
+    recovery: Annotated[Path, typer.Option(help="Recovery root of the flow.")] = Path("recovery"),
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Look whether everything around the pipeline is as it must be; exit code 1 when it is not.
+
+    Settings, broker, topics, database, schema, recovery stores, disks, ports: a line each, OK,
+    WARN or FAIL, with what to do. Nothing is changed.
+    """
+    with _err.status("looking"):
+        findings = list(examine(recovery))
+    failed = sum(finding.state is State.FAIL for finding in findings)
+    if json:
+        print(msgspec.json.encode({"failed": failed, "findings": findings}).decode())
+    elif _out.is_terminal:
+        table = Table("", "", "", box=None, show_header=False)
+        for finding in findings:
+            style = {State.OK: "green", State.WARN: "yellow", State.FAIL: "bold red"}[finding.state]
+            table.add_row(Text(finding.state, style), finding.about, Text(finding.text))
+        _out.print(table)
+    else:
+        for finding in findings:
+            print(f"{finding.state:<4}  {finding.about:<14}  {finding.text}")
+    if failed:
+        raise typer.Exit(1)
 
 
 @devices_app.command("add")

@@ -131,7 +131,7 @@ def ask(urls: list[str]) -> Status:
     Raises:
         UnavailableError: nobody answers.
     """
-    found = [(url, _asked(url)) for url in urls] if urls else list(_usual())
+    found = [(url, asked(url)) for url in urls] if urls else list(_usual())
     processes = [process for _, process in found]
     if not any(processes):
         where = " or ".join(urls) or f"http://127.0.0.1:{METRICS_PORT} (flow) or {EDGE} (edge)"
@@ -149,13 +149,13 @@ def ask(urls: list[str]) -> Status:
 
 def _usual() -> Iterator[tuple[str, Process | None]]:
     for url in (EDGE, PREDICT):
-        if (process := _asked(url)) is not None:
+        if (process := asked(url)) is not None:
             yield url, process
     silent: list[str] = []
     port = METRICS_PORT
     while len(silent) < _GAP:
         url = f"http://127.0.0.1:{port}"
-        process = _asked(url)
+        process = asked(url)
         if process is None:
             silent.append(url)
         else:
@@ -165,7 +165,8 @@ def _usual() -> Iterator[tuple[str, Process | None]]:
         port += 1
 
 
-def _asked(url: str) -> Process | None:
+def asked(url: str) -> Process | None:
+    """What the process there tells; None when nothing of ours answers."""
     url = url.rstrip("/").removesuffix("/metrics")
     url = url if "://" in url else f"http://{url}"
     try:

@@ -170,6 +170,22 @@ def _distribution() -> str:
     return "rhel"
 
 
+def odbc_driver(settings: Settings) -> str:
+    """The name or file of the driver that is used; it is there.
+
+    Raises:
+        SetupError: pyodbc or the system library is missing.
+        SettingError: there is no driver, or not the one that is named.
+    """
+    driver = _driver(settings)
+    if driver not in _pyodbc().drivers() and not Path(driver).is_file():
+        raise SettingError(
+            f"ODBC_DRIVER: {driver} is neither a registered driver (odbcinst -q -d) nor a file: "
+            "correct it, or leave it out for Microsoft's own"
+        )
+    return driver
+
+
 def _driver(settings: Settings) -> str:
     """`ODBC_DRIVER`, else a registered Microsoft driver, else the one in `mssql-python-odbc`."""
     if settings.odbc_driver:

@@ -1,0 +1,1 @@
+"""`iot doctor`: whether everything around the pipeline is as it must be."""

@@ -1,0 +1,61 @@
+"""The database: driver, connection, clock and schema."""
+
+from collections.abc import Callable, Iterator
+
+from contract.settings import Settings
+from ops.doctor.finding import Finding, State, guarded
+from sql.check import differences
+from sql.database import Database
+from sql.schema import open_database
+
+_SKEW_S = 2.0
+
+
+def check_database(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
+    """Whether it answers, and whether its schema is this program's; `now` is this machine's clock,
+    epoch seconds.
+
+    Raises:
+        IotError: by blame, see `Database`.
+    """
+    if settings.engine == "mssql":
+        yield from guarded("ODBC driver", _driver(settings))
+    database = Database(settings)
+    try:
+        before = now()
+        theirs = int(database.query("now_ms")[0][0]) / 1000
+        ours = (before + now()) / 2
+    finally:
+        database.close()
+    yield Finding(State.OK, "database", f"{settings.database} answers")
+    yield from guarded("clock", _clock(settings, theirs - ours))
+    yield from guarded("schema", _schema(settings))
+
+
+def _driver(settings: Settings) -> Iterator[Finding]:
+    from sql.mssql import odbc_driver  # noqa: PLC0415 - as for the engine, only where it is chosen
+
+    yield Finding(State.OK, "ODBC driver", odbc_driver(settings))
+
+
+def _clock(settings: Settings, skew: float) -> Iterator[Finding]:
+    text = f"of the database and of this machine are {abs(skew):.1f} s apart"
+    if abs(skew) < _SKEW_S:
+        yield Finding(State.OK, "clock", text)
+        return
+    text += (
+        f": {settings.database} is {'ahead' if skew > 0 else 'behind'}; keep both by NTP "
+        "(chronyc tracking, timedatectl)"
+    )
+    yield Finding(State.FAIL, "clock", text)
+
+
+def _schema(settings: Settings) -> Iterator[Finding]:
+    open_database(settings).close()
+    found = differences(settings)
+    if not found:
+        yield Finding(State.OK, "schema", "up to date")
+        return
+    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    text = f"{found[0]}{more}: `python -m sql check` lists them"
+    yield Finding(State.WARN, "schema", text)

@@ -1,0 +1,89 @@
+"""This machine: ports, disks, open files."""
+
+import resource
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import disk_usage
+
+from ops.doctor.finding import Finding, State
+from ops.doctor.recovery import existing
+from ops.status import Edge, Flow, Process, Service, asked
+
+_FILES = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """Where a process of ours listens."""
+
+    number: int
+    kind: type[Process]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLimits:
+    """How much must be free, in bytes."""
+
+    warn: int = 1 << 30
+    fail: int = 100 << 20
+
+
+def usual_ports(metrics_port: int) -> tuple[Port, ...]:
+    """Those of an edge, a flow and a prediction service."""
+    return (
+        Port(8001, Edge, "python -m ingest_edge --port"),
+        Port(metrics_port, Flow, "iot run --metrics-port"),
+        Port(8002, Service, "uvicorn ml.service:app --port"),
+    )
+
+
+def check_ports(ports: Sequence[Port]) -> Iterator[Finding]:
+    """Whether each is free, or the process that it is for is there."""
+    names = {Edge: "an edge", Flow: "a flow", Service: "a prediction service"}
+    for port in ports:
+        name = names[port.kind]
+        if isinstance(asked(f"http://127.0.0.1:{port.number}"), port.kind):
+            yield Finding(State.OK, "ports", f"{port.number}: {name} of ours is running there")
+        elif _free(port.number):
+            yield Finding(State.OK, "ports", f"{port.number} is free for {name}")
+        else:
+            text = (
+                f"{port.number} is taken, and not by {name} that answers: end that program "
+                f"(ss -ltnp), or give another port ({port.remedy})"
+            )
+            yield Finding(State.FAIL, "ports", text)
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def check_disks(paths: Sequence[Path], limits: DiskLimits) -> Iterator[Finding]:
+    """How much is free where each of the paths lies."""
+    for path in paths:
+        free = disk_usage(existing(path)).free
+        text = f"{free / 2**30:.1f} GiB free for {path}"
+        if free >= limits.warn:
+            yield Finding(State.OK, "disk", text)
+        else:
+            state = State.FAIL if free < limits.fail else State.WARN
+            yield Finding(state, "disk", f"{text}: make room, a full disk stops the flow")
+
+
+def check_open_files() -> Iterator[Finding]:
+    """How many connections an edge can have."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY or most >= _FILES:
+        yield Finding(State.OK, "open files", "no limit" if most < 0 else f"up to {most}")
+        return
+    text = f"only {most}, and each device that is connected to the edge takes one: raise ulimit -n"
+    yield Finding(State.WARN, "open files", text)

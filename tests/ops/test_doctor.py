@@ -1,0 +1,243 @@
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import time
+from uuid import uuid4
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from contract.settings import Settings
+from contract.topic import client_config, ensure_topic
+from dataflows.states import MARK, WATCH, PartitionState, write_states
+from ops.doctor.examine import examine
+from ops.doctor.finding import State
+from ops.doctor.machine import DiskLimits, Port
+from ops.status import Flow
+from sql.database import Database
+from sql.schema import apply_schema
+
+
+@dataclass
+class Place:
+    """What `iot doctor` looks at, all of it as it should be."""
+
+    folder: Path
+    environment: dict[str, str]
+    port: int
+    brokers: str
+    more: dict = field(default_factory=dict)
+
+    @property
+    def recovery(self):
+        return self.folder / "recovery"
+
+    @property
+    def database(self):
+        return Path(self.environment["IOT_SQLITE_PATH"])
+
+    def do(self, statement):
+        database = Database(Settings(iot_sqlite_path=self.database))
+        database._connection.execute(statement)
+        database.close()
+
+    def set(self, **values):
+        self.environment |= values
+
+    def new_topic(self, **config):
+        """Another topic, made by somebody else."""
+        name = f"test.{uuid4().hex[:12]}"
+        config = {name.replace("_", "."): value for name, value in config.items()}
+        config = {"message.timestamp.type": "LogAppendTime"} | config
+        admin = AdminClient(client_config(self.brokers))
+        new = NewTopic(name, 2, config=config)
+        admin.create_topics([new], request_timeout=6)[name].result()
+        ensure_topic(self.brokers, f"{name}.dlq")
+        self.set(KAFKA_TOPIC=name)
+
+
+@pytest.fixture
+def place(tmp_path, brokers):
+    topic = f"test.{uuid4().hex[:12]}"
+    for name in (topic, f"{topic}.dlq"):
+        ensure_topic(brokers, name)
+    apply_schema(Settings(iot_sqlite_path=tmp_path / "iot.db"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": brokers,
+        "KAFKA_TOPIC": topic,
+        "IOT_SQLITE_PATH": str(tmp_path / "iot.db"),
+        "INGEST_API_KEY": "k",
+    }
+    return Place(tmp_path, environment, port, brokers)
+
+
+@pytest.fixture
+def findings(place, monkeypatch):
+    def look():
+        for name, value in place.environment.items():
+            monkeypatch.setenv(name, value)
+        limits = DiskLimits(warn=1 << 20, fail=1 << 10)
+        port = Port(place.port, Flow, "iot run --metrics-port")
+        options = {"limits": limits, "ports": [port]} | place.more
+        return list(examine(place.recovery, **options))
+
+    return look
+
+
+def lines(findings):
+    return "\n".join(f"{one.state} {one.about}: {one.text}" for one in findings)
+
+
+def test_on_a_healthy_system_nothing_fails_and_beside_a_real_broker_nothing_warns(
+    findings, given_brokers
+):
+    found = findings()
+    states = {one.state for one in found}
+    assert states == ({State.OK} if given_brokers else {State.OK, State.WARN}), lines(found)
+    abouts = {one.about for one in found}
+    assert abouts > {"settings", "key", "broker", "topic", "database", "clock", "schema"}
+    assert abouts > {"recovery", "disk", "ports", "open files"}
+
+
+def test_states_that_we_read_are_fine(place, findings):
+    write_states(place.recovery / "0-1", {1: PartitionState(7, {MARK: (1, {})})})
+    (found,) = (one for one in findings() if one.about == "recovery")
+    assert (found.state, "1 partitions" in found.text) == (State.OK, True), found
+
+
+def _garbage(place):
+    (place.recovery / "0-5").mkdir(parents=True)
+    (place.recovery / "0-5" / "part-0.sqlite3").write_bytes(b"no store" * 1000)
+
+
+def _other_version(place, step):
+    write_states(place.recovery / "0-5", {0: PartitionState(7, {step: (99, {})})})
+
+
+def _bad_claim(place):
+    write_states(place.recovery / "0-5", {})
+    (place.recovery / "0-5" / "claim.json").write_text("{")
+
+
+def _taken(place):
+    server = socket.create_server(("127.0.0.1", place.port))
+    place.more["kept"] = server
+
+
+def _real(**config):
+    def break_(place):
+        place.new_topic(**config)
+
+    return break_
+
+
+FAIL, WARN = State.FAIL, State.WARN
+BROKEN = {
+    "no broker named": (
+        lambda place: place.set(KAFKA_BOOTSTRAP_SERVERS=""),
+        FAIL, "broker", "KAFKA_BOOTSTRAP_SERVERS is not set",
+    ),
+    "broker address wrong": (
+        lambda place: place.set(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1"),
+        FAIL, "broker", "no Kafka broker answers at 127.0.0.1:1",
+    ),
+    "topic missing": (
+        lambda place: place.set(KAFKA_TOPIC="test.nowhere"), WARN, "topic", "test.nowhere"
+    ),
+    "partitions beyond the topic": (
+        lambda place: place.set(KAFKA_PARTITIONS="1-2,70-99"), FAIL, "partitions", "70-99",
+    ),
+    "the sender's clock as arrival": (
+        _real(message_timestamp_type="CreateTime"), FAIL, "timestamps", "CreateTime"
+    ),
+    "retention too short": (
+        _real(retention_ms="7200000"), WARN, "retention", "for 2 hours"
+    ),
+    "records of a device thrown away": (
+        _real(cleanup_policy="compact"), FAIL, "retention", "cleanup.policy=compact"
+    ),
+    "database file missing": (
+        lambda place: place.database.unlink(), FAIL, "database", "IOT_SQLITE_PATH: there is no file"
+    ),
+    "database file garbage": (
+        lambda place: place.database.write_bytes(b"no base" * 1000), FAIL, "database", "iot.db"
+    ),
+    "schema missing": (
+        lambda place: place.database.write_bytes(b""), FAIL, "schema", "run `python -m sql`"
+    ),
+    "schema older": (
+        lambda place: place.do("DELETE FROM schema_migrations WHERE name LIKE '005%'"),
+        FAIL, "schema", "lacks the schema script 005",
+    ),
+    "an index gone": (
+        lambda place: place.do("DROP VIEW v_ml_events_active"), WARN, "schema", "v_ml_events_active"
+    ),
+    "recovery root is a file": (
+        lambda place: place.recovery.write_text("file"), FAIL, "recovery", "is no directory"
+    ),
+    "recovery store garbage": (_garbage, FAIL, "recovery", "is damaged"),
+    "state of another version": (
+        lambda place: _other_version(place, WATCH), FAIL, "recovery", "another version"
+    ),
+    "packets seen of another version": (
+        lambda place: _other_version(place, MARK), FAIL, "recovery", "another version"
+    ),
+    "claim garbage": (_bad_claim, FAIL, "recovery", "claim.json cannot be read"),
+    "port taken": (_taken, FAIL, "ports", "is taken"),
+    "disk nearly full": (
+        lambda place: place.more.update(limits=DiskLimits(warn=1 << 60, fail=0)),
+        WARN, "disk", "make room",
+    ),
+    "disk full": (
+        lambda place: place.more.update(limits=DiskLimits(warn=1 << 60, fail=1 << 60)),
+        FAIL, "disk", "make room",
+    ),
+    "ODBC driver missing": (
+        lambda place: place.set(
+            DB_ENGINE="mssql", DB_HOST="127.0.0.1", DB_PORT="1", DB_PASSWORD="x",  # noqa: S106
+            ODBC_DRIVER="Nonsense 99",
+        ),
+        FAIL, "ODBC driver", "Nonsense 99",
+    ),
+    "a wrong setting": (lambda place: place.set(GRACE_MS="-1"), FAIL, "settings", "GRACE_MS"),
+    "clocks apart": (
+        lambda place: place.more.update(now=lambda: time() + 5), FAIL, "clock", "5.0 s apart"
+    ),
+    "no key": (lambda place: place.set(INGEST_API_KEY=""), WARN, "key", "INGEST_API_KEY"),
+}  # fmt: skip
+NEEDS_REAL = {"topic missing", "timestamps", "retention"}
+ALSO = {"ODBC driver": {"database"}}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_named_and_nothing_else(name, place, findings, given_brokers):
+    break_, state, about, words = BROKEN[name]
+    if about in NEEDS_REAL and not given_brokers:
+        pytest.skip("the in-memory broker has no topic settings: set KAFKA_BOOTSTRAP_SERVERS")
+    break_(place)
+    kept = place.more.pop("kept", None)
+    found = findings()
+    if kept:
+        kept.close()
+    right = [one for one in found if (one.state, one.about) == (state, about)]
+    assert any(words in one.text for one in right), lines(found)
+    failed = {one.about for one in found if one.state is FAIL}
+    assert failed <= {about} | ALSO.get(about, set()), lines(found)
+    assert {"recovery", "disk", "ports", "open files"} <= {one.about for one in found}
+
+
+def test_an_error_in_one_check_is_told_and_ends_no_other(place, findings):
+    def broken():
+        raise RuntimeError("no clock")
+
+    place.more["now"] = broken
+    found = findings()
+    assert ("database", "RuntimeError: no clock") in [
+        (one.about, one.text[-len("RuntimeError: no clock") :])
+        for one in found
+        if one.state is FAIL
+    ]
+    assert {"recovery", "disk", "ports"} <= {one.about for one in found}
