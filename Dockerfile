@@ -17,7 +17,7 @@ COPY ingest_edge ingest_edge
 COPY ops ops
 RUN printf '#!/bin/sh\nexec python -m ops.cli "$@"\n' > /usr/local/bin/iot \
     && chmod +x /usr/local/bin/iot \
-    && useradd --create-home iot \
+    && useradd --create-home --uid 1000 iot \
     && mkdir -p /var/lib/iot/recovery \
     && chown -R iot /var/lib/iot
 USER iot

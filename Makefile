@@ -24,13 +24,15 @@ demo: .venv/made  ## the whole pipeline, here, for SECONDS (30)
 test: .venv/made  ## all tests; KAFKA_BOOTSTRAP_SERVERS and DB_HOST name real servers
 	@$(BIN)/python -m pytest -q
 
-check: .venv/made  ## lint, types, import arrows, SQL
+check: .venv/made  ## lint, types, import arrows, SQL, Kubernetes manifests
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/sqlfluff lint --disable-progress-bar --dialect sqlite sql/sqlite
 	@$(BIN)/sqlfluff lint --disable-progress-bar --dialect tsql sql/mssql
+	@$(BIN)/kubernetes-validate --strict --quiet \
+		$(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
 lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
