@@ -1,10 +1,16 @@
 """The topic at which the edge and the dataflow meet: reaching it, and creating it when missing."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from time import monotonic, sleep
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
+from confluent_kafka.admin import (
+    AdminClient,
+    ListOffsetsResultInfo,
+    NewTopic,
+    TopicMetadata,
+)
 
 from contract.errors import SetupError, UnavailableError
 
@@ -18,6 +24,26 @@ _KNOWN_S = 3.0
 def client_config(brokers: str) -> dict[str, str | int | float | bool]:
     """What every Kafka client of ours has in common. Its own log lines go away: we report."""
     return {"bootstrap.servers": brokers, "log_level": 0, "socket.keepalive.enable": True}
+
+
+def asking_config(brokers: str) -> dict[str, str | int | float | bool]:
+    """The same for a client that asks again and again where partitions end.
+
+    It looks up who leads them every 5 s: the library believes its last look-up for minutes, and
+    after a broker was away goes on asking one that does not lead any more.
+    """
+    return client_config(brokers) | {"metadata.max.age.ms": 5_000}
+
+
+def end_told(answer: Future[ListOffsetsResultInfo]) -> int | None:
+    """Where a partition ends, of the answer to `list_offsets`; None when nobody told.
+
+    A broker that does not answer in time is no error to the library, but the offset -1001.
+    """
+    if answer.exception() is not None:
+        return None
+    offset = int(answer.result().offset)
+    return offset if offset >= 0 else None
 
 
 def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = None) -> int:

@@ -7,7 +7,7 @@ from time import sleep, time
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from contract.topic import client_config
+from contract.topic import asking_config, end_told
 from dataflows.metrics import BROKER_UP, LAG_RECORDS, LAG_SECONDS
 
 _EVERY_S = 3.0
@@ -46,7 +46,7 @@ class Lag:
         return float("nan") if arrival is None else max(0.0, time() - arrival / 1000)
 
     def _run(self) -> None:
-        admin = AdminClient(client_config(self._brokers))
+        admin = AdminClient(asking_config(self._brokers))
         while True:
             sleep(_EVERY_S if self._end else 0.1)
             asked = {
@@ -58,9 +58,9 @@ class Lag:
             answers = admin.list_offsets(asked, request_timeout=_EVERY_S)
             wait(answers.values())
             ends = {
-                here.partition: int(answer.result().offset)
+                here.partition: end
                 for here, answer in answers.items()
-                if answer.exception() is None
+                if (end := end_told(answer)) is not None
             }
             self._end |= ends
             BROKER_UP.set(len(ends) == len(asked))

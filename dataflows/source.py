@@ -30,7 +30,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from contract.errors import SetupError, UnavailableError
 from contract.partitions import partitions_text
-from contract.topic import client_config
+from contract.topic import asking_config, client_config, end_told
 from dataflows.metrics import EPOCH_SECONDS, RECORDS, SNAPSHOT_AT
 
 _RECORDS_A_BATCH = 1_000
@@ -155,7 +155,7 @@ class _Ends:
 
     def __init__(self, brokers: str) -> None:
         self._brokers = brokers
-        self._admin = AdminClient(client_config(brokers))
+        self._admin = AdminClient(asking_config(brokers))
         self._away = False
 
     def ask(self, partition: TopicPartition) -> Future[Any]:
@@ -166,14 +166,15 @@ class _Ends:
 
     def offset(self, answer: Future[Any]) -> int | None:
         """The end that the broker named; None when it did not answer."""
-        error = answer.exception()
-        if (error is not None) is not self._away:
-            self._away = error is not None
+        end = end_told(answer)
+        if (end is None) is not self._away:
+            self._away = end is None
             if self._away:
-                _log.warning("broker away, waiting for it", brokers=self._brokers, error=str(error))
+                error = str(answer.exception() or "no answer in time")
+                _log.warning("broker away, waiting for it", brokers=self._brokers, error=error)
             else:
                 _log.info("broker back", brokers=self._brokers)
-        return None if error is not None else int(answer.result().offset)
+        return end
 
 
 _ends = cache(_Ends)

@@ -1,0 +1,32 @@
+"""Where partitions end, while their broker comes and goes."""
+
+import signal
+from time import monotonic, sleep
+from uuid import uuid4
+
+from confluent_kafka import TopicPartition
+
+from contract.topic import ensure_topic
+from dataflows.source import _Ends
+from tests.pipeline.test_edge_faults import kafka  # noqa: F401 - a fixture
+
+
+def test_ends_are_known_again_soon_after_a_broker_that_stood_still(kafka):  # noqa: F811
+    """Without them there is no heartbeat: sensors that fell silent keep their panes open."""
+    topic = f"test.{uuid4().hex[:12]}"
+    ensure_topic(kafka.address, topic)
+    ends, here = _Ends(kafka.address), TopicPartition(topic, 0)
+
+    def known(seconds):
+        """Asks for so long, and returns the last 20 answers."""
+        answers, end = [], monotonic() + seconds
+        while monotonic() < end:
+            answers.append(ends.offset(ends.ask(here)))
+            sleep(0.02)
+        return answers[-20:]
+
+    assert set(known(5)) == {0}
+    kafka.signal(signal.SIGSTOP)
+    assert set(known(12)) == {None}
+    kafka.signal(signal.SIGCONT)
+    assert set(known(20)) == {0}
