@@ -11,8 +11,8 @@ from dataflows.source import _Ends
 from tests.pipeline.test_edge_faults import kafka  # noqa: F401 - a fixture
 
 
-def test_ends_are_known_again_soon_after_a_broker_that_stood_still(kafka):  # noqa: F811
-    """Without them there is no heartbeat: sensors that fell silent keep their panes open."""
+def test_a_broker_that_stands_still_tells_no_end_and_is_found_again(kafka):  # noqa: F811
+    """An end that nobody told would let a heartbeat pass by records that wait."""
     topic = f"test.{uuid4().hex[:12]}"
     ensure_topic(kafka.address, topic)
     ends, here = _Ends(kafka.address), TopicPartition(topic, 0)
@@ -25,8 +25,8 @@ def test_ends_are_known_again_soon_after_a_broker_that_stood_still(kafka):  # no
             sleep(0.02)
         return answers[-20:]
 
-    assert set(known(5)) == {0}
+    assert set(known(2)) == {0}
     kafka.signal(signal.SIGSTOP)
-    assert set(known(12)) == {None}
+    assert set(known(10)) == {None}
     kafka.signal(signal.SIGCONT)
-    assert set(known(20)) == {0}
+    assert set(known(10)) == {0}
