@@ -52,9 +52,9 @@ def _flow(flow: Flow) -> Iterator[RenderableType]:
         ("events", flow.events, ""),
         ("late", flow.late, "yellow"),
         ("clock-skewed", flow.clock_skewed, "yellow"),
-        ("repeated", flow.repeated, ""),
     )
     yield _line(
+        ("repeated", flow.repeated, ""),
         ("dead letters", flow.dead_letters, "bold red"),
         ("rules refused", flow.rules_refused, "bold red"),
     )
