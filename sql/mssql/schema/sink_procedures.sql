@@ -403,7 +403,186 @@ BEGIN
     SET status = 'resolved', resolved_at = n.at
     FROM dbo.ml_events AS e
     INNER JOIN @events AS n ON n.resolves = e.event_key
-    WHERE e.status <> 'resolved' AND e.event_key IS NOT NULL;
+    WHERE e.status NOT IN ('resolved', 'superseded') AND e.event_key IS NOT NULL;
+    COMMIT TRANSACTION;
+END;
+GO
+-- What a replay found about events: rows of status 'superseded' no longer hold, and of the others
+-- those that are missing come, those that are there get the texts, and their status and end where
+-- `ends` is set or they were superseded. What a person has resolved stays so. A notification that
+-- comes, or whose event holds again, is read when it is silent.
+IF OBJECT_ID(N'dbo.sp_sink_corrections', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_corrections;
+GO
+CREATE PROCEDURE dbo.sp_sink_corrections
+    @p_rows nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @now datetime2(3) = SYSUTCDATETIME();
+    DECLARE @events TABLE (
+        event_key varchar(64) NOT NULL PRIMARY KEY,
+        device_id bigint NOT NULL,
+        sensor_id bigint NULL,
+        at datetime2(3) NOT NULL,
+        event_type varchar(50) NOT NULL,
+        event_code varchar(100) NOT NULL,
+        title nvarchar(255) NOT NULL,
+        message nvarchar(1000) NULL,
+        value float NULL,
+        payload nvarchar(max) NULL,
+        resolved_at datetime2(3) NULL,
+        status varchar(50) NOT NULL,
+        silent bit NOT NULL,
+        ends bit NOT NULL
+    );
+    INSERT INTO @events (
+        event_key, device_id, sensor_id, at, event_type, event_code, title, message, value, payload,
+        resolved_at, status, silent, ends
+    )
+    SELECT
+        r.event_key,
+        r.device_id,
+        r.sensor_id,
+        r.at,
+        r.event_type,
+        r.event_code,
+        r.title,
+        r.message,
+        r.value,
+        r.payload,
+        r.resolved_at,
+        r.status,
+        r.silent,
+        r.ends
+    FROM OPENJSON (@p_rows) WITH (
+        event_key varchar(64) '$[0]',
+        device_id bigint '$[1]',
+        sensor_id bigint '$[2]',
+        at datetime2(3) '$[3]',
+        event_type varchar(50) '$[4]',
+        event_code varchar(100) '$[5]',
+        title nvarchar(max) '$[6]', -- whole, so that one that is too long is refused
+        message nvarchar(max) '$[7]',
+        value float '$[8]',
+        payload nvarchar(max) '$[9]' AS JSON,
+        resolved_at datetime2(3) '$[10]',
+        status varchar(50) '$[11]',
+        silent bit '$[12]',
+        ends bit '$[13]'
+    ) AS r;
+
+    BEGIN TRANSACTION;
+    UPDATE a
+    SET
+        is_read = n.silent,
+        read_at = CASE WHEN n.silent = 1 THEN @now END
+    FROM dbo.alert_notifications AS a
+    INNER JOIN @events AS n ON n.event_key = a.event_key
+    INNER JOIN dbo.ml_events AS e ON e.event_key = n.event_key
+    WHERE
+        n.status <> 'superseded'
+        AND e.status = 'superseded'
+        AND a.event_key IS NOT NULL
+        AND e.event_key IS NOT NULL;
+
+    UPDATE a
+    SET is_read = 1, read_at = @now
+    FROM dbo.alert_notifications AS a
+    INNER JOIN @events AS n ON n.event_key = a.event_key
+    WHERE n.status = 'superseded' AND a.is_read = 0 AND a.event_key IS NOT NULL;
+
+    UPDATE e
+    SET
+        status = CASE
+            WHEN n.status = 'superseded' THEN 'superseded'
+            WHEN e.resolved_by IS NOT NULL THEN 'resolved'
+            WHEN n.status = 'active' AND e.acknowledged_at IS NOT NULL THEN 'acknowledged'
+            ELSE n.status
+        END,
+        resolved_at = CASE
+            WHEN n.status = 'superseded' OR e.resolved_by IS NOT NULL THEN e.resolved_at
+            ELSE n.resolved_at
+        END
+    FROM dbo.ml_events AS e
+    INNER JOIN @events AS n ON n.event_key = e.event_key
+    WHERE
+        (n.ends = 1 OR n.status = 'superseded' OR e.status = 'superseded')
+        AND e.event_key IS NOT NULL;
+
+    UPDATE e
+    SET
+        event_type = n.event_type,
+        title = n.title,
+        message = n.message,
+        payload = n.payload
+    FROM dbo.ml_events AS e
+    INNER JOIN @events AS n ON n.event_key = e.event_key
+    WHERE n.status <> 'superseded' AND e.event_key IS NOT NULL;
+
+    INSERT INTO dbo.ml_events (
+        event_key, device_id, sensor_id, created_at, event_type, event_code, title, message,
+        payload, status, resolved_at
+    )
+    SELECT
+        n.event_key,
+        n.device_id,
+        n.sensor_id,
+        n.at,
+        n.event_type,
+        n.event_code,
+        n.title,
+        n.message,
+        n.payload,
+        n.status,
+        n.resolved_at
+    FROM @events AS n
+    WHERE
+        n.status <> 'superseded'
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.ml_events AS e
+            WHERE e.event_key = n.event_key AND e.event_key IS NOT NULL
+        )
+    ORDER BY n.at, n.event_key;
+
+    UPDATE a
+    SET
+        severity = n.event_type,
+        title = n.title,
+        message = n.message,
+        triggered_value = CAST(n.value AS decimal(15, 5)),
+        event_type = n.event_type
+    FROM dbo.alert_notifications AS a
+    INNER JOIN @events AS n ON n.event_key = a.event_key
+    WHERE n.status <> 'superseded' AND a.event_key IS NOT NULL;
+
+    INSERT INTO dbo.alert_notifications (
+        event_key, source, source_event_id, severity, title, message, is_read, created_at, read_at,
+        sensor_id, device_id, triggered_value, event_type
+    )
+    SELECT
+        e.event_key,
+        'ml_event',
+        e.id,
+        e.event_type,
+        e.title,
+        e.message,
+        n.silent,
+        e.created_at,
+        CASE WHEN n.silent = 1 THEN e.created_at END,
+        e.sensor_id,
+        e.device_id,
+        CAST(n.value AS decimal(15, 5)),
+        e.event_type
+    FROM @events AS n
+    INNER JOIN dbo.ml_events AS e ON e.event_key = n.event_key AND e.event_key IS NOT NULL
+    WHERE
+        n.status <> 'superseded'
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.alert_notifications AS a
+            WHERE a.event_key = n.event_key AND a.event_key IS NOT NULL
+        )
+    ORDER BY e.id;
     COMMIT TRANSACTION;
 END;
 GO

@@ -214,7 +214,8 @@ SELECT
     CASE WHEN e.event_type IN ('critical', 'warning') THEN e.event_type ELSE 'info' END,
     CAST(e.title AS nvarchar(600)),
     e.payload
-FROM dbo.ml_events AS e;
+FROM dbo.ml_events AS e
+WHERE e.status <> 'superseded';
 GO
 -- `active_alert` is the worst that stands, and of those the newest; `active_warning` the newest
 -- event of the flow that warns. An alert outweighs everything else in `final_state`.

@@ -177,7 +177,8 @@ SELECT
     CASE WHEN e.event_type IN ('critical', 'warning') THEN e.event_type ELSE 'info' END,
     e.title,
     e.payload
-FROM ml_events AS e;
+FROM ml_events AS e
+WHERE e.status <> 'superseded';
 
 -- `active_alert` is the worst that stands, and of those the newest; `active_warning` the newest
 -- event of the flow that warns. An alert outweighs everything else in `final_state`.

@@ -57,5 +57,5 @@ SET
         WHERE json_extract(r.value, '$[10]') = ml_events.event_key
     )
 WHERE
-    status <> 'resolved'
+    status NOT IN ('resolved', 'superseded')
     AND event_key IN (SELECT json_extract(r.value, '$[10]') FROM json_each(?1) AS r);

@@ -1,0 +1,1 @@
+EXEC dbo.sp_sink_corrections @p_rows = ?;
