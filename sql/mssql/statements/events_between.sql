@@ -1,0 +1,31 @@
+SELECT
+    e.id,
+    e.event_key,
+    e.device_id,
+    e.sensor_id,
+    e.event_type,
+    e.event_code,
+    e.title,
+    e.message,
+    e.payload,
+    e.status,
+    e.resolved_by,
+    n.is_read,
+    CAST(n.triggered_value AS float),
+    DATEDIFF_BIG(MILLISECOND, '1970-01-01', e.created_at),
+    DATEDIFF_BIG(MILLISECOND, '1970-01-01', e.resolved_at),
+    (
+        SELECT MIN(o.id)
+        FROM dbo.ml_events AS o
+        WHERE
+            o.created_at = e.resolved_at
+            AND (
+                o.sensor_id = e.sensor_id
+                OR (e.sensor_id IS NULL AND o.sensor_id IS NULL AND o.device_id = e.device_id)
+            )
+    )
+FROM dbo.ml_events AS e
+LEFT JOIN dbo.alert_notifications AS n
+    ON n.event_key = e.event_key AND n.source = 'ml_event'
+WHERE e.created_at >= ? AND e.created_at < ? AND e.event_key IS NOT NULL
+ORDER BY e.created_at, e.event_key;

@@ -1,0 +1,16 @@
+-- Every device, deleted ones too, once for each of its sensors.
+SELECT
+    d.id,
+    d.device_uuid,
+    d.name,
+    d.device_type,
+    d.status,
+    s.id,
+    s.sensor_uuid,
+    s.sensor_type,
+    s.name,
+    s.unit,
+    s.is_active
+FROM devices AS d
+LEFT JOIN sensors AS s ON s.device_id = d.id
+ORDER BY d.id, s.id;
