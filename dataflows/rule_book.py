@@ -15,41 +15,20 @@ from threading import Condition, Thread
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-import msgspec
 import stamina
 import structlog
 
-from contract.errors import IotError, SetupError, UnavailableError
+from contract.errors import IotError, UnavailableError
 from contract.settings import Settings
 from dataflows.events import Names
 from dataflows.metrics import RULES_REFUSED
-from dataflows.rules import Refused, Rules, RuleSet, decode_rules, make_rules
-from dataflows.texts import Named
+from dataflows.rule_rows import names_of, rule_tables, rules_of_version
+from dataflows.rules import Refused, Rules, RuleSet, make_rules
 from sql.database import Database
 from sql.schema import open_database
 
 _AT_HAND = 8
 """How many versions are kept in memory."""
-_TABLES = {
-    "alert_thresholds": (
-        "list_alert_thresholds",
-        ("id", "sensor_id", "name", "condition_type", "threshold_value_min", "threshold_value_max",
-         "severity", "consecutive_readings", "clear_after", "reset_value_min", "reset_value_max",
-         "forecast_after"),
-    ),
-    "sensor_threshold_profiles": (
-        "list_profiles",
-        ("id", "sensor_id", "warning_min", "warning_max", "alert_min", "alert_max"),
-    ),
-    "delta_thresholds": (
-        "list_deltas",
-        ("id", "sensor_id", "abs_delta", "rel_delta", "abs_slope", "rel_slope", "severity",
-         "min_readings", "raise_after", "clear_after"),
-    ),
-    "ml_models": ("list_models", ("id", "sensor_id", "model_type", "metadata")),
-}  # fmt: skip
-"""table -> the statement that lists it, and the names of what that gives."""
-
 _log = structlog.get_logger("rules")
 
 
@@ -157,7 +136,7 @@ class LiveRules:
             with attempt:
                 database = open_database(self._settings)
                 try:
-                    return _of_version(database, version)
+                    return rules_of_version(database, version)
                 finally:
                     database.close()
         raise AssertionError("unreachable")
@@ -174,7 +153,7 @@ class LiveRules:
             ((now,),) = database.query("now_ms")
             editions, newest = self._read(database)
             if at - self._names_at >= self._interval_ms / 1000:
-                self._names, self._names_at = _names(database, self._settings.iot_lang), at
+                self._names, self._names_at = names_of(database, self._settings.iot_lang), at
         finally:
             database.close()
         with self._asked:
@@ -194,12 +173,8 @@ class LiveRules:
         if editions:
             version, good = self._newest
             if version != editions[-1].version:
-                good = _of_version(database, editions[-1].version)
-        tables = {
-            table: [dict(zip(columns, row, strict=True)) for row in database.query(statement)]
-            for table, (statement, columns) in _TABLES.items()
-        }
-        newest, refused = make_rules(tables, good)
+                good = rules_of_version(database, editions[-1].version)
+        newest, refused = make_rules(rule_tables(database), good)
         self._say(refused)
         version = newest.version()
         if not editions or version != editions[-1].version:
@@ -254,27 +229,6 @@ def _until_back() -> Iterable[stamina.Attempt]:
     return stamina.retry_context(
         on=UnavailableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
     )
-
-
-def _of_version(database: Database, version: str) -> RuleSet:
-    rows = database.query("rules_of_version", version)
-    try:
-        return decode_rules(rows[-1][1])
-    except (IndexError, msgspec.DecodeError) as error:
-        raise SetupError(
-            f"the table rule_versions has no version {version} that this program can read "
-            f"({error}): bring the row back, or take away the rows of that version; records of its "
-            "time are then judged by the version before"
-        ) from error
-
-
-def _names(database: Database, language: str) -> Names:
-    sensors: dict[int, Named] = {}
-    devices: dict[int, str] = {}
-    for sensor_id, name, kind, unit, device_id, device in database.query("list_sensor_names"):
-        sensors[sensor_id] = Named(name, kind, unit, device)
-        devices[device_id] = device
-    return Names(language, sensors, devices)
 
 
 def in_force(editions: Sequence[Edition], arrival: int) -> Edition:
