@@ -56,3 +56,14 @@ class PacketError(IotError):
 
 class RecordError(IotError):
     """The sender's: bytes on the topic that are not a packet record."""
+
+
+def error_of_ours(error: BaseException) -> IotError | None:
+    """The error of ours at the bottom of another one; None where there is none.
+
+    >>> error_of_ours(ValueError("theirs"))
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, IotError):
+        cause = cause.__cause__ or cause.__context__
+    return cause

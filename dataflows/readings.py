@@ -12,10 +12,11 @@ import bytewax.operators as op
 import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource
+from bytewax.operators import KeyedStream
 from bytewax.outputs import Sink
 
 from contract.columns import PacketColumns
-from contract.errors import NO_USE, IotError, SettingError, SetupError
+from contract.errors import NO_USE, SettingError, SetupError, error_of_ours
 from contract.event import Event
 from contract.log import configure_log
 from contract.partitions import partitions_text
@@ -53,32 +54,53 @@ class Sinks:
     dead_letters: Sink[Any]
 
 
-def graph(
-    source: FixedPartitionedSource[tuple[str, Records], int], watch: Watch, sinks: Sinks
-) -> Dataflow:
-    """The dataflow. The key of every stream is the partition of the topic."""
-    flow = Dataflow(FLOW)
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What the flow makes of its source. The key of every stream is the partition of the topic."""
+
+    bad: KeyedStream[Any]
+    """Each a BadRecord."""
+    readings: KeyedStream[PacketColumns]
+    """As they came, with repetitions marked."""
+    events: KeyedStream[Event]
+    rollups: KeyedStream[Rollups]
+    predictions: KeyedStream[Predictions]
+
+
+def streams(
+    flow: Dataflow, source: FixedPartitionedSource[tuple[str, Records], int], watch: Watch
+) -> Streams:
+    """The steps from the source to what is stored."""
     records = op.input(CONSUME, flow, source)
     # (partition, Records)
     decoded = op.flat_map_value("decode", records, decode_records)
     # (partition, PacketColumns | BadRecord)
     split = op.branch("sort_out", decoded, _is_packets)
     # trues: (partition, PacketColumns), falses: (partition, BadRecord)
-    op.output("bury", split.falses, sinks.dead_letters)
     packets = op.stateful_batch(MARK, split.trues, DuplicateLogic)
     # (partition, PacketColumns)
-    op.output("store_readings", packets, sinks.readings)
     outcomes = op.stateful_batch(WATCH, packets, partial(PartitionLogic, watch))
     # (partition, Outcome)
-    events = op.flat_map_value("pick_events", outcomes, lambda outcome: outcome.events)
-    # (partition, Event)
-    op.output("store_events", events, sinks.events)
-    rollups = op.map_value("pick_rollups", outcomes, lambda outcome: outcome.rollups)
-    # (partition, Rollups)
-    op.output("store_rollups", rollups, sinks.rollups)
-    predictions = op.map_value("pick_predictions", outcomes, lambda outcome: outcome.predictions)
-    # (partition, Predictions)
-    op.output("store_predictions", predictions, sinks.predictions)
+    return Streams(
+        bad=split.falses,
+        readings=packets,
+        events=op.flat_map_value("pick_events", outcomes, lambda outcome: outcome.events),
+        rollups=op.map_value("pick_rollups", outcomes, lambda outcome: outcome.rollups),
+        predictions=op.map_value("pick_predictions", outcomes, lambda outcome: outcome.predictions),
+    )
+
+
+def graph(
+    source: FixedPartitionedSource[tuple[str, Records], int], watch: Watch, sinks: Sinks
+) -> Dataflow:
+    """The dataflow: all that `streams` gives, stored."""
+    flow = Dataflow(FLOW)
+    found = streams(flow, source, watch)
+    op.output("bury", found.bad, sinks.dead_letters)
+    op.output("store_readings", found.readings, sinks.readings)
+    op.output("store_events", found.events, sinks.events)
+    op.output("store_rollups", found.rollups, sinks.rollups)
+    op.output("store_predictions", found.predictions, sinks.predictions)
     return flow
 
 
@@ -117,7 +139,7 @@ def flow() -> Dataflow:
         brokers,
         settings.kafka_topic,
         settings.start_from,
-        _Stop().asked,
+        Stop().asked,
         settings.partitions,
         settings.if_offset_gone,
         Lag(brokers, settings.kafka_topic).at,
@@ -146,9 +168,7 @@ def flow() -> Dataflow:
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Instead of a traceback: what of ours is at the bottom of an error, in one line."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, IotError):
-        cause = cause.__cause__ or cause.__context__
+    cause = error_of_ours(error)
     if isinstance(error, KeyboardInterrupt):
         sys.exit(130)
     if cause is None:
@@ -158,7 +178,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
     sys.exit(NO_USE if isinstance(cause, SetupError | SettingError) else 1)
 
 
-class _Stop:
+class Stop:
     """The first SIGTERM or SIGINT asks the source to end; a second one ends the process."""
 
     def __init__(self) -> None:
@@ -167,6 +187,7 @@ class _Stop:
             signal.signal(number, self._on_signal)
 
     def asked(self) -> bool:
+        """Whether one came."""
         return self._asked
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

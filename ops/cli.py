@@ -31,6 +31,7 @@ from contract.errors import IotError, SetupError
 from contract.log import configure_log
 from contract.packet import MAX_VALUE
 from contract.settings import load_settings
+from dataflows.rule_rows import rule_tables
 from ops.check_edge import checks, edge_wants_key, run_checks
 from ops.demo import run_demo
 from ops.devices import (
@@ -48,6 +49,10 @@ from ops.explain.explanation import explain
 from ops.explain.tables import tables
 from ops.feed import feed, read_csv
 from ops.post import EdgeClient
+from ops.replay.plan import DRY_RUN
+from ops.replay.run import CutOffError, Request, replay
+from ops.replay.tables import as_json as replay_json
+from ops.replay.tables import tables as replay_tables
 from ops.run import METRICS_PORT, Plan, run
 from ops.scenarios import Name, make_scenario, write_scenario
 from ops.simulate import DEVICES, register_demo, simulate
@@ -288,6 +293,96 @@ def dry_run_command(
         stdout.buffer.flush()
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+
+
+@app.command("rules")
+@_told
+def rules_command() -> None:
+    """Print the rules in the database, as a file for --rules of dry-run and replay."""
+    database = open_database(load_settings())
+    found = rule_tables(database)
+    database.close()
+    print(msgspec.json.format(msgspec.json.encode(found)).decode())
+
+
+@app.command("replay")
+@_told
+def replay_command(
+    *,
+    begin: Annotated[
+        str | None,
+        typer.Option("--from", help="Time or offset of the first row; default: the log's start."),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Of the first row after it; default: now.")
+    ] = None,
+    sensors: Annotated[
+        str | None, typer.Option(help="Ids, as 7,8: only rows of these count. Default: all.")
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Judge all of it by these tables, see `iot rules`; others as they are."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell which events differ from the database's.")
+    ] = False,
+    into: Annotated[
+        str | None,
+        typer.Option(help="live: correct the database. Any name: a database in DIR/NAME/iot.db."),
+    ] = None,
+    margin: Annotated[
+        str | None,
+        typer.Option(
+            help="Read only so much before and after the span, as 2h, and not the whole log: "
+            "levels, detectors and silences that began earlier are then not known."
+        ),
+    ] = None,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="With live: new events are unread, not read.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    dir: Annotated[  # noqa: A002 - the option's name
+        Path, typer.Option(help="Folder of the runs that are going on, or kept.")
+    ] = Path("replay"),
+) -> None:
+    """Read the log again, beside the live flow, and tell which events differ.
+
+    A time is ISO-8601 (UTC without a zone) or epoch seconds.
+    A whole number below 1e9 is an offset: in each partition, the arrival time of the record there.
+    Rows count by their event time.
+    The whole log is read, whatever the span: its edges are as the live flow had them.
+
+    Into live nothing is written twice, and events that no longer hold become superseded.
+    Cut off, the same command goes on.
+    """
+    if dry_run == (into is not None):
+        raise SetupError("give --dry-run, or --into live, or --into NAME")
+    request = Request(
+        into=into or DRY_RUN,
+        begin=begin,
+        end=end,
+        sensors=_sensor_ids(sensors),
+        rules=rules,
+        margin=margin,
+        notify=notify,
+        directory=dir,
+    )
+    try:
+        report = replay(request, load_settings(), _err)
+    except CutOffError as error:
+        _err.print(f"iot: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from error
+    (_err if json else _out).print(*replay_tables(report))
+    if json:
+        print(msgspec.json.encode(replay_json(report, request.into)).decode())
+
+
+def _sensor_ids(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not all(part.isdecimal() for part in text.split(",")):
+        raise SetupError(f"--sensors {text}: give ids, as 7,8")
+    return tuple(sorted({int(part) for part in text.split(",")}))
 
 
 @app.command("explain")

@@ -1,0 +1,76 @@
+"""What a person writes for a place in the log, or for a time that passes."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from contract.errors import SetupError
+from contract.packet import MAX_TIME_MS
+
+_FIRST_TIME = 1_000_000_000
+"""Plain whole numbers from here on are epoch seconds, those below it offsets."""
+_UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])")
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """In each partition, the arrival time of the record there."""
+
+    number: int
+
+
+Moment = int | Offset
+"""Epoch milliseconds UTC, or an offset."""
+
+
+def parse_moment(option: str, text: str) -> Moment:
+    """The moment that `option` names.
+
+    Raises:
+        SetupError: it is no time and no offset.
+
+    >>> parse_moment("--from", "2024-11-24T10:00:00.5")
+    1732442400500
+    >>> parse_moment("--from", "1732442400.5")
+    1732442400500
+    >>> parse_moment("--to", "1200")
+    Offset(number=1200)
+    """
+    try:
+        if text.isdecimal() and int(text) < _FIRST_TIME:
+            return Offset(int(text))
+        ms = _epoch_ms(text)
+    except (ValueError, OverflowError):
+        ms = -1
+    if not 0 <= ms <= MAX_TIME_MS:
+        raise SetupError(
+            f"{option} {text}: give a time as 2024-11-24T10:00:00Z (UTC where there is no zone) "
+            f"or in epoch seconds, or an offset below {_FIRST_TIME:,}".replace(",", " ")
+        )
+    return ms
+
+
+def _epoch_ms(text: str) -> int:
+    if re.fullmatch(r"\d+(\.\d*)?", text):
+        seconds = float(text)
+        return round(seconds * 1000) if seconds >= _FIRST_TIME else -1
+    found = datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        found = found.replace(tzinfo=UTC)
+    return round(found.timestamp() * 1000)
+
+
+def parse_duration(option: str, text: str) -> int:
+    """Milliseconds.
+
+    Raises:
+        SetupError: it is no duration.
+
+    >>> parse_duration("--margin", "1.5h")
+    5400000
+    """
+    found = _DURATION.fullmatch(text)
+    if not found:
+        raise SetupError(f"{option} {text}: give a number with s, m, h or d, as 90s, 2h or 1d")
+    return round(float(found[1]) * _UNITS_MS[found[2]])

@@ -1,0 +1,85 @@
+"""How far a replay is, for who watches: a bar on a terminal, else a line of the log at times."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from ops.replay.spans import Part
+
+_LINE_S = 10.0
+_log = structlog.get_logger("replay")
+
+
+class Progressed:
+    """Where each partition is, from what the source tells."""
+
+    def __init__(
+        self, parts: Sequence[Part], readings: Callable[[], int], console: Console
+    ) -> None:
+        self.total = sum(part.end - part.first for part in parts)
+        self._first = {part.partition: part.first for part in parts}
+        self._at = dict(self._first)
+        self._readings = readings
+        self._before = 0, 0
+        """Readings and records that an earlier start had done."""
+        self._began: float | None = None
+        self._line_at = 0.0
+        self._bar = Progress(
+            TextColumn("replaying"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]:,.0f} readings/s"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=self.total, start=False, rate=0.0)
+
+    @property
+    def done(self) -> int:
+        """Records, with those before a cut."""
+        return sum(self._at[one] - self._first[one] for one in self._at)
+
+    @property
+    def seconds(self) -> float:
+        """Since the first batch."""
+        return 0.0 if self._began is None else monotonic() - self._began
+
+    @property
+    def rate(self) -> float:
+        """Readings a second since then."""
+        return (self._readings() - self._before[0]) / (self.seconds or 1.0)
+
+    def at(self, partition: int, next_offset: int, arrival: int | None) -> None:
+        """See `PacketSource.progress`."""
+        now = monotonic()
+        if arrival is not None and self._began is None:
+            self._began = self._line_at = now
+            self._before = self._readings(), self.done
+            self._bar.start_task(self._task)
+        self._at[partition] = next_offset
+        if arrival is None:
+            return  # where it begins
+        self._bar.update(self._task, completed=self.done, rate=self.rate)
+        if self._bar.disable and now - self._line_at >= _LINE_S:
+            self._line_at = now
+            left = (self.total - self.done) * self.seconds / max(1, self.done - self._before[1])
+            _log.info(
+                "replaying",
+                records=self.done,
+                of=self.total,
+                readings_per_s=round(self.rate),
+                seconds_left=round(left),
+            )
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show it while the block lasts."""
+        with self._bar:
+            yield

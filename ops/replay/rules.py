@@ -1,0 +1,87 @@
+"""The rules that a replay judges by; nothing is written about them, unlike by the live flow."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from contract.errors import SetupError
+from contract.settings import Settings
+from dataflows.events import Names
+from dataflows.rule_book import Edition, OneEdition, RuleBook
+from dataflows.rule_rows import names_of, rule_tables, rules_of_version
+from dataflows.rules import Rules, RuleSet, Tables, decode_rules, make_rules
+from ops.dry_run import read_rules
+from sql.database import Database
+from sql.schema import open_database
+
+_AT_HAND = 64
+"""How many versions are kept in memory: partitions are at different times of the log."""
+_log = structlog.get_logger("rules")
+
+
+class PastRules:
+    """The editions in `rule_versions`, as the live flow had them."""
+
+    def __init__(self, settings: Settings, editions: Sequence[Edition], names: Names) -> None:
+        self._settings = settings
+        self._editions = editions
+        self._names = names
+        self._rules: OrderedDict[str, Rules] = OrderedDict()
+
+    @property
+    def names(self) -> Names:
+        """As the database had them at the start."""
+        return self._names
+
+    def editions(self, arrival: int) -> Sequence[Edition]:
+        """All there were at the start: those to come apply later than the end of the log."""
+        return self._editions
+
+    def rules(self, version: str) -> Rules:
+        """From memory, or from the database."""
+        found = self._rules.get(version)
+        if found is None:
+            database = open_database(self._settings)
+            try:
+                found = self._rules[version] = Rules(rules_of_version(database, version))
+            finally:
+                database.close()
+            if len(self._rules) > _AT_HAND:
+                self._rules.popitem(last=False)
+        self._rules.move_to_end(version)
+        return found
+
+
+def given_rules(database: Database, file: Path) -> tuple[Tables, RuleSet]:
+    """The tables of a rules file in place of the database's of the same name, the others as they
+    are now; and the rules they give. Names in the file are not looked at.
+
+    Raises:
+        SetupError: the file cannot be read, or a row of it makes no sense.
+    """
+    given = read_rules(file)
+    tables = {**rule_tables(database), **given}
+    versions = database.query("list_rule_versions")
+    good = rules_of_version(database, versions[-1][1]) if versions else None
+    rules, refused = make_rules(tables, good)
+    for one in refused:
+        if one.table in given:
+            raise SetupError(f"{file}: row {one.id} of {one.table} makes no sense: {one.error}")
+        _log.error("rule refused", table=one.table, id=one.id, error=one.error)
+    return tables, rules
+
+
+def rule_book(settings: Settings, database: Database, given: str | None) -> RuleBook:
+    """The rules that `RuleSet.encode` wrote as `given`, for all time, or those of each time."""
+    names = names_of(database, settings.iot_lang)
+    if given is not None:
+        return OneEdition(Rules(decode_rules(given)), names)
+    editions = [Edition(*row) for row in database.query("list_rule_versions")]
+    if editions:
+        return PastRules(settings, editions, names)
+    rules, refused = make_rules(rule_tables(database))  # no flow has run yet
+    for one in refused:
+        _log.error("rule refused", table=one.table, id=one.id, error=one.error)
+    return OneEdition(Rules(rules), names)

@@ -1,0 +1,276 @@
+"""A replay from its arguments to its report.
+
+The log is read once, by the live flow's own steps; the events it leads to are put into a database
+of the run's own. When all is read they are compared with the live database, and what differs is
+told and, into `live`, corrected there.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from signal import SIGINT, SIGTERM, default_int_handler, signal
+from time import time
+
+import structlog
+from bytewax.recovery import RecoveryConfig
+from bytewax.testing import run_main
+from rich.console import Console
+
+from contract.errors import SetupError, error_of_ours
+from contract.settings import Settings
+from dataflows.events import Names
+from dataflows.readings import Stop
+from dataflows.rule_rows import names_of, rule_tables
+from dataflows.rules import Tables
+from dataflows.states import make_store
+from dataflows.watch import Watch
+from ops.replay.cut import Cut
+from ops.replay.difference import Difference, Stored, as_found, difference, stored_events
+from ops.replay.flow import RowSinks, replay_graph, span_source
+from ops.replay.local import local_settings, make_local
+from ops.replay.moments import parse_duration, parse_moment
+from ops.replay.plan import DRY_RUN, LIVE, Arguments, Plan, Run, check_name, open_run, times_of
+from ops.replay.progress import Progressed
+from ops.replay.rules import given_rules, rule_book
+from ops.replay.spans import Part, find_parts
+from ops.replay.tally import Seen, Tally
+from sinks.corrections import write_corrections
+from sinks.events import events_sink
+from sql.database import Database
+from sql.schema import open_database
+
+_SNAPSHOT = timedelta(seconds=10)
+_log = structlog.get_logger("replay")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was typed."""
+
+    into: str
+    """`dry-run`, `live` or a run's name."""
+    begin: str | None
+    end: str | None
+    sensors: tuple[int, ...] | None
+    rules: Path | None
+    margin: str | None
+    notify: bool
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a replay has ended."""
+
+    run_id: str
+    folder: Path | None
+    """Of a run that is kept."""
+    records: int
+    readings: int
+    """Of the whole log that was read; `seconds` and `rate` are of this start of it."""
+    bad: int
+    seconds: float
+    rate: float
+    difference: Difference
+    names: Names
+
+
+class CutOffError(Exception):
+    """The replay was asked to stop before its end. The text says how far it came."""
+
+
+def replay(request: Request, settings: Settings, console: Console) -> Report:
+    """Replay, or go on with the same replay where it was cut off.
+
+    Raises:
+        IotError: by blame; the same request goes on.
+        CutOffError: SIGTERM or Ctrl-C came; likewise.
+    """
+    database = open_database(settings)
+    try:
+        tables, given = _rules(request, database)
+        arguments = _arguments(request, settings, given)
+        names = names_of(database, settings.iot_lang)
+        _check_sensors(request.sensors, names)
+
+        def make() -> Plan:
+            # in this order: no event up to that one is of a record that we shall not read
+            ((newest,),) = database.query("newest_event")
+            return Plan(arguments, newest, tuple(_parts(request, settings)), given)
+
+        def prepare(run: Run) -> None:
+            make_store(run.recovery)
+            for file in (run.events, run.database)[: 2 if arguments.kept else 1]:
+                make_local(local_settings(settings, file), database, tables)
+
+        with open_run(request.directory, arguments, make, prepare) as run:
+            if run.resumed:
+                _log.info("going on", run=arguments.run_id)
+            tally, progress = _run(run, settings, database, console)
+            found = _difference(run, settings, tally.seen)
+            _settle(run, settings, found)
+            run.finish()
+        return Report(
+            run_id=arguments.run_id,
+            folder=run.folder if arguments.kept else None,
+            records=progress.total,
+            readings=tally.readings,
+            bad=sum(seen.bad for seen in tally.seen.values()),
+            seconds=progress.seconds,
+            rate=progress.rate,
+            difference=found,
+            names=names,
+        )
+    finally:
+        database.close()
+
+
+def _rules(request: Request, database: Database) -> tuple[Tables, str | None]:
+    """The tables that rules are made of, and the rules where they are not those of each time."""
+    if request.rules is None:
+        return rule_tables(database), None
+    tables, rules = given_rules(database, request.rules)
+    return tables, rules.encode().decode()
+
+
+def _arguments(request: Request, settings: Settings, given: str | None) -> Arguments:
+    if request.into not in (LIVE, DRY_RUN):
+        check_name(request.into)
+    if request.notify and request.into != LIVE:
+        raise SetupError("--notify goes with --into live only: else nobody is told of anything")
+    if request.margin is not None and request.begin is None and request.end is None:
+        raise SetupError("--margin goes with --from or --to: else the whole log is replayed")
+    times = times_of(settings)
+    return Arguments(
+        into=request.into,
+        topic=settings.kafka_topic,
+        partitions=settings.kafka_partitions,
+        database=settings.database,
+        begin=request.begin,
+        end=request.end,
+        margin=request.margin,
+        sensors=request.sensors,
+        rules=None if given is None else sha256(given.encode()).hexdigest()[:12],
+        notify=request.notify,
+        times=(times.grace_ms, times.idle_ms, times.predict_ms),
+        language=settings.iot_lang,
+    )
+
+
+def _check_sensors(sensors: Iterable[int] | None, names: Names) -> None:
+    known = names.sensors or {}
+    if unknown := [str(one) for one in sensors or () if one not in known]:
+        raise SetupError(f"--sensors: the database has no sensor {', '.join(unknown)}")
+
+
+def _parts(request: Request, settings: Settings) -> list[Part]:
+    begin = None if request.begin is None else parse_moment("--from", request.begin)
+    end = None if request.end is None else parse_moment("--to", request.end)
+    margin = None if request.margin is None else parse_duration("--margin", request.margin)
+    parts = find_parts(settings, begin, end, margin, int(time() * 1000))
+    for part in parts:
+        if part.truncated:
+            _log.warning(
+                "the broker has lost what was before; levels, windows and silences near the "
+                "beginning may not be what the flow had: give --from some time later",
+                partition=part.partition,
+                first_offset=part.first,
+            )
+    return parts
+
+
+def _run(
+    run: Run, settings: Settings, database: Database, console: Console
+) -> tuple[Tally, Progressed]:
+    """Read the log to its end."""
+    plan = run.plan
+    tally = Tally(part.partition for part in plan.parts)
+    progress = Progressed(plan.parts, lambda: tally.readings, console)
+    rows = {DRY_RUN: None, LIVE: settings}.get(
+        plan.arguments.into, local_settings(settings, run.database)
+    )
+    stop = Stop()
+    flow = replay_graph(
+        span_source(settings, plan.parts, stop.asked, progress.at),
+        Watch(rule_book(settings, database, plan.rules), times_of(settings)),
+        _cut(plan),
+        tally,
+        events_sink(local_settings(settings, run.events)),
+        None if rows is None else RowSinks.into(rows),
+    )
+    try:
+        with progress.shown():
+            recovery = RecoveryConfig(str(run.recovery))  # type: ignore[no-untyped-call]
+            run_main(flow, epoch_interval=_SNAPSHOT, recovery_config=recovery)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        if (ours := error_of_ours(error)) is not None:
+            raise ours from error
+        raise
+    finally:
+        for number in (SIGINT, SIGTERM):
+            signal(number, default_int_handler)
+    if stop.asked():
+        raise CutOffError(
+            f"stopped after {progress.done:,} of {progress.total:,} records; "
+            "the same command goes on from there"
+        )
+    return tally, progress
+
+
+def _cut(plan: Plan) -> Cut:
+    return Cut(plan.parts, plan.arguments.sensors)
+
+
+def _difference(run: Run, settings: Settings, seen: Mapping[int, Seen]) -> Difference:
+    plan = run.plan
+    concerns = _concerns(_cut(plan), seen)
+    found = _events(local_settings(settings, run.events), plan.parts)
+    return difference(
+        [one for one in found if concerns(one)],
+        _events(settings, plan.parts),
+        concerns,
+        plan.newest_event,
+        min(part.until for part in plan.parts),
+    )
+
+
+def _events(settings: Settings, parts: Sequence[Part]) -> list[Stored]:
+    """Those of all parts' spans, on a fresh connection: reading may have taken hours."""
+    database = open_database(settings)
+    try:
+        begin = min(part.rows_from for part in parts)
+        return stored_events(database, begin, max(part.rows_to for part in parts))
+    finally:
+        database.close()
+
+
+def _concerns(cut: Cut, seen: Mapping[int, Seen]) -> Callable[[Stored], bool]:
+    """Whether an event is one that the replay finds, if it holds: of a device that the log has
+    readings of from before it, within the span of that device's partition.
+    """
+    places: dict[int, list[tuple[int, int]]] = {}
+    for partition, of_partition in seen.items():
+        for device, since in of_partition.since.items():
+            places.setdefault(device, []).append((partition, since))
+
+    def concerns(event: Stored) -> bool:
+        return any(
+            since <= event.at and cut.has(partition, event.at, event.sensor_id)
+            for partition, since in places.get(event.device_id, ())
+        )
+
+    return concerns
+
+
+def _settle(run: Run, settings: Settings, found: Difference) -> None:
+    """Bring the database that the rows went into to what was found of events."""
+    arguments = run.plan.arguments
+    if arguments.into == DRY_RUN:
+        return
+    if arguments.into == LIVE:
+        write_corrections(settings, found.corrections(notify=arguments.notify))
+        return
+    own = local_settings(settings, run.database)
+    write_corrections(own, as_found(found.found))
