@@ -24,7 +24,7 @@ class Progressed:
         self._first = {part.partition: part.first for part in parts}
         self._at = dict(self._first)
         self._readings = readings
-        self._before = 0, 0
+        self._before = (0, 0)
         """Readings and records that an earlier start had done."""
         self._began: float | None = None
         self._line_at = 0.0
@@ -47,6 +47,11 @@ class Progressed:
         return sum(self._at[one] - self._first[one] for one in self._at)
 
     @property
+    def done_now(self) -> int:
+        """Records since this start."""
+        return self.done - self._before[1]
+
+    @property
     def seconds(self) -> float:
         """Since the first batch."""
         return 0.0 if self._began is None else monotonic() - self._began
@@ -58,18 +63,20 @@ class Progressed:
 
     def at(self, partition: int, next_offset: int, arrival: int | None) -> None:
         """See `PacketSource.progress`."""
+        if arrival is None:  # where it begins
+            self._at[partition] = next_offset
+            self._before = self._readings(), self.done
+            return
         now = monotonic()
-        if arrival is not None and self._began is None:
+        if self._began is None:
             self._began = self._line_at = now
             self._before = self._readings(), self.done
             self._bar.start_task(self._task)
         self._at[partition] = next_offset
-        if arrival is None:
-            return  # where it begins
         self._bar.update(self._task, completed=self.done, rate=self.rate)
         if self._bar.disable and now - self._line_at >= _LINE_S:
             self._line_at = now
-            left = (self.total - self.done) * self.seconds / max(1, self.done - self._before[1])
+            left = (self.total - self.done) * self.seconds / max(1, self.done_now)
             _log.info(
                 "replaying",
                 records=self.done,

@@ -69,8 +69,10 @@ class Report:
     """Of a run that is kept."""
     records: int
     readings: int
-    """Of the whole log that was read; `seconds` and `rate` are of this start of it."""
     bad: int
+    """Of the whole log that was read, like those two."""
+    records_now: int
+    """Since the last start, like what follows."""
     seconds: float
     rate: float
     difference: Difference
@@ -118,6 +120,7 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
             records=progress.total,
             readings=tally.readings,
             bad=sum(seen.bad for seen in tally.seen.values()),
+            records_now=progress.done_now,
             seconds=progress.seconds,
             rate=progress.rate,
             difference=found,

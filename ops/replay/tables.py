@@ -52,6 +52,7 @@ def as_json(report: Report, into: str) -> dict[str, Any]:
         "records": report.records,
         "records_bad": report.bad,
         "readings": report.readings,
+        "records_now": report.records_now,
         "seconds": round(report.seconds, 3),
         "readings_per_s": round(report.rate),
         **{kind: counts[kind] for kind in _KINDS},

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sqlite3
 import subprocess
 import sys
@@ -152,3 +153,259 @@ def test_a_replay_by_the_rules_of_each_time_finds_no_difference(rig):
     assert report["unchanged"] == len(events(rig)) > 12
     assert report["readings"] == 600
     assert report["records"] == 302
+
+
+def test_into_live_the_tables_become_those_of_a_flow_under_the_other_rules(rig):
+    rules = other_rules(rig)
+    other = full_run(rig, rules)
+    rig.rows("DELETE FROM sensor_readings_1m")
+    rig.rows("DELETE FROM sensor_readings WHERE id % 2 = 0")
+    told = replay(rig, "--into", "live", "--rules", str(rules))
+    assert all(told[kind] for kind in ("new", "gone", "changed"))
+    found = events(rig)
+    superseded = {key for key, row in found.items() if row[7] == "superseded"}
+    assert sorted(superseded) == keys(told, "gone")
+    assert {key: row for key, row in found.items() if key not in superseded} == events(other)
+    for table in ("sensor_readings", "sensor_readings_1m", "predictions"):
+        assert tables(rig)[table] == tables(other)[table]
+    assert folders(rig) == []
+    read = rig.rows(
+        "SELECT event_key FROM alert_notifications WHERE is_read AND source = 'ml_event'"
+    )
+    assert sorted(key for (key,) in read) == sorted([*keys(told, "new"), *keys(told, "gone")])
+
+    after = tables(rig)
+    again = replay(rig, "--into", "live", "--rules", str(rules))
+    assert [again[kind] for kind in ("new", "gone", "changed")] == [0, 0, 0]
+    assert again["unchanged"] == len(events(other))
+    assert tables(rig) == after
+
+    back = replay(rig, "--into", "live", "--notify")
+    assert keys(back, "new") == sorted(superseded)
+    holding = {key: row for key, row in events(rig).items() if row[7] != "superseded"}
+    assert keys(back, "gone") == keys(told, "new")
+    flow_over(again_under_the_first_rules := rig_again(rig))
+    assert holding == events(again_under_the_first_rules)
+    unread = dict(rig.rows("SELECT event_key, is_read FROM alert_notifications"))
+    assert {unread[key] for key in superseded} == {0}
+
+
+def rig_again(rig):
+    """A third database with the first one's rules."""
+    (rig.folder / "third").mkdir()
+    third = Pipeline(
+        rig.folder / "third", rig.values["KAFKA_BOOTSTRAP_SERVERS"], rig.children, rig.topic
+    )
+    third.rows(f"ATTACH '{rig.folder / 'iot.db'}' AS old")
+    for table in ("devices", "sensors", "alert_thresholds"):
+        third.rows(f"INSERT INTO main.{table} SELECT * FROM old.{table}")
+    third.rows("DETACH old")
+    return third
+
+
+def test_only_rows_of_the_span_and_of_the_sensors_count(rig):
+    rules = other_rules(rig)
+    whole = replay(rig, "--dry-run", "--rules", str(rules))
+    begin, end = rig.start + 5_000, rig.start + 10_000
+    span = ("--from", str(begin / 1000), "--to", str(end / 1000))
+    part = replay(rig, "--dry-run", "--rules", str(rules), *span)
+    assert part["events"] == [one for one in whole["events"] if begin <= one["at"] < end]
+    assert 0 < len(part["events"]) < len(whole["events"])
+    some = replay(rig, "--dry-run", "--rules", str(rules), "--sensors", "4,1")
+    assert some["events"] == [one for one in whole["events"] if one["sensor_id"] in (1, 4)]
+    assert {one["sensor_id"] for one in some["events"]} == {1, 4}
+
+    before = tables(rig)
+    rig.rows("DELETE FROM sensor_readings")
+    rig.rows("DELETE FROM predictions")
+    rig.rows("DELETE FROM sensor_readings_1m")
+    replay(rig, "--into", "live", *span, "--sensors", "1")
+    found = tables(rig)
+    assert found["sensor_readings"] == [
+        row for row in before["sensor_readings"] if row[0] == 1 and iso(begin) <= row[4] < iso(end)
+    ]
+    assert found["sensor_readings"]
+    for table, at in (("predictions", 2), ("sensor_readings_1m", 1)):
+        assert found[table] == [
+            row for row in before[table] if row[0] == 1 and iso(begin) <= row[at] < iso(end)
+        ]
+
+
+def iso(ms):
+    ((text,),) = sqlite3.connect(":memory:").execute(
+        "SELECT strftime('%Y-%m-%d %H:%M:%f', ? / 1000.0, 'unixepoch')", (ms,)
+    )
+    return text
+
+
+def test_an_offset_is_the_arrival_time_of_the_record_there_in_each_partition(rig):
+    rules = other_rules(rig)
+    log = [arrival for arrival, packets in swinging(rig.start) for _ in packets[:1]]
+    by_time = ("--from", str(log[50] / 1000), "--to", str(log[100] / 1000))
+    told = replay(rig, "--dry-run", "--rules", str(rules), "--from", "50", "--to", "100")
+    assert told["events"] == replay(rig, "--dry-run", "--rules", str(rules), *by_time)["events"]
+    assert told["events"]
+    beyond = refused(rig, "--dry-run", "--from", "100000")
+    assert beyond == f"iot: the topic {rig.topic} has no records there: nothing to replay"
+
+
+def test_a_named_run_is_a_database_with_all_rows_of_the_span(rig):
+    rules = other_rules(rig)
+    other = full_run(rig, rules)
+    before = tables(rig)
+    told = replay(rig, "--into", "june", "--rules", str(rules))
+    assert tables(rig) == before
+    file = rig.folder / "replays" / "june" / "iot.db"
+    assert told["folder"] == str(file.parent)
+    assert sorted(path.name for path in file.parent.iterdir()) == ["iot.db", "run.json"]
+    copy = sqlite3.connect(file)
+
+    def select(columns, table):
+        return sorted(copy.execute(f"SELECT {columns} FROM {table}").fetchall())
+
+    for table, columns in (
+        ("sensor_readings", "sensor_id, value, event_timestamp, seq"),
+        ("sensor_readings_1m", "sensor_id, bucket_ts, avg_value, samples"),
+        ("predictions", "sensor_id, predicted_at, predicted_value"),
+        ("ml_events", "event_key, status, resolved_at, created_at, title, message, payload"),
+        ("alert_notifications", "event_key, title, is_read, triggered_value"),
+        ("alert_thresholds", "sensor_id, severity, threshold_value_max"),
+        ("sensors", "id, name, device_id, unit"),
+    ):
+        own = "" if table != "alert_notifications" else " WHERE source = 'ml_event'"
+        assert select(columns, table + own) == sorted(
+            other.rows(f"SELECT {columns} FROM {table}{own}")
+        ), table
+    assert "is complete" in refused(rig, "--into", "june", "--rules", str(rules))
+    message = refused(rig, "--into", "june")
+    assert "of a run with other arguments (rules was '" in message
+    assert "Traceback" not in message
+
+
+def long_log(start):
+    """320 000 readings more: more than a sink takes while its database is away."""
+    noise = random.Random(5)
+    for turn in range(4_000):
+        at, packets = start + 100 * turn, []
+        for device in (1, 2):
+            readings = [
+                (sensor, at + 5 * n, noise.choice([1.0, 2.0]))
+                for n in range(20)
+                for sensor in (2 * device - 1, 2 * device)
+            ]
+            packets.append(packet(device, f"{device} more {turn}", at, readings))
+        yield at, packets
+
+
+def copied(pipeline, name, table, columns):
+    file = pipeline.folder / "replays" / name / "iot.db"
+    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+    rows = connection.execute(f"SELECT {columns} FROM {table}").fetchall()
+    connection.close()
+    return sorted(rows, key=repr)
+
+
+def test_a_replay_that_is_stopped_and_killed_goes_on_with_the_same_command(rig):
+    produce(rig, long_log(rig.start + 100_000))
+    rules = str(other_rules(rig))
+    whole = replay(rig, "--into", "whole", "--rules", rules)
+    assert whole["records_now"] == whole["records"] == 8_302
+    arguments = ("--into", "cut", "--rules", rules)
+    folder = str(rig.folder / "replays")
+    command = [sys.executable, "-m", "ops.cli", "replay", *arguments, "--dir", folder]
+
+    def started():
+        return subprocess.Popen(
+            command,
+            env=child_environment(rig.values),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def locked():
+        """The run's database, away for the sinks, whereupon the flow stands still half way."""
+        wait_until((rig.folder / "replays" / "cut" / "run.json").exists)
+        lock = sqlite3.connect(rig.folder / "replays" / "cut" / "iot.db", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        sleep(3)
+        return lock
+
+    killed = started()
+    lock = locked()
+    killed.kill()
+    killed.communicate()
+    lock.close()
+    stopped = started()
+    lock = locked()
+    stopped.terminate()
+    sleep(0.5)
+    lock.close()
+    _, said = stopped.communicate(timeout=30)
+    assert stopped.returncode == 130, said
+    assert "going on" in said
+    done, of = re.search(r"stopped after ([\d,]+) of ([\d,]+) records; the same", said).groups()
+    assert 0 < int(done.replace(",", "")) < int(of.replace(",", "")) == 8_302
+    last = replay(rig, *arguments)
+    assert last["records_now"] == last["records"] - int(done.replace(",", ""))
+    for name in ("records", "readings", "new", "gone", "changed", "unchanged", "events"):
+        assert last[name] == whole[name], name
+    for table, columns in (
+        ("sensor_readings", "sensor_id, value, event_timestamp, seq"),
+        ("sensor_readings_1m", "sensor_id, bucket_ts, avg_value, samples"),
+        ("ml_events", "event_key, status, resolved_at, payload"),
+    ):
+        rows = copied(rig, "cut", table, columns)
+        assert rows == copied(rig, "whole", table, columns), table
+        assert rows
+
+
+def test_what_a_replay_could_not_know_is_left_alone(rig):
+    """Events of another writer, of a device that is not in the log, from before the log, and by
+    later records.
+    """
+    rig.register("elsewhere", SensorSpec("far", "temperature", "°C"))
+    far = "'" + iso(rig.start + 3_000) + "'"
+    old = "'2020-01-01 00:00:00.000'"
+    flow = '\'{"rules_version":"x"}\''
+    for key, device, sensor, at, payload in (
+        ("batch", 1, 1, far, "'{}'"), ("elsewhere", 3, 5, far, flow), ("old", 1, 1, old, flow)
+    ):  # fmt: skip
+        rig.rows(
+            "INSERT INTO ml_events (event_key, device_id, sensor_id, created_at, event_type,"
+            f" event_code, title, payload) VALUES ('{key}', {device}, {sensor}, {at}, 'warning',"
+            f" 'X', 't', {payload})"
+        )
+    ours = (
+        "INSERT INTO ml_events (event_key, device_id, sensor_id, created_at, event_type,"
+        f" event_code, title, payload) VALUES ('ours', 1, 1, {far}, 'warning', 'X', 't', {flow})"
+    )
+    rig.rows(ours)
+    told = replay(rig, "--into", "live")
+    assert keys(told, "gone") == ["ours"]
+    assert [told["new"], told["changed"]] == [0, 0]
+    states = dict(rig.rows("SELECT event_key, status FROM ml_events WHERE title = 't'"))
+    assert states == {
+        "batch": "active", "elsewhere": "active", "old": "active", "ours": "superseded"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give --dry-run, or --into live, or --into NAME"),
+        (("--dry-run", "--into", "live"), "give --dry-run, or --into live, or --into NAME"),
+        (("--dry-run", "--from", "noon"), "--from noon: give a time as 2024-11-24T10:00:00Z"),
+        (("--dry-run", "--sensors", "99"), "--sensors: the database has no sensor 99"),
+        (("--dry-run", "--sensors", "a"), "--sensors a: give ids, as 7,8"),
+        (("--dry-run", "--notify"), "--notify goes with --into live only"),
+        (("--dry-run", "--margin", "2h"), "--margin goes with --from or --to"),
+        (("--dry-run", "--from", "5", "--margin", "2 h"), "--margin 2 h: give a number with s,"),
+        (("--into", "dry-run-1"), "--into dry-run-1: give live, or a name"),
+        (("--into", "../x"), "--into ../x: give live, or a name"),
+        (("--dry-run", "--rules", "none.json"), "none.json cannot be read"),
+        (("--dry-run",), "KAFKA_TOPIC: the broker has no topic test."),
+    ],
+)
+def test_a_wrong_argument_ends_with_one_line(pipeline, arguments, message):
+    assert message in refused(pipeline, *arguments)
