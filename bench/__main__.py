@@ -17,6 +17,7 @@ from bench import edge as edge_bench
 from bench import latency as latency_bench
 from bench import ml as ml_bench
 from bench import nab as nab_bench
+from bench import replay as replay_bench
 from bench import scale as scale_bench
 from bench import sinks as sinks_bench
 from bench import skab as skab_bench
@@ -92,6 +93,31 @@ def scale(
     err.print(table)
     figures = result.figures
     print(dumps(figures) if json else f"ratio_independent {figures['ratio_independent']}")
+
+
+@app.command()
+def replay(
+    readings: Annotated[
+        int, typer.Option(min=200_000, help="How many, spread over 24 hours.")
+    ] = 8_000_000,
+    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+) -> None:
+    """`iot replay --dry-run` with other thresholds, against two runs of the flow."""
+    err = Console(stderr=True, highlight=False)
+    try:
+        result = replay_bench.run(readings, partial(err.print, soft_wrap=True))
+    except IotError as error:
+        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    err.print(
+        f"replay {result.replay_readings_per_s:,} readings/s, flow "
+        f"{result.flow_readings_per_s:,}: {result.ratio_to_flow} of it, wanted: at least 0.5; "
+        f"the difference is {'right' if result.right else 'WRONG'}: {result.new:,} new, "
+        f"{result.gone:,} gone, {result.changed:,} changed, {result.unchanged:,} unchanged"
+    )
+    print(dumps(asdict(result)) if json else f"ratio_to_flow {result.ratio_to_flow}")
+    if not result.right:
+        raise typer.Exit(1)
 
 
 @app.command()

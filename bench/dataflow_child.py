@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.builtin import builtin_flow
 from bench.meter import Meter
-from bench.packets import DEVIATION, MEAN, Shape, make_topic
+from bench.packets import DEVIATION, MEAN, Shape, device_packets, make_topic
 from contract.columns import PacketColumns
 from contract.errors import IotError, SetupError
 from contract.log import configure_log
@@ -94,7 +94,7 @@ class _NullPartition(StatelessSinkPartition[Any]):
 
 
 def _fill(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
-    make_topic(brokers, topic, shape, start_ms)
+    make_topic(brokers, topic, device_packets(shape, start_ms))
     return shape.readings
 
 

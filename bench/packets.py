@@ -1,6 +1,6 @@
 """A topic of readings, as many devices would have sent them; the same each time but for the day."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -8,6 +8,7 @@ import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from contract.columns import Floats
 from contract.errors import SetupError
 from contract.packet import Packet, encode
 from contract.topic import PARTITIONS, client_config
@@ -38,16 +39,24 @@ class Shape:
         return self.readings * self.period_ms // self.sensors
 
 
-def device_packets(shape: Shape, start_ms: int) -> Iterator[Packet]:
+def device_packets(
+    shape: Shape, start_ms: int, values: Callable[[int], Floats] | None = None
+) -> Iterator[Packet]:
     """The packets in the order of their time. A device's sensors are read at the same moment,
     the devices in turn within a period; the devices date their readings.
+
+    `values` gives the next (SENSORS_A_DEVICE,) values of a device; without it they are normal.
     """
     devices = shape.sensors // SENSORS_A_DEVICE
     random = np.random.default_rng(1)
     for number in range(shape.readings // SENSORS_A_DEVICE):
         turn, device = divmod(number, devices)
         ts = start_ms + turn * shape.period_ms + device * shape.period_ms // devices
-        value = random.normal(MEAN, DEVIATION, SENSORS_A_DEVICE).round(3).tolist()
+        if values is None:
+            found = random.normal(MEAN, DEVIATION, SENSORS_A_DEVICE)
+        else:
+            found = values(device)
+        value = found.round(3).tolist()
         first = device * SENSORS_A_DEVICE
         yield Packet(
             packet_id=f"{number:032x}",
@@ -62,7 +71,7 @@ def device_packets(shape: Shape, start_ms: int) -> Iterator[Packet]:
         )
 
 
-def make_topic(brokers: str, topic: str, shape: Shape, start_ms: int) -> None:
+def make_topic(brokers: str, topic: str, packets: Iterable[Packet]) -> None:
     """Create the topic and fill it, with the packets' own times as the records' arrival times.
 
     Raises:
@@ -94,7 +103,7 @@ def make_topic(brokers: str, topic: str, shape: Shape, start_ms: int) -> None:
             "on_delivery": delivered,
         }
     )
-    for packet in device_packets(shape, start_ms):
+    for packet in packets:
         arguments = (topic, encode(packet), packet.device_uuid)
         while True:
             try:
