@@ -18,7 +18,8 @@ SELECT
         SELECT MIN(o.id)
         FROM dbo.ml_events AS o
         WHERE
-            o.created_at = e.resolved_at
+            o.status IN ('active', 'acknowledged', 'resolved', 'superseded') -- as the index says
+            AND o.created_at = e.resolved_at
             AND (
                 o.sensor_id = e.sensor_id
                 OR (e.sensor_id IS NULL AND o.sensor_id IS NULL AND o.device_id = e.device_id)

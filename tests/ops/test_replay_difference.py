@@ -1,0 +1,192 @@
+"""What is new, gone and changed, and what is done about it in the live database."""
+
+from collections import Counter
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from contract.event import Event
+from contract.settings import Settings
+from ops.devices import SensorSpec, register
+from ops.replay.difference import as_found, difference, stored_events
+from sinks.corrections import write_corrections
+from sinks.events import events_sink
+from sql.schema import apply_schema, open_database
+
+AT = 1732442400000
+"""2024-11-24 10:00 UTC."""
+NEWEST, UNTIL = 100, AT + 1_000_000
+
+
+def event(key, at=AT, version="a", **changes):
+    payload = {"mean": 21.5, "rules_version": version}
+    made = Event(
+        event_key=key, device_id=1, sensor_id=1, at=at, event_type="warning",
+        event_code="ML_BEHAVIOR_STATE", title="t", message="m", value=21.5,
+        payload=msgspec.json.encode(payload).decode(), resolves=None, status="active",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def end_of(key, at):
+    return event(f"end of {key}", at, resolves=key, status="resolved")
+
+
+@pytest.fixture
+def holding(settings, database):
+    """Stores events as the flow does, and gives what the database then holds."""
+    register(database, "rig", [SensorSpec("boiler", "temperature", "°C")])
+
+    def store(*events):
+        sink = events_sink(settings).build_part("step", "0", None)
+        sink.write_batch(list(events))
+        sink.close()
+        return stored_events(database, AT - 1000, AT + 100_000_000)
+
+    return store
+
+
+def compared(found, live, *, concerns=lambda _: True, newest=NEWEST, until=UNTIL):
+    told = difference(found, live, concerns, newest, until)
+    return [(change.kind, change.event.event_key, change.fields) for change in told.changes]
+
+
+@pytest.fixture
+def found(tmp_path):
+    """The same for what a replay found, in a database of its own."""
+    own = Settings(iot_sqlite_path=tmp_path / "found.db")
+    apply_schema(own)
+    database = open_database(own)
+    register(database, "rig", [SensorSpec("boiler", "temperature", "°C")])
+
+    def store(*events):
+        sink = events_sink(own).build_part("step", "0", None)
+        sink.write_batch(list(events))
+        sink.close()
+        return stored_events(database, AT - 1000, AT + 100_000_000)
+
+    yield store
+    database.close()
+
+
+def test_what_is_stored_is_read_as_it_was(holding):
+    (one, two) = holding(event("a"), replace(end_of("a", AT + 5_250), silent=True))
+    assert (one.at, one.end, one.ended_by, one.status) == (AT, AT + 5_250, two.id, "resolved")
+    assert one.payload == {"mean": 21.5}
+    assert one.by_flow
+    assert not one.by_person
+    assert replace(one.event, status="active") == event("a")
+    assert (two.at, two.end, two.ended_by) == (AT + 5_250, AT + 5_250, two.id)
+    assert two.event.silent
+    assert not one.event.silent
+
+
+def test_the_same_events_under_other_versions_of_the_rules_do_not_differ(holding, found):
+    log = [event("a"), end_of("a", AT + 5_000), event("device", sensor_id=None)]
+    live = holding(*log)
+    other = found(*(replace(one, payload=one.payload.replace('"a"', '"b"')) for one in log))
+    told = difference(other, live, lambda _: True, NEWEST, UNTIL)
+    assert told.changes == ()
+    assert told.unchanged == Counter({1: 2, None: 1})
+
+
+def test_events_are_new_or_gone_or_changed(holding, found):
+    live = holding(
+        event("gone", AT + 1), event("same", AT + 2), event("type", AT + 3),
+        event("title", AT + 4), event("message", AT + 5), event("payload", AT + 6),
+        event("longer", AT + 7), end_of("longer", AT + 20_000),
+        event("shorter", AT + 8), end_of("shorter", AT + 20_001),
+    )  # fmt: skip
+    now = found(
+        event("new", AT), event("same", AT + 2), event("type", AT + 3, event_type="critical"),
+        event("title", AT + 4, title="other"), event("message", AT + 5, message="other"),
+        event("payload", AT + 6, payload='{"mean":22,"rules_version":"a"}'),
+        event("longer", AT + 7), event("shorter", AT + 8), end_of("shorter", AT + 10_000),
+    )  # fmt: skip
+    assert compared(now, live) == [
+        ("new", "new", ()),
+        ("gone", "gone", ()),
+        ("changed", "type", ("event_type",)),
+        ("changed", "title", ("title",)),
+        ("changed", "message", ("message",)),
+        ("changed", "payload", ("payload",)),
+        ("changed", "longer", ("end",)),
+        ("changed", "shorter", ("end",)),
+        ("changed", "end of shorter", ("end",)),
+        ("gone", "end of longer", ()),
+    ]
+
+
+def test_what_the_replay_does_not_concern_is_not_gone(holding, found):
+    live = holding(event("a"), event("batch", AT + 1, payload='{"mean":1}'))
+    assert compared(found(), live) == [("gone", "a", ())]
+    assert compared(found(), live, concerns=lambda one: one.event_key != "a") == []
+    assert compared(found(), live, newest=0) == []
+
+
+def test_an_end_that_the_replay_could_not_know_of_does_not_differ(holding, found, database):
+    holding(event("a"), end_of("a", AT + 5_000), event("person", AT + 1), event("upkeep", AT + 2))
+    for key, who in (("person", 7), ("upkeep", "NULL")):
+        database._connection.execute(
+            "UPDATE ml_events SET status = 'resolved', resolved_at = '2024-11-24 11:00:00',"
+            f" resolved_by = {who} WHERE event_key = '{key}'"
+        )
+    live = holding()
+    now = found(event("a"), event("person", AT + 1), event("upkeep", AT + 2))
+    known = ("changed", "a", ("end",))
+    assert compared(now, live) == [known, ("gone", "end of a", ())]
+    ends = [one for one in live if one.event_key == "end of a"]
+    assert compared(now, live, newest=ends[0].id - 1) == []
+    assert compared(now, live, until=AT + 4_999) == [("gone", "end of a", ())]
+
+
+def test_what_was_superseded_and_holds_again_is_new(holding, found, database, settings):
+    live = holding(event("a"))
+    gone = difference(found(), live, lambda _: True, NEWEST, UNTIL)
+    write_corrections(settings, gone.corrections(notify=False))
+    assert compared(found(), holding()) == []
+    assert compared(found(event("a")), holding()) == [("new", "a", ())]
+
+
+def test_the_corrections_make_the_database_hold_what_was_found(holding, found, settings):
+    live = holding(
+        event("gone", AT + 1), event("open", AT + 2), end_of("open", AT + 9_000),
+        event("text", AT + 3), end_of("text", AT + 9_001),
+    )  # fmt: skip
+    now = found(
+        event("new", AT), end_of("new", AT + 4_000), event("open", AT + 2),
+        event("text", AT + 3, message="other"), end_of("text", AT + 9_001),
+    )  # fmt: skip
+    told = difference(now, live, lambda _: True, NEWEST, UNTIL)
+    write_corrections(settings, told.corrections(notify=False))
+    rows = {one.event_key: one for one in holding()}
+    now_is = {key: (one.status, one.end and one.end - AT, one.message) for key, one in rows.items()}
+    assert now_is == {
+        "new": ("resolved", 4_000, "m"),
+        "end of new": ("resolved", 4_000, "m"),
+        "gone": ("superseded", None, "m"),
+        "open": ("active", None, "m"),
+        "end of open": ("superseded", 9_000, "m"),
+        "text": ("resolved", 9_001, "other"),
+        "end of text": ("resolved", 9_001, "m"),
+    }  # fmt: skip
+    assert {key for key, one in rows.items() if one.is_read} == {
+        "new", "end of new", "gone", "end of open"
+    }  # fmt: skip
+    assert compared(now, holding()) == []
+
+
+def test_new_events_are_unread_when_people_are_to_be_told(holding, found, settings):
+    now = found(event("a"), event("flapping", AT + 1, silent=True))
+    told = difference(now, holding(), lambda _: True, NEWEST, UNTIL)
+    write_corrections(settings, told.corrections(notify=True))
+    assert {one.event_key: one.is_read for one in holding()} == {"a": False, "flapping": True}
+
+
+def test_a_kept_run_holds_what_was_found_as_the_flow_would_have_stored_it(holding, found, settings):
+    now = found(event("a"), end_of("a", AT + 5_000), event("quiet", AT + 1, silent=True))
+    write_corrections(settings, as_found(now))
+    assert [replace(one, id=0, ended_by=None) for one in holding()] == [
+        replace(one, id=0, ended_by=None) for one in now
+    ]

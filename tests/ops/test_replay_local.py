@@ -1,0 +1,181 @@
+"""A run's own database, the rules it is given, and its folder."""
+
+import json
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from pydantic import SecretStr
+
+from contract.errors import SetupError
+from contract.settings import child_environment
+from dataflows.rule_book import LiveRules, OneEdition
+from dataflows.rule_rows import rule_tables
+from dataflows.rules import decode_rules, make_rules
+from ops.devices import SensorSpec, register
+from ops.dry_run import read_rules
+from ops.replay.local import local_settings, make_local
+from ops.replay.plan import Arguments, Plan, open_run
+from ops.replay.rules import PastRules, given_rules, rule_book
+from sql.schema import open_database
+
+RANGES = {"warning": (0.0, 80.5), "critical": (-10.0, 90.0)}
+
+
+@pytest.fixture
+def rig(database):
+    register(database, "rig Ñ", [SensorSpec("boiler", "temperature", "°C", RANGES)])
+    register(database, "bare", [SensorSpec("pump", "power", "W")])
+    for statement in (
+        "INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at,"
+        " metadata) VALUES (1, 'old', 'detector', '1', 0, '2024-11-24 10:00:00', '{}')",
+        "INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at,"
+        " metadata) VALUES (1, 'new', 'detector', '1', 1, '2024-11-24 11:00:00',"
+        ' \'{"kind":"deep"}\')',
+        "INSERT INTO sensor_threshold_profiles (sensor_id, warning_max) VALUES (2, 7.25)",
+        "INSERT INTO delta_thresholds (sensor_id, abs_delta, is_active) VALUES (2, 0.5, 1)",
+        "UPDATE sensors SET is_active = 0 WHERE id = 2",
+    ):
+        database._connection.execute(statement)
+    return database
+
+
+def test_a_run_has_the_devices_models_and_rules_of_the_live_database(settings, rig, tmp_path):
+    own = local_settings(settings, tmp_path / "run.db")
+    assert (own.engine, own.iot_sqlite_path) == ("sqlite", tmp_path / "run.db")
+    make_local(own, rig, rule_tables(rig))
+    copy = open_database(own)
+    assert list(map(tuple, copy.query("list_sensor_names"))) == list(
+        map(tuple, rig.query("list_sensor_names"))
+    )
+    assert [str(row[1]).lower() for row in copy.query("list_installation")] == [
+        str(row[1]).lower() for row in rig.query("list_installation")
+    ]
+    assert [(*row[:1], *row[2:6], *row[7:10], int(row[10])) for row in
+            copy.query("list_installation")] == [
+        (*row[:1], *row[2:6], *row[7:10], int(row[10])) for row in rig.query("list_installation")
+    ]  # fmt: skip
+    assert make_rules(rule_tables(copy)) == make_rules(rule_tables(rig))
+    assert [row[:6] for row in copy.query("list_all_models")] == [
+        (1, 1, "old", "detector", "1", 0), (2, 1, "new", "detector", "1", 1)
+    ]  # fmt: skip
+    assert [str(row[7])[:19] for row in copy.query("list_all_models")] == [
+        "2024-11-24 10:00:00", "2024-11-24 11:00:00"
+    ]  # fmt: skip
+    copy.close()
+
+
+def test_what_iot_rules_prints_gives_the_rules_that_are_in_force(settings, rig, tmp_path):
+    values = {}
+    for name in ("db_engine", "db_host", "db_port", "db_user", "db_password", "db_name",
+                 "iot_sqlite_path", "db_trust_server_certificate"):  # fmt: skip
+        if (value := getattr(settings, name)) is not None:
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+            values[name.upper()] = str(plain)
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.cli", "rules"],
+        env=child_environment(values), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "rules.json"
+    file.write_text(done.stdout, encoding="utf-8")
+    rules, refused = make_rules(read_rules(file))
+    assert not refused
+    assert rules == LiveRules(settings).load()
+    assert len(rules.thresholds) == 3
+    assert len(rules.models) == len(rules.deltas) == 1
+
+
+def test_tables_in_a_file_stand_in_place_of_those_of_the_same_name(rig, tmp_path):
+    file = tmp_path / "rules.json"
+    row = {"sensor_id": 1, "condition_type": "greater_than", "threshold_value_min": 5}
+    file.write_text(json.dumps({"alert_thresholds": [row]}))
+    tables, rules = given_rules(rig, file)
+    now, _ = make_rules(rule_tables(rig))
+    assert [(one.table, one.high) for one in rules.thresholds] == [
+        ("alert_thresholds", 5.0), ("sensor_threshold_profiles", 7.25)
+    ]  # fmt: skip
+    assert (rules.deltas, rules.models) == (now.deltas, now.models)
+    assert tables["alert_thresholds"] == [row]
+    file.write_text(json.dumps({"alert_thresholds": [row | {"id": 9, "severity": "awful"}]}))
+    with pytest.raises(SetupError, match=r"row 9 of alert_thresholds makes no sense: .*awful"):
+        given_rules(rig, file)
+
+
+def test_without_a_file_each_time_has_its_own_rules_and_nothing_is_written(settings, rig):
+    book = rule_book(settings, rig, None)
+    assert isinstance(book, OneEdition)
+    assert rig.query("list_rule_versions") == []
+    first = LiveRules(settings).load()
+    rig._connection.execute("UPDATE alert_thresholds SET threshold_value_max = 70")
+    second = LiveRules(settings).load()
+    rig._connection.execute("UPDATE alert_thresholds SET threshold_value_max = 60")
+    book = rule_book(settings, rig, None)
+    assert isinstance(book, PastRules)
+    assert [edition.version for edition in book.editions(0)] == [first.version(), second.version()]
+    assert book.rules(first.version()).version == first.version()
+    assert len(rig.query("list_rule_versions")) == 2
+    assert book.names.of(1, 1).device == "rig Ñ"
+    given = rule_book(settings, rig, first.encode().decode())
+    assert given.rules("").version == decode_rules(first.encode()).version()
+
+
+ARGUMENTS = Arguments(
+    into="dry-run", topic="t", partitions=None, database="d", begin=None, end=None, margin=None,
+    sensors=None, rules=None, notify=False, times=(1, 2, 3), language="en",
+)  # fmt: skip
+
+
+def opened(folder, arguments, fails=None):
+    def prepare(run):
+        (run.folder / "events.db").write_text("made")
+        if fails:
+            raise fails
+
+    return open_run(folder, arguments, lambda: Plan(arguments, 1, (), None), prepare)
+
+
+def test_the_same_arguments_find_the_run_that_was_cut_off(tmp_path):
+    for arguments in (ARGUMENTS, msgspec.structs.replace(ARGUMENTS, into="june")):
+        with opened(tmp_path, arguments) as run:
+            assert not run.resumed
+            with pytest.raises(SetupError, match="another process is at the same replay"), opened(
+                tmp_path, arguments
+            ):  # fmt: skip
+                pass
+        with opened(tmp_path, arguments) as run:
+            assert run.resumed
+            assert run.plan == Plan(arguments, 1, (), None)
+    other = msgspec.structs.replace(ARGUMENTS, begin="5")
+    assert other.run_id != ARGUMENTS.run_id
+    with opened(tmp_path, other) as run:
+        assert not run.resumed
+    named = msgspec.structs.replace(other, into="june")
+    with pytest.raises(SetupError, match="begin was None"), opened(tmp_path, named):
+        pass
+
+
+def test_a_start_that_was_cut_off_before_there_was_a_plan_begins_anew(tmp_path):
+    with pytest.raises(RuntimeError), opened(tmp_path, ARGUMENTS, fails=RuntimeError("killed")):
+        pass
+    with opened(tmp_path, ARGUMENTS) as run:
+        assert not run.resumed
+        assert run.events.read_text() == "made"
+
+
+def test_a_plan_that_cannot_be_read_says_what_to_do(tmp_path):
+    with opened(tmp_path, ARGUMENTS) as run:
+        (run.folder / "run.json").write_text("{}")
+    with pytest.raises(SetupError, match=r"remove .*dry-run-\w{12}, and the replay"), opened(
+        tmp_path, ARGUMENTS
+    ):  # fmt: skip
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SetupError, match="cannot be used: Not a directory"), opened(
+        tmp_path / "file", ARGUMENTS
+    ):  # fmt: skip
+        pass
