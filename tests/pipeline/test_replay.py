@@ -249,6 +249,26 @@ def test_an_offset_is_the_arrival_time_of_the_record_there_in_each_partition(rig
     assert beyond == f"iot: the topic {rig.topic} has no records there: nothing to replay"
 
 
+def test_with_a_margin_only_so_much_is_read_where_the_broker_can_look_up_times(rig, given_brokers):
+    begin, end = rig.start + 8_000, rig.start + 10_000
+    span = ("--from", str(begin / 1000), "--to", str(end / 1000))
+    rules = ("--rules", str(other_rules(rig)))
+    if given_brokers is None:
+        message = refused(rig, "--dry-run", *span, *rules, "--margin", "1s")
+        assert message.startswith("iot: --margin: the broker cannot look offsets up by time")
+        return
+    whole = replay(rig, "--dry-run", *span, *rules)
+    part = replay(rig, "--dry-run", *span, *rules, "--margin", "3s")
+    assert whole["records"] == 302
+    assert part["records"] == 160  # of two devices, ten a second
+    assert [one["event_key"] for one in part["events"]] == [
+        one["event_key"] for one in whole["events"]
+    ]
+    all_of_it = replay(rig, "--dry-run", *span, *rules, "--margin", "2h")
+    assert all_of_it["records"] == 302
+    assert all_of_it["events"] == whole["events"]
+
+
 def test_a_named_run_is_a_database_with_all_rows_of_the_span(rig):
     rules = other_rules(rig)
     other = full_run(rig, rules)
