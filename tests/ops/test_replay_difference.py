@@ -127,9 +127,9 @@ def test_what_the_replay_does_not_concern_is_not_gone(holding, found):
 
 def test_an_end_that_the_replay_could_not_know_of_does_not_differ(holding, found, database):
     holding(event("a"), end_of("a", AT + 5_000), event("person", AT + 1), event("upkeep", AT + 2))
-    for key, who in (("person", 7), ("upkeep", "NULL")):
+    for key, who, at in (("person", 7, "10:00:05.000"), ("upkeep", "NULL", "11:00:00.000")):
         database._connection.execute(
-            "UPDATE ml_events SET status = 'resolved', resolved_at = '2024-11-24 11:00:00',"
+            f"UPDATE ml_events SET status = 'resolved', resolved_at = '2024-11-24 {at}',"
             f" resolved_by = {who} WHERE event_key = '{key}'"
         )
     live = holding()

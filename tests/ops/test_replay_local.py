@@ -129,7 +129,8 @@ ARGUMENTS = Arguments(
 
 def opened(folder, arguments, fails=None):
     def prepare(run):
-        (run.folder / "events.db").write_text("made")
+        assert not run.events.exists()
+        run.events.write_text("made")
         if fails:
             raise fails
 

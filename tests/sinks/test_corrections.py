@@ -78,8 +78,9 @@ def test_an_event_that_is_there_gets_the_texts_and_keeps_its_end_unless_it_is_to
 ):
     store(settings, event(1), event(2, status="resolved", resolves=event(1).event_key))
     changed = event(
-        1, title="otro", event_type="critical", value=1.5, payload='{"rules_version":"b"}'
-    )
+        1, title="otro", event_type="critical", value=1.5, payload='{"rules_version":"b"}',
+        silent=True,
+    )  # fmt: skip
     write_corrections(settings, [active(changed)])
     (one, two) = (stored(database)[event(n).event_key] for n in (1, 2))
     assert one == ("resolved", "2024-11-24 10:00:00.125", "otro", {"rules_version": "b"},
