@@ -45,10 +45,9 @@ def rig(pipeline, brokers):
 def produce(pipeline, log):
     brokers = pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]
     topic = NewTopic(pipeline.topic, 4, config={"message.timestamp.type": "CreateTime"})
+    admin = AdminClient({"bootstrap.servers": brokers})  # the answer dies with it
     with suppress(KafkaException):  # the embedded broker makes its topics by itself
-        AdminClient({"bootstrap.servers": brokers}).create_topics([topic], request_timeout=3)[
-            pipeline.topic
-        ].result(10)
+        admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0})
     for arrival, packets in log:
         for one in packets:
