@@ -22,7 +22,7 @@ import msgspec
 
 from bench.kafka import kafka
 from bench.meter import WARM_UP
-from bench.packets import Shape, delete_topics, make_topic
+from bench.packets import Shape, delete_topics, device_packets, make_topic
 from bench.scale_child import Plan
 from contract.errors import SetupError
 from contract.settings import child_environment
@@ -153,7 +153,8 @@ def _restarts(plan: Plan, folder: Path, rounds: int) -> list[float]:
 def _topic(brokers: str, shape: Shape, tell: Callable[[str], None]) -> Iterator[str]:
     topic = f"bench.{uuid4().hex[:8]}.scale"
     try:
-        make_topic(brokers, topic, shape, int(time() * 1000) - shape.span_ms)
+        start_ms = int(time() * 1000) - shape.span_ms
+        make_topic(brokers, topic, device_packets(shape, start_ms))
         tell(f"topic {topic}: {shape.readings:,} readings of {shape.sensors:,} sensors")
         yield topic
     finally:
