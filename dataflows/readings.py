@@ -123,9 +123,8 @@ def flow() -> Dataflow:
     brokers = settings.brokers
     book = LiveRules(settings)
     rules = book.load()
-    partitions = settings.partitions or frozenset(
-        range(ensure_topic(brokers, settings.kafka_topic))
-    )
+    there = ensure_topic(brokers, settings.kafka_topic)
+    partitions = settings.partitions or frozenset(range(there))
     ensure_topic(brokers, settings.dead_letter_topic, {"max.message.bytes": "4194304"})
     arguments = Arguments.of(sys.argv[1:])
     ours = Claim(settings.kafka_topic, partitions_text(partitions))

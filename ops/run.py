@@ -134,7 +134,8 @@ def run(settings: Settings, plan: Plan) -> None:
 
 def _groups(settings: Settings, plan: Plan) -> list[_Group]:
     topic = settings.kafka_topic
-    partitions = settings.partitions or frozenset(range(ensure_topic(settings.brokers, topic)))
+    there = ensure_topic(settings.brokers, topic)
+    partitions = settings.partitions or frozenset(range(there))
     ranges = [partitions] if plan.cluster else split(partitions, plan.processes)
     directories = arrange(plan.recovery, topic, ranges)
     members = []
