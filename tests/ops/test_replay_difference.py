@@ -70,13 +70,16 @@ def found(tmp_path):
     database.close()
 
 
-def test_what_is_stored_is_read_as_it_was(holding):
+def test_what_is_stored_is_read_as_it_was(holding, database):
+    assert [tuple(row) for row in database.query("newest_event")] == [(0,)]
     (one, two) = holding(event("a"), replace(end_of("a", AT + 5_250), silent=True))
     assert (one.at, one.end, one.ended_by, one.status) == (AT, AT + 5_250, two.id, "resolved")
     assert one.payload == {"mean": 21.5}
     assert one.by_flow
     assert not one.by_person
-    assert replace(one.event, status="active") == event("a")
+    assert replace(one.event, status="active", payload="") == event("a", payload="")
+    assert msgspec.json.decode(one.event.payload) == msgspec.json.decode(event("a").payload)
+    assert [tuple(row) for row in database.query("newest_event")] == [(two.id,)]
     assert (two.at, two.end, two.ended_by) == (AT + 5_250, AT + 5_250, two.id)
     assert two.event.silent
     assert not one.event.silent
@@ -187,6 +190,5 @@ def test_new_events_are_unread_when_people_are_to_be_told(holding, found, settin
 def test_a_kept_run_holds_what_was_found_as_the_flow_would_have_stored_it(holding, found, settings):
     now = found(event("a"), end_of("a", AT + 5_000), event("quiet", AT + 1, silent=True))
     write_corrections(settings, as_found(now))
-    assert [replace(one, id=0, ended_by=None) for one in holding()] == [
-        replace(one, id=0, ended_by=None) for one in now
-    ]
+    same = {"id": 0, "ended_by": None, "text": ""}  # a server may space JSON as it likes
+    assert [replace(one, **same) for one in holding()] == [replace(one, **same) for one in now]
