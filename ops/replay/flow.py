@@ -50,6 +50,7 @@ def span_source(
         topic=settings.kafka_topic,
         start="earliest",
         stop=stop,
+        if_gone=settings.if_offset_gone,  # retention goes on while we read
         progress=progress,
         spans={part.partition: part.span for part in parts},
     )
