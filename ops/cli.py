@@ -372,7 +372,8 @@ def replay_command(
     except CutOffError as error:
         _err.print(f"iot: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(130) from error
-    (_err if json else _out).print(*replay_tables(report))
+    for part in replay_tables(report):
+        (_err if json else _out).print(part)
     if json:
         print(msgspec.json.encode(replay_json(report, request.into)).decode())
 

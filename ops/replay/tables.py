@@ -13,17 +13,22 @@ from sinks.times import text_of
 
 _KINDS: tuple[Kind, ...] = ("new", "gone", "changed")
 _SHOWN = 20
-"""Single events on the screen; JSON has all."""
+"""Sensors, and single events, on the screen; JSON has all."""
 _STYLES = {"new": "green", "gone": "red", "changed": "yellow"}
 
 
 def tables(report: Report) -> Iterator[Table | Text]:
-    """The difference by sensor, single events, and what was read."""
+    """The difference by sensor, single events, and what was read; each on lines of its own."""
     found = report.difference
-    by_sensor = Table("sensor", *_KINDS, "unchanged", box=None, title="events")
-    for row in _sensors(report):
-        by_sensor.add_row(Text(row["sensor"]), *(str(row[kind]) for kind in (*_KINDS, "unchanged")))
-    yield by_sensor
+    differing = [row for row in _sensors(report) if any(row[kind] for kind in _KINDS)]
+    if differing:
+        by_sensor = Table("sensor", *_KINDS, "unchanged", box=None)
+        for row in differing[:_SHOWN]:
+            counts = (str(row[kind]) for kind in (*_KINDS, "unchanged"))
+            by_sensor.add_row(Text(row["sensor"]), *counts)
+        yield by_sensor
+        if (more := len(differing) - _SHOWN) > 0:
+            yield Text(f"and {more} more sensors: --json has all of them")
     if found.changes:
         single = Table("", "time (UTC)", "sensor", "event", "message", box=None)
         for change in found.changes[:_SHOWN]:
@@ -37,7 +42,7 @@ def tables(report: Report) -> Iterator[Table | Text]:
             )
         yield single
         if (more := len(found.changes) - _SHOWN) > 0:
-            yield Text(f"and {more} more: --json has all of them")
+            yield Text(f"and {more} more events: --json has all of them")
     yield Text(_sum(report))
 
 

@@ -146,6 +146,23 @@ def test_what_a_dry_run_tells_is_the_difference_of_two_full_runs_row_by_row(rig)
         assert told == report[kind] == len(keys(report, kind))
 
 
+def test_a_person_is_shown_the_sensors_and_events_that_differ(rig):
+    folder = str(rig.folder / "replays")
+    arguments = ("replay", "--dry-run", "--dir", folder, "--rules", str(other_rules(rig)))
+    report = replay(rig, *arguments[1:2], *arguments[4:])
+    shown = [line.split() for line in rig.iot(*arguments, COLUMNS="300").stdout.splitlines()]
+    assert ["sensor", "new", "gone", "changed", "unchanged"] in shown
+    for row in report["sensors"]:
+        counts = [str(row[name]) for name in ("new", "gone", "changed", "unchanged")]
+        differs = any(row[name] for name in ("new", "gone", "changed"))
+        assert ([*row["sensor"].split(), *counts] in shown) == differs
+    singles = [line for line in shown if line and line[0] in ("new", "gone", "changed")]
+    assert len(singles) == min(20, len(report["events"])) > 12
+    kinds = ("new", "gone", "changed")
+    total = " ".join([*(f"{report[kind]} {kind}," for kind in kinds), f"{report['unchanged']} un"])
+    assert any(" ".join(line).startswith(total) for line in shown)
+
+
 def test_a_replay_by_the_rules_of_each_time_finds_no_difference(rig):
     report = replay(rig, "--dry-run")
     assert [report[kind] for kind in ("new", "gone", "changed")] == [0, 0, 0]
