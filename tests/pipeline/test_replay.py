@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import sleep, time
 
@@ -424,6 +425,33 @@ def test_what_a_replay_could_not_know_is_left_alone(rig):
     assert states == {
         "batch": "active", "elsewhere": "active", "old": "active", "ours": "superseded"
     }  # fmt: skip
+
+
+def test_beside_a_flow_that_goes_on_nothing_seems_gone_or_changed(rig):
+    """Records come, events begin and end, while the replay reads what there was at its start."""
+    rig.start_flow()
+
+    def coming():
+        start = int(time() * 1000)  # arrival times, so none may be from before its record came
+        for turn in range(80):
+            at = start + 100 * turn
+            sleep(max(0.0, at / 1000 - time()))
+            far = (20.0, 38.0, 20.0, 45.0)[turn // 10 % 4]
+            readings = [(sensor, at, far + turn % 7 / 10) for sensor in (1, 2)]
+            yield at, [packet(1, f"live {turn}", at, readings)]
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(produce, rig, coming())
+        reports = []
+        while not done.done():
+            reports.append(replay(rig, "--into", "live"))
+        done.result()
+    assert len(reports) > 1
+    assert [one for told in reports for one in told["events"] if one["change"] != "new"] == []
+    assert reports[-1]["records"] > reports[0]["records"]
+    new = {key for one in reports for key in keys(one, "new")}
+    wait_until(lambda: new <= set(events(rig)))
+    assert not rig.rows("SELECT 1 FROM ml_events WHERE status = 'superseded'")
 
 
 @pytest.mark.parametrize(
