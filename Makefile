@@ -1,8 +1,10 @@
-# make demo | test | check | lock | up      (make demo SECONDS=60)
+# make demo | test | check | chaos | lock | up      (make demo SECONDS=60, make chaos SEED=1 RUNS=9)
 # Every target makes .venv when it is missing or older than the lock; the command is .venv/bin/iot.
 
 .DEFAULT_GOAL := help
 SECONDS ?= 30
+RUNS ?= 40
+SEED ?= 0
 BIN := .venv/bin
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
@@ -34,6 +36,9 @@ check: .venv/made  ## lint, types, import arrows, SQL, Kubernetes manifests
 	@$(BIN)/kubernetes-validate --strict --quiet \
 		$(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 
+chaos: .venv/made  ## kill everything at its worst moment, RUNS (40) times; SEED repeats it
+	@$(BIN)/python -m tests.chaos matrix --runs $(RUNS) --seed $(SEED)
+
 lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		--extra mssql pyproject.toml -o requirements.lock
@@ -43,4 +48,4 @@ lock:  ## pin the dependencies anew (needs uv)
 up:  ## the real thing: Kafka, SQL Server, edge and flow in Docker
 	docker compose up --build
 
-.PHONY: help demo test check lock up
+.PHONY: help demo test check chaos lock up

@@ -1,0 +1,82 @@
+"""`python -m tests.chaos`: proof that nothing is lost, whatever dies."""
+
+import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from random import randrange
+from subprocess import PIPE, STDOUT
+from subprocess import run as run_process
+from tempfile import mkdtemp
+from time import monotonic
+from typing import Annotated
+
+import typer
+
+from contract.settings import load_settings
+from tests.chaos.matrix import case_of, run
+from tests.chaos.rig import DifferenceError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _chaos() -> None:
+    """Kill, cut off and wear out the pipeline, and look whether anything is lost or twice."""
+
+
+@app.command()
+def matrix(
+    seed: Annotated[int, typer.Option(min=0, help="Of the first run; 0: any.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, help="How many; each has the next seed.")] = 40,
+    together: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 2,
+) -> None:
+    """Kill edge, flow and batch runner at named points, and compare with undisturbed runs."""
+    first = seed or randrange(1, 1_000_000)
+    print(f"{runs} runs from seed {first}: make chaos SEED={first} RUNS={runs}", flush=True)
+    place = Path(mkdtemp(prefix="iot-chaos-"))
+    began, failed = monotonic(), 0
+    with ThreadPoolExecutor(together) as pool:
+        works = [pool.submit(_run_apart, place / str(first + n), first + n) for n in range(runs)]
+        for number, work in enumerate(as_completed(works), 1):
+            code, said = work.result()
+            failed += code != 0
+            print(f"{number:3} {said.strip()}", flush=True)
+    print(
+        f"{runs - failed} of {runs} runs ended as if nothing had happened, {failed} did not, "
+        f"in {monotonic() - began:.0f} s"
+    )
+    if failed:
+        raise typer.Exit(1)
+    shutil.rmtree(place)
+
+
+def _run_apart(folder: Path, seed: int) -> tuple[int, str]:
+    """A run in a process of its own: its exit code, and what it said. Its folder stays if it
+    failed.
+    """
+    folder.mkdir()
+    ended = run_process(
+        [sys.executable, "-m", "tests.chaos", "run", str(seed), str(folder)],
+        stdout=PIPE, stderr=STDOUT, text=True, check=False,
+    )  # fmt: skip
+    if ended.returncode:
+        return ended.returncode, f"{ended.stdout.rstrip()}\n    all of it is in {folder}"
+    shutil.rmtree(folder)
+    return 0, ended.stdout
+
+
+@app.command("run")
+def run_command(seed: int, folder: Path) -> None:
+    """One run of the matrix, by its seed, in an empty folder."""
+    began, case = monotonic(), case_of(seed)
+    try:
+        run(case, folder, load_settings().kafka_bootstrap_servers)
+    except (DifferenceError, AssertionError) as error:
+        print(f"{case}, {monotonic() - began:.1f} s: DIFFERS\n{error}")
+        raise typer.Exit(1) from error
+    print(f"{case}, {monotonic() - began:.1f} s: ok")
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m tests.chaos")

@@ -1,0 +1,171 @@
+"""A pipeline whose processes are killed, and started again: what happened to whom, and what is left
+of it in the tables.
+"""
+
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from signal import SIGKILL
+from time import time
+
+from bytewax.recovery import init_db_dir
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from contract.packet import Packet, encode
+from contract.settings import child_environment
+from ops.children import Child
+from tests.pipeline.conftest import Pipeline, wait_until
+
+PARTITIONS = 4
+"""What the embedded broker gives every topic."""
+_PATIENCE_S = 60.0
+_END_MS = 90_000
+"""How far after all records the last ones are dated: everything that is open closes."""
+
+
+Death = tuple[str, int] | None
+"""At which point of `launch`, and the how-manieth time that it is reached."""
+
+
+class DifferenceError(Exception):
+    """The tables are not what they must be."""
+
+
+@dataclass
+class Program:
+    """One process of the pipeline: how to start it, and the child that it is now."""
+
+    name: str
+    command: tuple[str, ...]
+    env: dict[str, str]
+    child: Child
+    ends: bool = False
+    """Whether it ends by itself, with code 0."""
+    kills: int = 0
+
+
+class Rig:
+    """Programs around one topic and one database. One of them may be launched to its death; who was
+    killed is started again, and goes on.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.programs: dict[str, Program] = {}
+        topic = NewTopic(
+            pipeline.topic, PARTITIONS, config={"message.timestamp.type": "CreateTime"}
+        )
+        admin = AdminClient({"bootstrap.servers": self._brokers})
+        with suppress(KafkaException):  # the embedded broker makes its topics by itself
+            admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
+        self._committed = Consumer(
+            {"bootstrap.servers": self._brokers, "group.id": f"{pipeline.topic}.flow"}
+        )
+
+    @property
+    def _brokers(self) -> str:
+        return self.pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]
+
+    def beside(self, name: str) -> "Rig":
+        """Another one on the same topic, with a database and recovery store of its own."""
+        folder = self.pipeline.folder / name
+        return Rig(Pipeline(folder, self._brokers, self.pipeline.children, self.pipeline.topic))
+
+    def start(self, name: str, *command: str, death: Death = None, **values: str) -> Program:
+        """Start `python -m COMMAND`; with `death` it kills itself there."""
+        env = child_environment(self.pipeline.values | values)
+        launch = ("tests.chaos.launch", death[0], str(death[1])) if death else ()
+        child = self._start(name, *launch, *command, env=env)
+        self.programs[name] = Program(name, command, env, child)
+        return self.programs[name]
+
+    def start_edge(self, death: Death = None) -> Program:
+        return self.start("edge", "ingest_edge", "--port", str(self.pipeline.port), death=death)
+
+    def start_flow(self, partitions: str, death: Death = None) -> Program:
+        recovery = self.pipeline.folder / "recovery" / partitions
+        recovery.mkdir(parents=True)
+        init_db_dir(recovery, 1)
+        return self.start(
+            f"flow {partitions}", "bytewax.run", "dataflows.readings:flow()",
+            "-r", str(recovery), "-s", "1", "-b", "0",
+            death=death, KAFKA_PARTITIONS=partitions,
+        )  # fmt: skip
+
+    def revive(self) -> None:
+        """Start again whoever was killed.
+
+        Raises:
+            DifferenceError: a program ended in any other way.
+        """
+        for program in self.programs.values():
+            code = program.child.process.poll()
+            if code is None or (code == 0 and program.ends):
+                continue
+            if code != -SIGKILL:
+                said = program.child.log.read_text().splitlines()[-1:]
+                raise DifferenceError(f"{program.name} ended with code {code}: {said}")
+            self.pipeline.children.stop(program.child)
+            program.kills += 1
+            if program.name.startswith("flow"):
+                self.forget_committed()
+            program.child = self._start(program.name, *program.command, env=program.env)
+
+    def until(self, condition, what: str) -> None:
+        """Return when the condition holds; who is killed meanwhile is started again."""
+
+        def holds() -> bool:
+            self.revive()
+            return condition()
+
+        wait_until(holds, _PATIENCE_S, f"not within {_PATIENCE_S:.0f} s: {what}")
+
+    def stop(self, *names: str) -> None:
+        """Ask programs to end; a flow leaves a snapshot, with everything stored."""
+        for name in names or list(self.programs):
+            self.pipeline.children.stop(self.programs.pop(name).child)
+
+    def end_log(self) -> None:
+        """Write a last record to each partition, of a time at which all before it is over."""
+        producer = Producer({"bootstrap.servers": self._brokers, "linger.ms": 0})
+        at = int(time() * 1000) + _END_MS
+        for partition in range(PARTITIONS):
+            last = Packet(
+                packet_id="end", device_id=0, device_uuid="", received_at=at,
+                sensor_id=[], ts=[], device_ts=None, value=[], seq=[],
+            )  # fmt: skip
+            producer.produce(self.pipeline.topic, encode(last), partition=partition, timestamp=at)
+        assert producer.flush(10) == 0
+
+    def forget_committed(self) -> None:
+        """Let what the flow has said of its progress be nothing, so that what it says next is of
+        the process that runs now.
+        """
+        start = [TopicPartition(self.pipeline.topic, number, 0) for number in range(PARTITIONS)]
+        self._committed.commit(offsets=start, asynchronous=False)
+
+    def taken(self) -> bool:
+        """Whether the flow has taken a snapshot behind all that is on the topic."""
+        here = [TopicPartition(self.pipeline.topic, number) for number in range(PARTITIONS)]
+        return all(
+            one.offset == self._committed.get_watermark_offsets(one, 5)[1]
+            for one in self._committed.committed(here, timeout=5)
+        )
+
+    def _start(self, name: str, *command: str, env: dict[str, str]) -> Child:
+        module, *arguments = command
+        return self.pipeline.children.start(name, module, *arguments, env=env)
+
+    def close(self) -> None:
+        self._committed.close()
+        self.pipeline.database.close()
+
+
+def copy_database(old: Path, new: Path) -> None:
+    """As it is at this moment, whoever has it open."""
+    with sqlite3.connect(old) as source, sqlite3.connect(new) as target:
+        source.backup(target)
+    source.close()
+    target.close()
