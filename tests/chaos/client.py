@@ -1,5 +1,5 @@
-"""`python -m tests.chaos.client URL POSTS ACKNOWLEDGED`: the devices. Each posts its packets in
-their order, again and again until it is told that they are taken, and then notes their ids.
+"""`python -m tests.chaos.client URL POSTS ACKNOWLEDGED PAUSE`: the devices. Each posts its packets
+in their order, each until it is told that it is taken, whereupon its id is written down.
 """
 
 import asyncio
@@ -10,24 +10,23 @@ from contract.settings import Settings
 from ops.post import EdgeClient
 from tests.chaos.log import read_posts
 
-_PAUSE_S = 0.05
 
-
-async def _post(client, packets, acknowledged):
+async def _post(client, packets, acknowledged, pause_s):
     for packet in packets:
         taken = await client.post(packet)
         assert taken == len(packet["readings"])
         acknowledged.write(packet["packet_id"] + "\n")
         acknowledged.flush()
-        await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(pause_s)
 
 
-async def main(url, posts, acknowledged):
+async def main(url, posts, acknowledged, pause):
     with Path(acknowledged).open("a") as file:
         async with EdgeClient(url, Settings()) as client:
             await client.wait_ready()
             devices = read_posts(Path(posts))
-            await asyncio.gather(*(_post(client, packets, file) for packets in devices))
+            pause_s = float(pause)
+            await asyncio.gather(*(_post(client, packets, file, pause_s) for packets in devices))
 
 
 if __name__ == "__main__":

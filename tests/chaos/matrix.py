@@ -5,32 +5,47 @@ A run is a function of its seed, but for the order in which two processes of a m
 turns: which point, at which of its hits, with how many flow processes, and what devices post.
 """
 
+import os
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
+from signal import SIGKILL
 from uuid import uuid4
 
 from contract.settings import child_environment
 from ops.children import Children
-from tests.chaos import log
-from tests.chaos.rig import Death, DifferenceError, Rig, copy_database
-from tests.chaos.tables import check_equal, check_pairs, check_posted
+from tests.chaos.proof import (
+    acknowledged,
+    begin,
+    check_calm,
+    check_stored,
+    start_client,
+    until_posted,
+)
+from tests.chaos.rig import Death, Program, Rig
 from tests.pipeline.conftest import Pipeline
 
 POINTS = {
     ("edge", "acknowledged"): (1, 300),
-    ("flow", "held-commit"): (2, 20),
+    ("flow", "held-commit"): (2, 12),
     ("batch", "before-commit"): (1, 20),
     ("flow", "after-snapshot"): (6, 20),
     ("edge", "produced"): (1, 300),
-    ("flow", "before-commit"): (2, 24),
+    ("flow", "before-commit"): (2, 14),
     ("edge", "answered"): (1, 300),
     ("flow", "before-snapshot"): (6, 20),
     ("batch", "after-commit"): (1, 20),
-    ("flow", "after-commit"): (2, 24),
+    ("run", "child-killed"): (10, 300),
+    ("flow", "after-commit"): (2, 14),
+    ("run", "all-killed"): (10, 300),
 }
-"""(program, point): from which of its hits to which; several flow processes share them."""
+"""(program, point): from which of its hits to which; several flow processes share them. Of
+`iot run`, which is killed from outside: after how many acknowledged packets.
+"""
+_PORT = 20_000
+"""From here on `iot run` has its ports, two each run."""
 _RANGES = {1: ("0-3",), 2: ("0-1", "2-3")}
 
 
@@ -71,69 +86,64 @@ def run(case: Case, folder: Path, brokers: str | None) -> None:
             broker = children.start("broker", "ops.broker", env=child_environment({}))
             brokers = broker.process.stdout.readline().strip()
         pipeline = Pipeline(folder, brokers, children, f"chaos.{uuid4().hex[:12]}")
-        with closing(Rig(pipeline)) as disturbed:
-            _run(case, disturbed)
+        with closing(Rig(pipeline)) as rig:
+            _run(case, rig)
 
 
-def _run(case: Case, disturbed: Rig) -> None:
-    pipeline, folder = disturbed.pipeline, disturbed.pipeline.folder
-    pipeline.rows("PRAGMA synchronous = OFF")  # of our own connection, to register quickly
-    devices = [
-        pipeline.register(f"rig {number}", *log.specs(number)) for number in range(log.DEVICES)
-    ]
-    posts = log.posts(case.seed, devices)
-    log.write_posts(folder / "posts.json", posts)
-    (folder / "calm").mkdir()
-    copy_database(folder / "iot.db", folder / "calm" / "iot.db")
+def _run(case: Case, rig: Rig) -> None:
+    begin(rig, case.seed)
     death = {case.program: (case.point, case.nth)}
+    die = _start_flows(case, rig)
+    edge = rig.start_edge(death.get("edge"))
+    client = start_client(rig)
+    if case.program == "run":
+        rig.until(lambda: len(acknowledged(rig)) >= case.nth, "so many packets acknowledged")
+        _kill(case, rig, die)
+    until_posted(rig, client)
+    die = edge if case.program == "edge" else die
+    if case.program != "batch":
+        rig.until(lambda: die.kills, "the point is reached, and the program dies")
+    rig.until(rig.taken, "the log is taken")
+    rig.stop()
+    check_stored(rig)
+    if case.program == "batch":
+        _batch(rig, death["batch"])
+    check_calm(rig, partial(_batch, death=None) if case.program == "batch" else None)
+
+
+def _start_flows(case: Case, rig: Rig) -> Program:
+    """All of them; returns the one that may have to die."""
+    if case.program == "run":
+        return rig.start_run(case.processes, _PORT + 2 * (case.seed % 5_000))
     victim = Random(case.seed).randrange(case.processes)
+    death = (case.point, case.nth) if case.program == "flow" else None
     flows = [
-        disturbed.start_flow(partitions, death.get("flow") if number == victim else None)
+        rig.start_flow(partitions, death if number == victim else None)
         for number, partitions in enumerate(_RANGES[case.processes])
     ]
-    edge = disturbed.start_edge(death.get("edge"))
-    _post(disturbed, edge)
-    disturbed.end_log()
-    die = {"edge": edge, "flow": flows[victim]}.get(case.program)
-    disturbed.until(
-        lambda: (die is None or die.kills) and disturbed.taken(), "the log taken, after the kill"
-    )
-    disturbed.stop()
-    acknowledged = set((folder / "acknowledged").read_text().split())
-    check_posted(folder / "iot.db", [one for packets in posts for one in packets], acknowledged)
-
-    with closing(disturbed.beside("calm")) as calm:
-        calm.forget_committed()
-        calm.start_flow("0-3")
-        calm.until(calm.taken, "the log taken by the calm flow")
-        calm.stop()
-        if case.program == "batch":
-            _batch(disturbed, death["batch"])
-            _batch(calm, None)
-    check_equal(folder / "iot.db", folder / "calm" / "iot.db")
-    check_pairs(folder / "iot.db")
+    return flows[victim]
 
 
-def _batch(one: Rig, death: Death) -> None:
+def _kill(case: Case, rig: Rig, supervisor: Program) -> None:
+    """Kill one of the flow processes that `iot run` looks after, or `iot run` itself, and so all
+    of them.
+    """
+    pid = supervisor.child.process.pid
+    if case.point == "all-killed":
+        os.kill(pid, SIGKILL)
+        return
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    os.kill(int(Random(case.seed).choice(children)), SIGKILL)
+    supervisor.kills += 1
+    rig.forget_committed()  # it waits for half a second before it starts another
+
+
+def _batch(rig: Rig, death: Death) -> None:
     """Let the batch runner predict all sensors."""
-    batch = one.start("batch", "ml.batch", "--once", death=death)
+    batch = rig.start("batch", "ml.batch", "--once", death=death)
     batch.ends = True
-    one.until(
+    rig.until(
         lambda: batch.child.process.poll() == 0 and bool(batch.kills) == bool(death),
         "all sensors predicted, after the kill",
     )
-    one.stop()
-
-
-def _post(disturbed: Rig, edge) -> None:
-    """Let the devices post all they have."""
-    pipeline = disturbed.pipeline
-    client = pipeline.children.start(
-        "client", "tests.chaos.client", pipeline.url,
-        str(pipeline.folder / "posts.json"), str(pipeline.folder / "acknowledged"),
-        env=child_environment({}),
-    )  # fmt: skip
-    disturbed.until(lambda: client.process.poll() is not None, "all packets acknowledged")
-    if client.process.returncode:
-        raise DifferenceError(f"the client gave up: {client.log.read_text().splitlines()[-1:]}")
-    pipeline.children.stop(client)
+    rig.stop()

@@ -20,7 +20,6 @@ from tests.pipeline.conftest import Pipeline, wait_until
 
 PARTITIONS = 4
 """What the embedded broker gives every topic."""
-_PATIENCE_S = 60.0
 _END_MS = 90_000
 """How far after all records the last ones are dated: everything that is open closes."""
 
@@ -94,6 +93,14 @@ class Rig:
             death=death, KAFKA_PARTITIONS=partitions,
         )  # fmt: skip
 
+    def start_run(self, processes: int, metrics_port: int) -> Program:
+        """`iot run`, which itself starts flows again."""
+        return self.start(
+            "flow run", "ops.cli", "run", "--recovery", str(self.pipeline.folder / "recovery"),
+            "--processes", str(processes), "--snapshot-seconds", "1",
+            "--metrics-port", str(metrics_port),
+        )  # fmt: skip
+
     def revive(self) -> None:
         """Start again whoever was killed.
 
@@ -113,19 +120,27 @@ class Rig:
                 self.forget_committed()
             program.child = self._start(program.name, *program.command, env=program.env)
 
-    def until(self, condition, what: str) -> None:
+    def until(self, condition, what: str, seconds: float = 60.0) -> None:
         """Return when the condition holds; who is killed meanwhile is started again."""
 
         def holds() -> bool:
             self.revive()
             return condition()
 
-        wait_until(holds, _PATIENCE_S, f"not within {_PATIENCE_S:.0f} s: {what}")
+        wait_until(holds, seconds, f"not within {seconds:.0f} s: {what}")
 
     def stop(self, *names: str) -> None:
-        """Ask programs to end; a flow leaves a snapshot, with everything stored."""
+        """Ask programs to end; a flow leaves a snapshot, with everything stored.
+
+        Raises:
+            DifferenceError: a flow did not end well.
+        """
         for name in names or list(self.programs):
-            self.pipeline.children.stop(self.programs.pop(name).child)
+            program = self.programs.pop(name)
+            self.pipeline.children.stop(program.child)
+            code = program.child.process.returncode
+            if code and name.startswith("flow"):
+                raise DifferenceError(f"{name} was asked to end, and ended with code {code}")
 
     def end_log(self) -> None:
         """Write a last record to each partition, of a time at which all before it is over."""

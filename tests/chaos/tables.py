@@ -17,7 +17,7 @@ _CLOCK = {
 _BATCHES = {("sensors", "valid_readings_count"), ("sensors", "state_changed_at")}
 """What the old system's rules count or date once a batch, however it was cut."""
 _LEFT_OUT = {"schema_migrations", "sqlite_sequence", "sqlite_stat1"}
-_SHOWN = 5
+_SHOWN, _WIDTH = 3, 300
 
 
 def contents(path):
@@ -49,7 +49,7 @@ def check_equal(disturbed, calm):
         for which, extra in (("disturbed", here - there), ("calm", there - here)):
             if extra:
                 told.append(f"{name}: {extra.total()} rows only in the {which} one: {columns}")
-                told += [f"    {row}" for row in sorted(extra, key=repr)[:_SHOWN]]
+                told += [f"    {row}"[:_WIDTH] for row in sorted(extra, key=repr)[:_SHOWN]]
     if told:
         raise DifferenceError("\n".join(told))
 
