@@ -1,8 +1,9 @@
-# make demo | test | check | chaos | lock | up      (make demo SECONDS=60, make chaos SEED=1 RUNS=9)
+# make demo | test | check | chaos | soak | lock | up      (make demo SECONDS=60, make chaos SEED=1 RUNS=9)
 # Every target makes .venv when it is missing or older than the lock; the command is .venv/bin/iot.
 
 .DEFAULT_GOAL := help
 SECONDS ?= 30
+MINUTES ?= 10
 RUNS ?= 40
 SEED ?= 0
 BIN := .venv/bin
@@ -38,6 +39,10 @@ check: .venv/made  ## lint, types, import arrows, SQL, Kubernetes manifests
 
 chaos: .venv/made  ## kill everything at its worst moment, RUNS (40) times; SEED repeats it
 	@$(BIN)/python -m tests.chaos matrix --runs $(RUNS) --seed $(SEED)
+	@$(BIN)/python -m tests.chaos faults
+
+soak: .venv/made  ## load for MINUTES (10): is every reading there once, and is memory flat
+	@$(BIN)/python -m tests.chaos soak --minutes $(MINUTES) --json
 
 lock:  ## pin the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
@@ -48,4 +53,4 @@ lock:  ## pin the dependencies anew (needs uv)
 up:  ## the real thing: Kafka, SQL Server, edge and flow in Docker
 	docker compose up --build
 
-.PHONY: help demo test check chaos lock up
+.PHONY: help demo test check chaos soak lock up

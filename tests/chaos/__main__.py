@@ -3,6 +3,8 @@
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from json import dumps
 from pathlib import Path
 from random import randrange
 from subprocess import PIPE, STDOUT
@@ -12,10 +14,15 @@ from time import monotonic
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from contract.settings import load_settings
+from tests.chaos.faults import FAULTS, run_fault
+from tests.chaos.kafka import why_not
 from tests.chaos.matrix import case_of, run
 from tests.chaos.rig import DifferenceError
+from tests.chaos.soak import soak
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -76,6 +83,64 @@ def run_command(seed: int, folder: Path) -> None:
         print(f"{case}, {monotonic() - began:.1f} s: DIFFERS\n{error}")
         raise typer.Exit(1) from error
     print(f"{case}, {monotonic() - began:.1f} s: ok")
+
+
+@app.command()
+def faults(
+    only: Annotated[str, typer.Option(help="The name of one of them.")] = "",
+) -> None:
+    """Take the broker, a part of the log and the database away, with a real Kafka of our own."""
+    if reason := why_not():
+        print(f"faults skipped, for they need a Kafka of their own: {reason}")
+        return
+    failed = 0
+    place = Path(mkdtemp(prefix="iot-faults-"))
+    for fault in FAULTS:
+        if only in ("", fault.__name__):
+            folder = place / fault.__name__
+            folder.mkdir()
+            began, said = monotonic(), "ok"
+            try:
+                run_fault(fault, folder)
+                shutil.rmtree(folder)
+            except (DifferenceError, AssertionError) as error:
+                said = f"DIFFERS\n{error}\n    all of it is in {folder}"
+                failed += 1
+            print(f"{fault.__name__}, {monotonic() - began:.1f} s: {said}", flush=True)
+    if failed:
+        raise typer.Exit(1)
+    shutil.rmtree(place)
+
+
+@app.command("soak")
+def soak_command(
+    minutes: Annotated[float, typer.Option(min=2, max=150, help="How long devices post.")] = 10,
+    processes: Annotated[int, typer.Option(min=1, max=12, help="Of the flow.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+) -> None:
+    """Load for minutes on end: is every reading there once, how soon, and is memory flat."""
+    err = Console(stderr=True, highlight=False)
+    place = Path(mkdtemp(prefix="iot-soak-"))
+    try:
+        result = soak(minutes, processes, place, partial(err.print, soft_wrap=True))
+    except (DifferenceError, AssertionError) as error:
+        err.print(f"soak: {error}; all of it is in {place}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    table = Table(show_header=False, box=None)
+    for name, value in result.items():
+        if name != "memory":
+            table.add_row(name.replace("_", " "), f"{value:,}")
+    err.print(table)
+    table = Table("memory after warm-up", "first MB", "last MB", "MB a minute", box=None)
+    for name, figures in result["memory"].items():
+        table.add_row(name, *(f"{figure:,.2f}" for figure in figures.values()))
+    err.print(table)
+    if json:
+        print(dumps(result))
+    if result["lost"] or result["twice"] or result["invented"] or result["dead_letters"]:
+        err.print(f"readings are lost, twice or invented: all of it is in {place}", soft_wrap=True)
+        raise typer.Exit(1)
+    shutil.rmtree(place)
 
 
 if __name__ == "__main__":

@@ -132,8 +132,9 @@ def _kill(case: Case, rig: Rig, supervisor: Program) -> None:
     if case.point == "all-killed":
         os.kill(pid, SIGKILL)
         return
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    os.kill(int(Random(case.seed).choice(children)), SIGKILL)
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    rig.until(lambda: len(children.read_text().split()) == case.processes, "all flows are started")
+    os.kill(int(Random(case.seed).choice(children.read_text().split())), SIGKILL)
     supervisor.kills += 1
     rig.forget_committed()  # it waits for half a second before it starts another
 

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from contract.packet import Packet, encode
 from contract.settings import child_environment
+from contract.topic import client_config
 from ops.children import Child
 from tests.pipeline.conftest import Pipeline, wait_until
 
@@ -56,11 +57,11 @@ class Rig:
         topic = NewTopic(
             pipeline.topic, PARTITIONS, config={"message.timestamp.type": "CreateTime"}
         )
-        admin = AdminClient({"bootstrap.servers": self._brokers})
+        admin = AdminClient(client_config(self._brokers))
         with suppress(KafkaException):  # the embedded broker makes its topics by itself
             admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
         self._committed = Consumer(
-            {"bootstrap.servers": self._brokers, "group.id": f"{pipeline.topic}.flow"}
+            client_config(self._brokers) | {"group.id": f"{pipeline.topic}.flow"}
         )
 
     @property
@@ -144,7 +145,7 @@ class Rig:
 
     def end_log(self) -> None:
         """Write a last record to each partition, of a time at which all before it is over."""
-        producer = Producer({"bootstrap.servers": self._brokers, "linger.ms": 0})
+        producer = Producer(client_config(self._brokers) | {"linger.ms": 0})
         at = int(time() * 1000) + _END_MS
         for partition in range(PARTITIONS):
             last = Packet(
@@ -161,13 +162,15 @@ class Rig:
         start = [TopicPartition(self.pipeline.topic, number, 0) for number in range(PARTITIONS)]
         self._committed.commit(offsets=start, asynchronous=False)
 
+    def ends(self) -> list[int]:
+        """The offset after the last record of each partition."""
+        here = [TopicPartition(self.pipeline.topic, number) for number in range(PARTITIONS)]
+        return [self._committed.get_watermark_offsets(one, 5)[1] for one in here]
+
     def taken(self) -> bool:
         """Whether the flow has taken a snapshot behind all that is on the topic."""
         here = [TopicPartition(self.pipeline.topic, number) for number in range(PARTITIONS)]
-        return all(
-            one.offset == self._committed.get_watermark_offsets(one, 5)[1]
-            for one in self._committed.committed(here, timeout=5)
-        )
+        return [one.offset for one in self._committed.committed(here, timeout=5)] == self.ends()
 
     def _start(self, name: str, *command: str, env: dict[str, str]) -> Child:
         module, *arguments = command

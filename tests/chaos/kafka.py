@@ -1,0 +1,60 @@
+"""A real Kafka of our own, that can be stopped and started again on what it had."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from shutil import which
+from signal import SIGKILL, SIGTERM
+from subprocess import PIPE, Popen, TimeoutExpired
+
+_SCRIPT = Path(__file__).parents[2] / ".ci" / "kafka"
+_STOP_S = 30.0
+
+
+def why_not() -> str | None:
+    """Why none can be started here; None where one can."""
+    missing = [name for name in ("java", "mvn") if not which(name)]
+    return f"{' and '.join(missing)} cannot be found" if missing else None
+
+
+class Kafka:
+    """One broker, with all it has in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._script: Popen[str] | None = None
+
+    def __enter__(self) -> "Kafka":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> str:
+        """Its address, the same each time."""
+        self._folder.mkdir(exist_ok=True)
+        with (self._folder / "start.log").open("a") as log:
+            self._script = Popen(
+                [str(_SCRIPT), str(self._folder)],
+                stdout=PIPE, stderr=log, text=True, start_new_session=True,
+            )  # fmt: skip
+        address = self._script.stdout.readline().strip()
+        assert address, f"no broker could be started: see the logs in {self._folder}"
+        return address
+
+    @property
+    def pid(self) -> int:
+        return int((self._folder / "pid").read_text())
+
+    def stop(self, number: int = SIGTERM) -> None:
+        """End it, as gently as the signal is, and return when it has ended."""
+        if self._script is None:
+            return
+        with suppress(OSError, ValueError, TimeoutExpired):  # it is gone, or takes too long
+            os.kill(self.pid, number)
+            self._script.wait(_STOP_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self._script.pid, SIGKILL)
+        self._script.wait()
+        self._script.stdout.close()
+        self._script = None
