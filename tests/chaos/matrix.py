@@ -44,8 +44,6 @@ POINTS = {
 """(program, point): from which of its hits to which; several flow processes share them. Of
 `iot run`, which is killed from outside: after how many acknowledged packets.
 """
-_PORT = 20_000
-"""From here on `iot run` has its ports, two each run."""
 _RANGES = {1: ("0-3",), 2: ("0-1", "2-3")}
 
 
@@ -114,7 +112,7 @@ def _run(case: Case, rig: Rig) -> None:
 def _start_flows(case: Case, rig: Rig) -> Program:
     """All of them; returns the one that may have to die."""
     if case.program == "run":
-        return rig.start_run(case.processes, _PORT + 2 * (case.seed % 5_000))
+        return rig.start_run(case.processes)
     victim = Random(case.seed).randrange(case.processes)
     death = (case.point, case.nth) if case.program == "flow" else None
     flows = [

@@ -2,10 +2,12 @@
 of it in the tables.
 """
 
+import socket
 import sqlite3
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import randrange
 from signal import SIGKILL
 from time import time
 
@@ -94,12 +96,12 @@ class Rig:
             death=death, KAFKA_PARTITIONS=partitions,
         )  # fmt: skip
 
-    def start_run(self, processes: int, metrics_port: int) -> Program:
+    def start_run(self, processes: int) -> Program:
         """`iot run`, which itself starts flows again."""
         return self.start(
             "flow run", "ops.cli", "run", "--recovery", str(self.pipeline.folder / "recovery"),
             "--processes", str(processes), "--snapshot-seconds", "1",
-            "--metrics-port", str(metrics_port),
+            "--metrics-port", str(free_ports(processes)),
         )  # fmt: skip
 
     def revive(self) -> None:
@@ -179,6 +181,16 @@ class Rig:
     def close(self) -> None:
         self._committed.close()
         self.pipeline.database.close()
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports in a row that nobody has."""
+    while True:
+        first = randrange(20_000, 30_000)
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
 
 
 def copy_database(old: Path, new: Path) -> None:

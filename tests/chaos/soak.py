@@ -21,7 +21,7 @@ from ops.devices import SensorSpec
 from sinks.times import text_of
 from tests.chaos.kafka import Kafka
 from tests.chaos.load import PACKETS_A_SECOND, READINGS_A_SENSOR, number_of
-from tests.chaos.rig import DifferenceError
+from tests.chaos.rig import DifferenceError, free_ports
 from tests.chaos.tables import check_pairs
 from tests.pipeline.conftest import Pipeline, wait_until
 
@@ -33,7 +33,6 @@ _WARM_UP, _WARM_UP_S = 0.2, 60.0
 """Memory counts from then on: a share of the time, and at least so many seconds."""
 _PROBE_S, _POLL_S, _SAMPLE_S = 0.2, 0.005, 1.0
 _DRAIN_S = 60.0
-_METRICS_PORT = 19_101
 _RANGES = {"warning": (0.0, 50.0), "critical": (-10.0, 90.0)}
 
 
@@ -89,7 +88,7 @@ def soak(minutes: float, processes: int, folder: Path, say) -> dict:
         edge = pipeline.start_edge()
         run = children.start(
             "run", "ops.cli", "run", "--recovery", str(folder / "recovery"),
-            "--processes", str(processes), "--metrics-port", str(_METRICS_PORT),
+            "--processes", str(processes), "--metrics-port", str(free_ports(processes)),
             env=child_environment(pipeline.values),
         )  # fmt: skip
         flows = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children")
