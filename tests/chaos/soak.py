@@ -123,7 +123,7 @@ def soak(minutes: float, processes: int, folder: Path, say) -> dict:
             "minutes": minutes,
             "flow_processes": processes,
             "readings_per_second": round(len(sent["answers"]) * SENSORS * 2 / seconds),
-            **_audit(folder / "iot.db", plan, sent["answers"], watch.sent),
+            **audit(folder / "iot.db", plan, sent["answers"], watch.sent),
             "drained_s": round(drained, 1),
             "http_p50_ms": round(float(np.percentile(sent["latency_ms"], 50)), 1),
             "http_p99_ms": round(float(np.percentile(sent["latency_ms"], 99)), 1),
@@ -193,7 +193,7 @@ class _Watch:
                 one.sample(now - self._began)
 
 
-def _audit(path: Path, plan, answers, probes: int) -> dict:
+def audit(path: Path, plan, answers, probes: int) -> dict:
     """Compare what each sensor has with what its device has sent, and been told."""
     check_pairs(path)
     found: dict[str, list[int]] = {}
