@@ -147,6 +147,19 @@ def after_snapshot(killer: _Killer) -> None:
     _PacketPartition.next_batch = next_batch  # type: ignore[method-assign]
 
 
+def corrected(killer: _Killer) -> None:
+    """A replay has corrected the live tables, and has not taken note of it."""
+    from sinks import corrections  # noqa: PLC0415 - the replay only has it
+
+    real = corrections.write_corrections
+
+    def write_corrections(*arguments):
+        real(*arguments)
+        killer.hit()
+
+    corrections.write_corrections = write_corrections
+
+
 SEAMS = {
     "produced": produced,
     "acknowledged": acknowledged,
@@ -156,6 +169,7 @@ SEAMS = {
     "after-commit": after_commit,
     "before-snapshot": before_snapshot,
     "after-snapshot": after_snapshot,
+    "corrected": corrected,
 }
 
 

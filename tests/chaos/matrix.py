@@ -5,6 +5,7 @@ A run is a function of its seed, but for the order in which two processes of a m
 turns: which point, at which of its hits, with how many flow processes, and what devices post.
 """
 
+import json
 import os
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from tests.chaos.proof import (
     start_client,
     until_posted,
 )
-from tests.chaos.rig import Death, Program, Rig
+from tests.chaos.rig import Death, DifferenceError, Program, Rig
 from tests.pipeline.conftest import Pipeline
 
 POINTS = {
@@ -34,9 +35,12 @@ POINTS = {
     ("flow", "after-snapshot"): (6, 20),
     ("edge", "produced"): (1, 300),
     ("flow", "before-commit"): (2, 14),
+    ("replay", "before-commit"): (1, 9),
     ("edge", "answered"): (1, 300),
+    ("replay", "corrected"): (1, 1),
     ("flow", "before-snapshot"): (6, 20),
     ("batch", "after-commit"): (1, 20),
+    ("replay", "after-commit"): (1, 9),
     ("run", "child-killed"): (10, 300),
     ("flow", "after-commit"): (2, 14),
     ("run", "all-killed"): (10, 300),
@@ -99,14 +103,15 @@ def _run(case: Case, rig: Rig) -> None:
         _kill(case, rig, die)
     until_posted(rig, client)
     die = edge if case.program == "edge" else die
-    if case.program != "batch":
+    afterwards = _AFTERWARDS.get(case.program)
+    if not afterwards:
         rig.until(lambda: die.kills, "the point is reached, and the program dies")
     rig.until(rig.taken, "the log is taken")
     rig.stop()
     check_stored(rig)
-    if case.program == "batch":
-        _batch(rig, death["batch"])
-    check_calm(rig, partial(_batch, death=None) if case.program == "batch" else None)
+    if afterwards:
+        afterwards(rig, death[case.program])
+    check_calm(rig, afterwards and partial(afterwards, death=None))
 
 
 def _start_flows(case: Case, rig: Rig) -> Program:
@@ -139,10 +144,35 @@ def _kill(case: Case, rig: Rig, supervisor: Program) -> None:
 
 def _batch(rig: Rig, death: Death) -> None:
     """Let the batch runner predict all sensors."""
-    batch = rig.start("batch", "ml.batch", "--once", death=death)
-    batch.ends = True
+    _to_its_end(rig, death, "ml.batch", "--once")
+
+
+def _replay(rig: Rig, death: Death) -> None:
+    """Let the log be judged once more, by narrower rules, and the tables be corrected by that."""
+    folder = rig.pipeline.folder
+    rules = json.loads(rig.pipeline.iot("rules").stdout)
+    for row in rules["alert_thresholds"]:
+        row["threshold_value_max"] -= 10
+    (folder / "rules.json").write_text(json.dumps(rules))
+    _to_its_end(
+        rig, death, "ops.cli", "replay", "--into", "live",
+        "--rules", str(folder / "rules.json"), "--dir", str(folder / "replays"),
+    )  # fmt: skip
+    events = "SELECT count(*) FROM ml_events WHERE status {} 'superseded'"
+    if not all(rig.pipeline.rows(events.format(sign))[0][0] for sign in ("=", "<>")):
+        raise DifferenceError("the replay has corrected nothing")
+
+
+def _to_its_end(rig: Rig, death: Death, *command: str) -> None:
+    """Run a program that ends by itself, and once more if it is killed."""
+    program = rig.start(command[0], *command, death=death)
+    program.ends = True
     rig.until(
-        lambda: batch.child.process.poll() == 0 and bool(batch.kills) == bool(death),
-        "all sensors predicted, after the kill",
+        lambda: program.child.process.poll() == 0 and bool(program.kills) == bool(death),
+        f"{' '.join(command[:2])} has ended, after the kill",
     )
     rig.stop()
+
+
+_AFTERWARDS = {"batch": _batch, "replay": _replay}
+"""What works on what the flow has stored."""

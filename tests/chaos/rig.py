@@ -78,6 +78,7 @@ class Rig:
     def start(self, name: str, *command: str, death: Death = None, **values: str) -> Program:
         """Start `python -m COMMAND`; with `death` it kills itself there."""
         env = child_environment(self.pipeline.values | values)
+        env["PYTHONFAULTHANDLER"] = "1"  # one that crashes says where
         launch = ("tests.chaos.launch", death[0], str(death[1])) if death else ()
         child = self._start(name, *launch, *command, env=env)
         self.programs[name] = Program(name, command, env, child)

@@ -11,6 +11,7 @@ _IDS = {"id", "source_event_id", "prediction_id", "model_id", "last_reading_id"}
 its notification have the same event_key."""
 _CLOCK = {
     ("rule_versions", "created_at"),
+    ("alert_notifications", "read_at"),
     ("ml_watermarks", "last_processed_at"),
 }
 """When something was written, by the database's own clock."""
