@@ -45,10 +45,14 @@ def matrix(
     began, failed = monotonic(), 0
     with ThreadPoolExecutor(together) as pool:
         works = [pool.submit(_run_apart, place / str(first + n), first + n) for n in range(runs)]
-        for number, work in enumerate(as_completed(works), 1):
-            code, said = work.result()
-            failed += code != 0
-            print(f"{number:3} {said.strip()}", flush=True)
+        try:
+            for number, work in enumerate(as_completed(works), 1):
+                code, said = work.result()
+                failed += code != 0
+                print(f"{number:3} {said.strip()}", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     print(
         f"{runs - failed} of {runs} runs ended as if nothing had happened, {failed} did not, "
         f"in {monotonic() - began:.0f} s"

@@ -23,6 +23,8 @@ from tests.pipeline.conftest import Pipeline, wait_until
 
 PARTITIONS = 4
 """What the embedded broker gives every topic."""
+_SAID = 20
+"""So many last lines are shown of a program that should not have ended."""
 _END_MS = 90_000
 """How far after all records the last ones are dated: everything that is open closes."""
 
@@ -116,8 +118,9 @@ class Rig:
             if code is None or (code == 0 and program.ends):
                 continue
             if code != -SIGKILL:
-                said = program.child.log.read_text().splitlines()[-1:]
-                raise DifferenceError(f"{program.name} ended with code {code}: {said}")
+                log = program.child.log
+                said = "\n    ".join(log.read_text().splitlines()[-_SAID:])
+                raise DifferenceError(f"{program.name} ended with code {code}; {log}:\n    {said}")
             self.pipeline.children.stop(program.child)
             program.kills += 1
             if program.name.startswith("flow"):
