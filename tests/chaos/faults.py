@@ -156,5 +156,5 @@ def run_fault(fault: Callable[[Kafka, Rig], None], folder: Path) -> None:
     """
     with Kafka(folder / "kafka") as kafka, Children(folder) as children:
         pipeline = Pipeline(folder, kafka.start(), children, f"chaos.{uuid4().hex[:12]}")
-        with closing(Rig(pipeline)) as rig:
+        with closing(Rig(pipeline, append_time=True)) as rig:
             fault(kafka, rig)

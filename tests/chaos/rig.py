@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import randrange
 from signal import SIGKILL
-from time import time
+from time import sleep, time
 
 from bytewax.recovery import init_db_dir
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -27,6 +27,8 @@ _SAID = 20
 """So many last lines are shown of a program that should not have ended."""
 _END_MS = 90_000
 """How far after all records the last ones are dated: everything that is open closes."""
+_IDLE_S = 7.0
+"""How long after all records the last ones come, where they cannot be dated."""
 
 
 Death = tuple[str, int] | None
@@ -53,14 +55,18 @@ class Program:
 class Rig:
     """Programs around one topic and one database. One of them may be launched to its death; who was
     killed is started again, and goes on.
+
+    With `append_time` arrival times are the broker's, as on every topic that the pipeline makes: a
+    record that waited in its producer for a broker is not older than heartbeats before it. Else
+    they are the producer's: only then the log's end needs no waiting.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, *, append_time: bool = False) -> None:
         self.pipeline = pipeline
+        self._append_time = append_time
+        kind = "LogAppendTime" if append_time else "CreateTime"
         self.programs: dict[str, Program] = {}
-        topic = NewTopic(
-            pipeline.topic, PARTITIONS, config={"message.timestamp.type": "CreateTime"}
-        )
+        topic = NewTopic(pipeline.topic, PARTITIONS, config={"message.timestamp.type": kind})
         admin = AdminClient(client_config(self._brokers))
         with suppress(KafkaException):  # the embedded broker makes its topics by itself
             admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
@@ -75,7 +81,8 @@ class Rig:
     def beside(self, name: str) -> "Rig":
         """Another one on the same topic, with a database and recovery store of its own."""
         folder = self.pipeline.folder / name
-        return Rig(Pipeline(folder, self._brokers, self.pipeline.children, self.pipeline.topic))
+        pipeline = Pipeline(folder, self._brokers, self.pipeline.children, self.pipeline.topic)
+        return Rig(pipeline, append_time=self._append_time)
 
     def start(self, name: str, *command: str, death: Death = None, **values: str) -> Program:
         """Start `python -m COMMAND`; with `death` it kills itself there."""
@@ -152,6 +159,8 @@ class Rig:
     def end_log(self) -> None:
         """Write a last record to each partition, of a time at which all before it is over."""
         producer = Producer(client_config(self._brokers) | {"linger.ms": 0})
+        if self._append_time:
+            sleep(_IDLE_S)
         at = int(time() * 1000) + _END_MS
         for partition in range(PARTITIONS):
             last = Packet(
