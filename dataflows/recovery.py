@@ -164,17 +164,26 @@ def in_use(directory: Path) -> bool:
 def _move(root: Path, topic: str, found: Mapping[Path, Claim | None], names: Sequence[str]) -> None:
     everything = frozenset[int]().union(*map(parse_partitions, names))
     states: dict[int, PartitionState] = {}
+    holders: dict[int, Path] = {}
     for path, one in found.items():
-        numbers = everything if one is None else one.numbers
-        if lost := numbers - everything:
-            raise SetupError(
-                f"{path} has the state of partition {partitions_text(lost)}, which no process "
-                "would take (KAFKA_PARTITIONS): give it to one, or take that directory away"
-            )
         if path != root:
             _hold(path, shared=False)
         check_store(path)
-        states |= read_states(path, numbers)
+        here = read_states(path, everything if one is None else one.numbers)
+        if lost := here.keys() - everything:
+            raise SetupError(
+                f"{path} has the state of partition {partitions_text(frozenset(lost))}, which no "
+                "process would take (KAFKA_PARTITIONS): give it to one, or take that directory away"
+            )
+        if common := here.keys() & holders.keys():
+            other = holders[min(common)]
+            raise SetupError(
+                f"{other} and {path} both have the state of partition "
+                f"{partitions_text(frozenset(common))}, and one of them is a copy: take the older "
+                f"one out of {root}"
+            )
+        states |= here
+        holders |= dict.fromkeys(here, path)
     new = root / _NEW
     for name in names:
         ours = {one: states[one] for one in sorted(parse_partitions(name) & states.keys())}

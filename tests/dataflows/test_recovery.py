@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -140,9 +141,29 @@ def test_nothing_moves_where_a_process_is_running(tmp_path):
 def test_a_state_that_nobody_would_take_is_not_thrown_away(tmp_path):
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-11"))
+    write_over(root / "0-11", states(*range(12)))
     with pytest.raises(SetupError, match="has the state of partition 6-11, which no process"):
         arrange(root, "t", ranges("0-5"))
     assert names(root) == ["0-11"]
+
+
+def test_a_range_without_a_state_does_not_stand_in_the_way(tmp_path):
+    root = tmp_path / "root"
+    arrange(root, "t", ranges("0-11"))
+    write_over(root / "0-11", states(0, 5))
+    arrange(root, "t", ranges("0-5"))
+    assert names(root) == ["0-5"]
+    assert read_states(root / "0-5", range(12)) == states(0, 5)
+
+
+def test_a_copy_of_a_directory_in_the_root_is_told_and_nothing_moves(tmp_path):
+    root = tmp_path / "root"
+    arrange(root, "t", ranges("0-5"))
+    write_over(root / "0-5", states(0, 5))
+    copytree(root / "0-5", root / "0-5.old")
+    with pytest.raises(SetupError, match=r"/0-5 and .*/0-5\.old both have the state of .* 0,5"):
+        arrange(root, "t", ranges("0-5"))
+    assert names(root) == ["0-5", "0-5.old"]
 
 
 @pytest.mark.parametrize("cut_off", range(12))
