@@ -126,6 +126,8 @@ def arrange(root: Path, topic: str, ranges: Sequence[frozenset[int]]) -> list[Pa
     names = [partitions_text(one) for one in ranges]
     try:
         root.mkdir(parents=True, exist_ok=True)
+        if is_store(root) and in_use(root):  # its process holds what we would wait for
+            raise SetupError(f"another process is running on {root}: stop it first")
         with _locked(root):
             _settle(root)
             found = {

@@ -138,6 +138,16 @@ def test_nothing_moves_where_a_process_is_running(tmp_path):
     running.communicate("")
 
 
+def test_nothing_waits_for_a_process_that_is_running_on_the_root_itself(tmp_path):
+    root = tmp_path / "root"
+    make_store(root)
+    running = held(root, "0-3")
+    with pytest.raises(SetupError, match=r"another process is running on .*/root: stop it first"):
+        arrange(root, "t", ranges("0-3"))
+    running.communicate("")
+    assert arrange(root, "t", ranges("0-3")) == [root / "0-3"]
+
+
 def test_a_state_that_nobody_would_take_is_not_thrown_away(tmp_path):
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-11"))
