@@ -136,12 +136,26 @@ def arrange(root: Path, topic: str, ranges: Sequence[frozenset[int]]) -> list[Pa
                 if one is None or one.topic == topic
             }
             if sorted(str(path.relative_to(root)) for path in found) != sorted(names):
+                for name in names:
+                    if root / name not in found:
+                        _check_free(root / name, Claim(topic, name))
                 _move(root, topic, found, names)
     except OSError as error:
         raise SetupError(
             f"the recovery directory {root} cannot be used: {error.strerror}: {error.filename}"
         ) from error
     return [root / name for name in names]
+
+
+def _check_free(directory: Path, wanted: Claim) -> None:
+    """See that a directory can be made there."""
+    if directory.is_dir() and not any(directory.iterdir()):
+        return
+    if directory.exists():
+        found = _claim_of(directory)
+        if found is not None:
+            _compare(directory, found, wanted)
+        raise SetupError(f"{directory} is no recovery store, and in the way: take it away")
 
 
 def stores(root: Path) -> dict[Path, Claim | None]:

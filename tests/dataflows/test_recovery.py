@@ -127,6 +127,25 @@ def test_a_store_in_the_root_itself_moves_into_a_directory(tmp_path):
     assert read_states(tmp_path / "root" / "0-3", range(4)) == states(0, 3)
 
 
+def test_the_state_of_another_topic_stays_where_it_is(tmp_path):
+    root = tmp_path / "root"
+    arrange(root, "t", ranges("0-3"))
+    write_over(root / "0-3", states(0, 3))
+    with pytest.raises(SetupError, match=r"/0-3 has the state of the topic t, .* is u"):
+        arrange(root, "u", ranges("0-3"))
+    assert arrange(root, "t", ranges("0-3")) == [root / "0-3"]
+    assert read_states(root / "0-3", range(4)) == states(0, 3)
+
+
+def test_what_is_in_the_way_and_not_ours_is_told(tmp_path):
+    root = tmp_path / "root"
+    (root / "0-3" / "lost+found").mkdir(parents=True)
+    with pytest.raises(SetupError, match=r"/0-3 is no recovery store, and in the way"):
+        arrange(root, "t", ranges("0-3"))
+    (root / "0-3" / "lost+found").rmdir()
+    assert arrange(root, "t", ranges("0-3")) == [root / "0-3"]
+
+
 def test_nothing_moves_where_a_process_is_running(tmp_path):
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-5", "6-11"))
