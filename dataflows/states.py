@@ -9,9 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from os import W_OK, access
 from pathlib import Path
 from shutil import copy2
-from sqlite3 import DatabaseError, connect
+from sqlite3 import SQLITE_ERROR, DatabaseError, OperationalError, connect
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -32,6 +33,8 @@ _ANEW = (
     "Bring it back from a copy, or start with a new directory: the flow then takes the topic from "
     "START_FROM on, and what is stored is not stored again"
 )
+
+_DAMAGED = "the recovery store {} is damaged ({}). " + _ANEW
 
 
 @dataclass(slots=True)
@@ -62,16 +65,27 @@ def check_store(directory: Path) -> None:
     """See that Bytewax will be able to open a store.
 
     Raises:
-        SetupError: a file of it is damaged or missing.
+        SetupError: a file of it is damaged, missing, or not ours to write.
     """
     found: set[int] = set()
     wanted = 0
     for file in directory.glob(_STORE):
+        if not (access(file, W_OK) and access(directory, W_OK)):
+            raise SetupError(
+                f"the recovery store {file} cannot be written: give it and its directory to the "
+                "user that runs the flow, and see that the disk is not read-only"
+            )
         try:
             with closing(connect(file)) as store:
                 ((index, wanted),) = store.execute("SELECT part_index, part_count FROM parts")
+        except OperationalError as error:
+            if error.sqlite_errorcode == SQLITE_ERROR:  # a table or a column is missing
+                raise SetupError(_DAMAGED.format(file, error)) from error
+            raise SetupError(
+                f"the recovery store {file} cannot be used ({error}): see to its disk"
+            ) from error
         except (DatabaseError, ValueError) as error:
-            raise SetupError(f"the recovery store {file} is damaged ({error}). {_ANEW}") from error
+            raise SetupError(_DAMAGED.format(file, error)) from error
         found.add(index)
     if found != set(range(wanted)):
         raise SetupError(

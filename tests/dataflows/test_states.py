@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -66,4 +69,33 @@ def test_a_store_of_which_a_part_is_missing_is_told(tmp_path):
     check_store(tmp_path / "a")
     (tmp_path / "a" / "part-0.sqlite3").unlink()
     with pytest.raises(SetupError, match="has 1 of 2 stores"):
+        check_store(tmp_path / "a")
+
+
+def test_a_store_that_this_user_may_not_write_is_told_and_not_called_damaged(tmp_path):
+    make_store(tmp_path / "a")
+    (tmp_path / "a" / "part-0.sqlite3").chmod(0o444)
+    found = subprocess.run(
+        [sys.executable, "-c", AS_NOBODY, str(tmp_path / "a")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "cannot be written: give it and its directory to the user" in found.stderr
+    assert "damaged" not in found.stderr
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from dataflows.states import check_store
+os.chdir(sys.argv[1])  # above it there may be folders that nobody may enter
+if os.geteuid() == 0:
+    os.setuid(65534)
+check_store(Path("."))
+"""
+
+
+def test_a_store_that_cannot_be_opened_is_not_called_damaged(tmp_path):
+    make_store(tmp_path / "a")
+    (tmp_path / "a" / "part-0.sqlite3-wal").mkdir()  # as a failing disk would have it
+    with pytest.raises(SetupError, match=r"part-0\.sqlite3 cannot be used .*: see to its disk"):
         check_store(tmp_path / "a")
