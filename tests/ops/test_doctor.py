@@ -13,6 +13,7 @@ from dataflows.states import MARK, WATCH, PartitionState, write_states
 from ops.doctor.examine import examine
 from ops.doctor.finding import State
 from ops.doctor.machine import DiskLimits, Port
+from ops.doctor.recovery import check_recovery
 from ops.status import Flow
 from sql.database import Database
 from sql.schema import apply_schema
@@ -106,6 +107,13 @@ def test_states_that_we_read_are_fine(place, findings):
     write_states(place.recovery / "0-1", {1: PartitionState(7, {MARK: (1, {})})})
     (found,) = (one for one in findings() if one.about == "recovery")
     assert (found.state, "1 partitions" in found.text) == (State.OK, True), found
+
+
+def test_a_relative_root_is_looked_into(tmp_path, monkeypatch):
+    write_states(tmp_path / "recovery" / "0-1", {1: PartitionState(7, {MARK: (1, {})})})
+    monkeypatch.chdir(tmp_path)
+    (found,) = check_recovery(Path("recovery"))
+    assert "has the state of 1 partitions" in found.text
 
 
 def _garbage(place):
