@@ -20,6 +20,7 @@ from types import FrameType
 import structlog
 
 from contract.errors import NO_USE, SetupError
+from contract.partitions import partitions_text
 from contract.settings import Settings, same_environment
 from contract.topic import ensure_topic
 from dataflows.recovery import arrange
@@ -136,6 +137,11 @@ def _groups(settings: Settings, plan: Plan) -> list[_Group]:
     topic = settings.kafka_topic
     there = ensure_topic(settings.brokers, topic)
     partitions = settings.partitions or frozenset(range(there))
+    if lacking := partitions - frozenset(range(there)):  # told before states move
+        raise SetupError(
+            f"KAFKA_PARTITIONS: the topic {topic} has no partition {partitions_text(lacking)}; "
+            f"it has {there} of them, from 0 on"
+        )
     ranges = [partitions] if plan.cluster else split(partitions, plan.processes)
     directories = arrange(plan.recovery, topic, ranges)
     members = []

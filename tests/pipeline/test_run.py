@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.errors import SetupError
 from contract.packet import encode
+from contract.topic import ensure_topic
 from ops import run as run_module
 from ops.run import _Group, split
 from tests.pipeline.test_determinism import packet, tables
@@ -106,6 +107,16 @@ def test_what_cannot_run_is_not_tried_again(pipeline):
     assert "iot: the flow of partitions 0-3 cannot run: see its last line above" in said
     assert "Traceback" not in said
     assert len(pids(pipeline)) == 1
+
+
+def test_partitions_that_the_topic_lacks_are_told_before_states_move(pipeline):
+    ensure_topic(pipeline.values["KAFKA_BOOTSTRAP_SERVERS"], pipeline.topic)
+    pipeline.values["KAFKA_PARTITIONS"] = "0-1000"
+    run = pipeline.start_run()
+    assert run.process.wait(20) == 1
+    said = (pipeline.folder / "run.log").read_text()
+    assert f"iot: KAFKA_PARTITIONS: the topic {pipeline.topic} has no partition " in said
+    assert not (pipeline.folder / "root").exists()
 
 
 def test_metrics_say_how_far_it_is_and_the_broker_knows_it_too(pipeline, brokers):
