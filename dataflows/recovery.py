@@ -226,7 +226,10 @@ def _settle(root: Path) -> None:
                 for file in [*store_files(root), root / _CLAIM]:
                     file.unlink(missing_ok=True)
             elif name not in names or (new / name).exists():
-                rmtree(root / name, ignore_errors=True)
+                if (root / name).is_symlink():
+                    (root / name).unlink()  # what it points to is not found here any more
+                elif (root / name).exists():
+                    rmtree(root / name)
         for name in names:
             if (new / name).exists():
                 (new / name).rename(root / name)

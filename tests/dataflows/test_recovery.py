@@ -146,6 +146,17 @@ def test_what_is_in_the_way_and_not_ours_is_told(tmp_path):
     assert arrange(root, "t", ranges("0-3")) == [root / "0-3"]
 
 
+def test_a_directory_on_another_disk_moves_as_well(tmp_path):
+    root, disk = tmp_path / "root", tmp_path / "disk"
+    arrange(root, "t", ranges("0-3"))
+    write_over(root / "0-3", states(0, 3))
+    (root / "0-3").rename(disk)
+    (root / "0-3").symlink_to(disk)
+    arrange(root, "t", ranges("0-1", "2-3"))
+    assert names(root) == ["0-1", "2-3"]
+    assert read_states(root / "2-3", range(4)) == states(3)
+
+
 def test_nothing_moves_where_a_process_is_running(tmp_path):
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-5", "6-11"))
