@@ -81,8 +81,11 @@ def claim(directory: Path, wanted: Claim, *, cluster: bool = False) -> None:
         except IotError:
             os.close(held)
             raise
-        if _claim_of(here) != wanted:
-            (here / _CLAIM).write_bytes(msgspec.json.encode(wanted))
+        try:
+            if _claim_of(here) != wanted:
+                _write(here / _CLAIM, wanted)
+        except OSError as error:
+            raise _unusable(here, error) from error
 
 
 def _check(here: Path, wanted: Claim) -> None:
@@ -141,9 +144,7 @@ def arrange(root: Path, topic: str, ranges: Sequence[frozenset[int]]) -> list[Pa
                         _check_free(root / name, Claim(topic, name))
                 _move(root, topic, found, names)
     except OSError as error:
-        raise SetupError(
-            f"the recovery directory {root} cannot be used: {error.strerror}: {error.filename}"
-        ) from error
+        raise _unusable(root, error) from error
     return [root / name for name in names]
 
 
@@ -206,10 +207,21 @@ def _move(root: Path, topic: str, found: Mapping[Path, Claim | None], names: Seq
         write_states(new / name, ours)
         (new / name / _CLAIM).write_bytes(msgspec.json.encode(Claim(topic, name)))
     old = [str(path.relative_to(root)) for path in found]
-    unfinished = new / (_READY + "~")
-    unfinished.write_bytes(msgspec.json.encode((old, names)))
-    unfinished.rename(new / _READY)
+    _write(new / _READY, (old, names))
     _settle(root)
+
+
+def _write(file: Path, content: object) -> None:
+    """Whole or not at all, also on a disk that is full."""
+    unfinished = file.with_name(file.name + "~")
+    unfinished.write_bytes(msgspec.json.encode(content))
+    unfinished.rename(file)
+
+
+def _unusable(directory: Path, error: OSError) -> SetupError:
+    return SetupError(
+        f"the recovery directory {directory} cannot be used: {error.strerror}: {error.filename}"
+    )
 
 
 def _settle(root: Path) -> None:

@@ -78,6 +78,18 @@ def test_a_topic_that_has_grown_goes_on_in_its_directory(tmp_path):
     assert '"0-11"' in (tmp_path / "a" / "claim.json").read_text()
 
 
+def test_a_claim_that_cannot_be_written_is_told_and_the_one_before_stays(tmp_path):
+    make_store(tmp_path / "a")
+    (tmp_path / "a" / "claim.json").write_text('{"topic": "t", "partitions": "0-5"}')
+    (tmp_path / "a" / "claim.json~").mkdir()  # stands for a disk that is full
+    holder = subprocess.run(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "a"), "0-11"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "cannot be used: Is a directory" in holder.stderr
+    assert claim_of(tmp_path / "a") == Claim("t", "0-5")
+
+
 def test_a_second_process_on_a_directory_is_refused_until_the_first_has_ended(tmp_path):
     make_store(tmp_path / "a")
     first = held(tmp_path / "a", "0-5")
