@@ -53,10 +53,11 @@ def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = No
     that creates topics on first use only (the in-memory broker does) decides by itself.
 
     Raises:
-        UnavailableError: no broker answered within 6 s.
+        UnavailableError: no broker answered within 6 s, or it does not know yet what it has made.
         SetupError: the broker answered and will not give us the topic.
     """
     admin = AdminClient(client_config(brokers))
+    made = False
     try:
         cluster = admin.list_topics(timeout=_ANSWER_S)
         takes_orders = cluster.controller_id in cluster.brokers
@@ -68,6 +69,7 @@ def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = No
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise
+            made = True
         found = _described(admin, topic)
     except KafkaException as error:
         if error.args[0].name().startswith("_"):  # the client's own: it reached nobody
@@ -78,6 +80,11 @@ def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = No
         raise SetupError(
             f"KAFKA_TOPIC: the broker at {brokers} refuses the topic {topic}: {error.args[0].str()}"
         ) from error
+    if made and found.error is not None and found.error.name() == "UNKNOWN_TOPIC_OR_PART":
+        raise UnavailableError(
+            f"KAFKA_TOPIC: the broker at {brokers} has made the topic {topic}, and does not know "
+            "it yet; start again"
+        )
     if found.error is not None or not found.partitions:
         raise SetupError(
             f"KAFKA_TOPIC: the broker at {brokers} has no topic {topic}, and does "

@@ -1,0 +1,32 @@
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from contract import topic
+from contract.errors import UnavailableError
+
+
+class _Slow:
+    """A broker that has been asked for the topic before, and has not told itself of it yet."""
+
+    def __init__(self, config):
+        pass
+
+    def list_topics(self, name=None, timeout=0):
+        unknown = SimpleNamespace(error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), partitions={})
+        topics = {} if name is None else {name: unknown}
+        return SimpleNamespace(controller_id=1, brokers={1: None}, topics=topics)
+
+    def create_topics(self, new, request_timeout=0):
+        there = Future()
+        there.set_exception(KafkaException(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS)))
+        return {one.topic: there for one in new}
+
+
+def test_a_topic_that_the_broker_has_made_and_does_not_know_yet_is_worth_another_start(monkeypatch):
+    monkeypatch.setattr(topic, "AdminClient", _Slow)
+    monkeypatch.setattr(topic, "_KNOWN_S", 0.0)
+    with pytest.raises(UnavailableError, match=r"has made the topic t, .* start again"):
+        topic.ensure_topic("127.0.0.1:1", "t")
