@@ -70,8 +70,9 @@ def claim(directory: Path, wanted: Claim, *, cluster: bool = False) -> None:
     """
     if not is_store(directory):
         raise SetupError(
-            f"the recovery directory {directory} has no store: make it with `python -m "
-            f"bytewax.recovery {directory} 1`, or start the flow with `iot run`, which does so"
+            f"the recovery directory {directory} has no store: make it with `mkdir` and "
+            f"`python -m bytewax.recovery {directory} 1`, or start the flow with `iot run`, which "
+            "does so"
         )
     here = directory.resolve()
     with _locked(here.parent):
@@ -179,36 +180,46 @@ def in_use(directory: Path) -> bool:
 
 
 def _move(root: Path, topic: str, found: Mapping[Path, Claim | None], names: Sequence[str]) -> None:
-    everything = frozenset[int]().union(*map(parse_partitions, names))
-    states: dict[int, PartitionState] = {}
-    holders: dict[int, Path] = {}
-    for path, one in found.items():
-        if path != root:
-            _hold(path, shared=False)
-        check_store(path)
-        here = read_states(path, everything if one is None else one.numbers)
-        if lost := here.keys() - everything:
-            raise SetupError(
-                f"{path} has the state of partition {partitions_text(frozenset(lost))}, which no "
-                "process would take (KAFKA_PARTITIONS): give it to one, or take that directory away"
-            )
-        if common := here.keys() & holders.keys():
-            other = holders[min(common)]
-            raise SetupError(
-                f"{other} and {path} both have the state of partition "
-                f"{partitions_text(frozenset(common))}, and one of them is a copy: take the older "
-                f"one out of {root}"
-            )
-        states |= here
-        holders |= dict.fromkeys(here, path)
+    states = _states_of(root, found, frozenset[int]().union(*map(parse_partitions, names)))
     new = root / _NEW
     for name in names:
         ours = {one: states[one] for one in sorted(parse_partitions(name) & states.keys())}
         write_states(new / name, ours)
         (new / name / _CLAIM).write_bytes(msgspec.json.encode(Claim(topic, name)))
-    old = [str(path.relative_to(root)) for path in found]
-    _write(new / _READY, (old, names))
+    _write(new / _READY, ([str(path.relative_to(root)) for path in found], names))
     _settle(root)
+
+
+def _states_of(
+    root: Path, found: Mapping[Path, Claim | None], everything: frozenset[int]
+) -> dict[int, PartitionState]:
+    states: dict[int, PartitionState] = {}
+    holders: dict[int, Path] = {}
+    scratch = root / _NEW  # cut off, copies do not stay there
+    scratch.mkdir()
+    try:
+        for path, one in found.items():
+            if path != root:
+                _hold(path, shared=False)
+            check_store(path)
+            here = read_states(path, everything if one is None else one.numbers, scratch)
+            if lost := here.keys() - everything:
+                raise SetupError(
+                    f"{path} has the state of partition {partitions_text(frozenset(lost))}, which "
+                    "no process would take (KAFKA_PARTITIONS): give it to one, or take that "
+                    "directory away"
+                )
+            if common := here.keys() & holders.keys():
+                raise SetupError(
+                    f"{holders[min(common)]} and {path} both have the state of partition "
+                    f"{partitions_text(frozenset(common))}, and one of them is a copy: take the "
+                    f"older one out of {root}"
+                )
+            states |= here
+            holders |= dict.fromkeys(here, path)
+    finally:
+        rmtree(scratch)
+    return states
 
 
 def _write(file: Path, content: object) -> None:

@@ -103,8 +103,11 @@ def make_store(directory: Path) -> None:
     init_db_dir(directory, 1)  # type: ignore[no-untyped-call]
 
 
-def read_states(directory: Path, partitions: Iterable[int]) -> dict[int, PartitionState]:
-    """The states in a store, which stays as it is.
+def read_states(
+    directory: Path, partitions: Iterable[int], scratch: Path | None = None
+) -> dict[int, PartitionState]:
+    """The states in a store, which stays as it is; a copy of it is read, made for that time in
+    `scratch`, else where the system has such things.
 
     Raises:
         SetupError: it has states of others than `partitions`.
@@ -116,7 +119,7 @@ def read_states(directory: Path, partitions: Iterable[int]) -> dict[int, Partiti
         return state
 
     found: dict[int, PartitionState] = {}
-    with TemporaryDirectory(prefix="iot-states-") as name:
+    with TemporaryDirectory(prefix="iot-states-", dir=scratch) as name:
         for store in store_files(directory):
             copy2(store, name)
         wanted = frozenset(partitions)
