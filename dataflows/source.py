@@ -10,7 +10,6 @@ results do not depend on heartbeats, they only come sooner.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -21,6 +20,7 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -56,10 +56,14 @@ _REFUSALS = {
 _log = structlog.get_logger("source")
 
 
+def _group(topic: str) -> str:
+    return f"{topic}.flow"
+
+
 def consumer_config(brokers: str, topic: str) -> dict[str, Any]:
     """The settings of a partition's consumer."""
     return client_config(brokers) | {
-        "group.id": f"{topic}.flow",
+        "group.id": _group(topic),
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
         "queued.max.messages.kbytes": _QUEUE_KB,
@@ -150,7 +154,8 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
 
 class _Ends:
     """Where partitions end, asked by one client a process: a consumer's own connection would
-    answer only after its fetch, up to half a second later. Tells when the broker goes and comes.
+    answer only after its fetch, up to half a second later. Tells when the broker goes and comes,
+    and the broker how far we are.
     """
 
     def __init__(self, brokers: str) -> None:
@@ -163,6 +168,11 @@ class _Ends:
         question = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
         answer: Future[Any] = self._admin.list_offsets(question, request_timeout=2)[partition]
         return answer
+
+    def commit(self, group: str, here: TopicPartition) -> None:
+        """Tell the broker how far a group is; nobody waits for the answer."""
+        offsets = [ConsumerGroupTopicPartitions(group, [here])]
+        self._admin.alter_consumer_group_offsets(offsets, request_timeout=2)
 
     def offset(self, answer: Future[Any]) -> int | None:
         """The end that the broker named; None when it did not answer."""
@@ -276,10 +286,14 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         return first
 
     def _commit(self) -> None:
-        """Tell the broker how far we are, for Kafka's own tools; recovery does not rest on it."""
+        """Tell the broker how far we are, for Kafka's own tools; recovery does not rest on it.
+        Where the broker is away the next snapshot tells again.
+
+        Not by the consumer: it does not close until its commit is answered, so that a flow could
+        not be stopped while the broker stands still.
+        """
         here = TopicPartition(self._partition.topic, self._partition.partition, self._next)
-        with suppress(KafkaException):  # the broker is away; the next snapshot tells again
-            self._consumer.commit(offsets=[here], asynchronous=True)
+        _ends(self._source.brokers).commit(_group(here.topic), here)
 
     def _last_heartbeat(self, span: Span) -> list[tuple[str, Records]]:
         if self._ended:

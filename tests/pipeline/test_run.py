@@ -174,6 +174,22 @@ def test_ctrl_c_waits_for_the_database_and_a_second_one_does_not(pipeline):
     pipeline.wait_stored(SENSORS * 20)
 
 
+def test_a_flow_can_be_stopped_while_the_broker_stands_still(pipeline):
+    broker = pipeline.children.start("broker", "ops.broker", env=dict(os.environ))
+    pipeline.values["KAFKA_BOOTSTRAP_SERVERS"] = broker.process.stdout.readline().strip()
+    rigs(pipeline)
+    run = pipeline.start_run()
+    produce(pipeline, range(20), int(time()) * 1000 - 60_000)
+    pipeline.wait_stored(SENSORS * 20)
+    broker.process.send_signal(signal.SIGSTOP)
+    try:
+        sleep(3)  # snapshots are taken meanwhile, and nobody hears of them
+        run.process.terminate()
+        assert run.process.wait(10) == 0
+    finally:
+        broker.process.send_signal(signal.SIGCONT)
+
+
 def test_partitions_are_shared_out_evenly_or_not_at_all():
     for processes in range(1, 13):
         ranges = split(frozenset(range(12)), processes)
