@@ -266,22 +266,27 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
             return int(end if self._source.start == "latest" else first)
         if first <= resume <= end:
             return resume
-        return self._gone(resume, int(first))
+        return self._gone(resume, int(first), int(end))
 
-    def _gone(self, wanted: int, first: int) -> int:
+    def _gone(self, wanted: int, first: int, end: int) -> int:
         source, partition = self._source, self._partition.partition
         if source.if_gone == "stop":
+            why = (
+                "the records between are gone by retention, or the topic was made anew"
+                if wanted < first
+                else "the topic was made anew, or the broker has lost its newest records"
+            )
             raise SetupError(
                 f"the flow was at offset {wanted} of {source.topic} partition {partition}, and "
-                f"what the broker has of it begins at {first}: the records between are gone by "
-                "retention, or the topic was made anew. To go on with what is there, start once "
-                "with IF_OFFSET_GONE=earliest"
+                f"what the broker has of it begins at {first} and ends at {end}: {why}. To go on "
+                "with what is there, start once with IF_OFFSET_GONE=earliest"
             )
         _log.error(
             "records gone, going on with the first that is there",
             partition=partition,
             wanted=wanted,
             first=first,
+            end=end,
         )
         return first
 
@@ -315,8 +320,8 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
             self._next = max(self._next, message.offset() or 0)  # over what is no record
             return False
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            first, _ = self._consumer.get_watermark_offsets(self._partition, timeout=10)
-            self._next = self._gone(self._next, int(first))
+            first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
+            self._next = self._gone(self._next, int(first), int(end))
             here = self._partition
             self._consumer.assign([TopicPartition(here.topic, here.partition, self._next)])
             return False

@@ -12,9 +12,11 @@ from time import sleep, time
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from contract import topic
 from contract.errors import SetupError
 from contract.packet import encode
 from contract.topic import ensure_topic
+from dataflows.states import PartitionState, write_states
 from ops import run as run_module
 from ops.run import _Group, split
 from tests.pipeline.test_determinism import packet, tables
@@ -22,6 +24,14 @@ from tests.pipeline.test_determinism import packet, tables
 from .conftest import wait_until
 
 SENSORS = 8
+
+
+@pytest.fixture
+def pipeline(pipeline, brokers, monkeypatch):
+    """With four partitions on every broker: the in-memory one gives no other number."""
+    monkeypatch.setattr(topic, "PARTITIONS", 4)
+    ensure_topic(brokers, pipeline.topic)
+    return pipeline
 
 
 def rigs(pipeline):
@@ -110,7 +120,6 @@ def test_what_cannot_run_is_not_tried_again(pipeline):
 
 
 def test_partitions_that_the_topic_lacks_are_told_before_states_move(pipeline):
-    ensure_topic(pipeline.values["KAFKA_BOOTSTRAP_SERVERS"], pipeline.topic)
     pipeline.values["KAFKA_PARTITIONS"] = "0-1000"
     run = pipeline.start_run()
     assert run.process.wait(20) == 1
@@ -172,6 +181,23 @@ def test_ctrl_c_waits_for_the_database_and_a_second_one_does_not(pipeline):
     pipeline.children.stop(run)
     pipeline.start_run()
     pipeline.wait_stored(SENSORS * 20)
+
+
+def test_a_topic_that_ends_before_what_comes_next_is_told_and_taken_from_its_start_when_asked(
+    pipeline,
+):
+    rigs(pipeline)
+    produce(pipeline, range(10), int(time()) * 1000 - 60_000)
+    root = pipeline.folder / "root"
+    write_states(root / "0-3", {one: PartitionState(1000) for one in range(4)})
+    run = pipeline.start_run()
+    assert run.process.wait(20) == 1
+    said = (pipeline.folder / "run.log").read_text()
+    assert "begins at 0 and ends at 20: the topic was made anew, or the broker has lost" in said
+    pipeline.children.stop(run)
+    pipeline.values["IF_OFFSET_GONE"] = "earliest"
+    pipeline.start_run()
+    pipeline.wait_stored(SENSORS * 10)
 
 
 def test_a_flow_can_be_stopped_while_the_broker_stands_still(pipeline):
