@@ -59,11 +59,12 @@ class RecordError(IotError):
 
 
 def error_of_ours(error: BaseException) -> IotError | None:
-    """The error of ours at the bottom of another one; None where there is none.
+    """The error of ours that is another one's cause; None where there is none. What happened to be
+    handled when a mistake of the program showed is not its cause.
 
     >>> error_of_ours(ValueError("theirs"))
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, IotError):
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__
     return cause
