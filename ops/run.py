@@ -129,6 +129,9 @@ def run(settings: Settings, plan: Plan) -> None:
             for group in groups:
                 group.look_after()
             sleep(_LOOK_S)
+    except SetupError as error:  # told before the others end: they may wait for the database
+        _log.error("giving up, the other processes end", reason=str(error))
+        raise
     finally:
         _end(groups, signals)
 

@@ -116,6 +116,7 @@ def test_what_cannot_run_is_not_tried_again(pipeline):
     assert "METRICS_PORT: 127.0.0.1:" in said
     assert "iot: the flow of partitions 0-3 cannot run: see its last line above" in said
     assert "Traceback" not in said
+    assert [one["event"] for one in pipeline.log("run")][-1] == "giving up, the other processes end"
     assert len(pids(pipeline)) == 1
 
 
