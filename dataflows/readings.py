@@ -24,6 +24,7 @@ from contract.predictions import Predictions
 from contract.rollups import Rollups
 from contract.settings import load_settings
 from contract.topic import ensure_topic
+from dataflows.commits import Commits
 from dataflows.dead_letters import DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
 from dataflows.duplicates import DuplicateLogic
@@ -32,7 +33,7 @@ from dataflows.lag import Lag
 from dataflows.metrics import serve_metrics
 from dataflows.recovery import Arguments, Claim, claim
 from dataflows.rule_book import LiveRules
-from dataflows.source import PacketSource, Records
+from dataflows.source import PacketSource, Records, group
 from dataflows.states import CONSUME, FLOW, MARK, WATCH
 from dataflows.watch import PartitionLogic, Watch
 from sinks.events import events_sink
@@ -142,6 +143,7 @@ def flow() -> Dataflow:
         settings.partitions,
         settings.if_offset_gone,
         Lag(brokers, settings.kafka_topic).at,
+        commits=Commits(brokers, settings.kafka_topic, group(settings.kafka_topic)),
     )
     source.list_parts()  # what is wrong with them is told before Bytewax starts
     _log.info(

@@ -20,7 +20,6 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -31,6 +30,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from contract.errors import SetupError, UnavailableError
 from contract.partitions import partitions_text
 from contract.topic import asking_config, client_config, end_told
+from dataflows.commits import Commits
 from dataflows.metrics import EPOCH_SECONDS, RECORDS, SNAPSHOT_AT
 
 _RECORDS_A_BATCH = 1_000
@@ -41,6 +41,8 @@ _WAIT_MS = 100
 when something comes meanwhile."""
 _PAUSE = timedelta(milliseconds=10)
 """How long to wait before asking again when nothing came."""
+_SETTLE_S = 1.0
+"""How long the end may wait for the last offsets to be committed."""
 _HEARTBEAT_S = 1.0
 _MARGIN_MS = 2_000
 """How far the broker's clock may be ahead of ours."""
@@ -56,14 +58,15 @@ _REFUSALS = {
 _log = structlog.get_logger("source")
 
 
-def _group(topic: str) -> str:
+def group(topic: str) -> str:
+    """The consumer group as which the flow is known to the broker."""
     return f"{topic}.flow"
 
 
 def consumer_config(brokers: str, topic: str) -> dict[str, Any]:
     """The settings of a partition's consumer."""
     return client_config(brokers) | {
-        "group.id": _group(topic),
+        "group.id": group(topic),
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
         "queued.max.messages.kbytes": _QUEUE_KB,
@@ -119,8 +122,9 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
     progress: Callable[[int, int, int | None], None] = _nobody
     """Told of each batch: partition, next offset, arrival time of the last record."""
     spans: Mapping[int, Span] | None = None
-    """What to read of each partition instead of all that comes, without heartbeats between. Nothing
-    is then committed for Kafka's own tools."""
+    """What to read of each partition instead of all that comes, without heartbeats between."""
+    commits: Commits | None = None
+    """Whom to tell of each snapshot's offset."""
 
     def list_parts(self) -> list[str]:
         """The partitions by number.
@@ -154,8 +158,7 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
 
 class _Ends:
     """Where partitions end, asked by one client a process: a consumer's own connection would
-    answer only after its fetch, up to half a second later. Tells when the broker goes and comes,
-    and the broker how far we are.
+    answer only after its fetch, up to half a second later. Tells when the broker goes and comes.
     """
 
     def __init__(self, brokers: str) -> None:
@@ -168,11 +171,6 @@ class _Ends:
         question = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
         answer: Future[Any] = self._admin.list_offsets(question, request_timeout=2)[partition]
         return answer
-
-    def commit(self, group: str, here: TopicPartition) -> None:
-        """Tell the broker how far a group is; nobody waits for the answer."""
-        offsets = [ConsumerGroupTopicPartitions(group, [here])]
-        self._admin.alter_consumer_group_offsets(offsets, request_timeout=2)
 
     def offset(self, answer: Future[Any]) -> int | None:
         """The end that the broker named; None when it did not answer."""
@@ -242,11 +240,13 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         EPOCH_SECONDS.observe(now - self._epoch_at)
         SNAPSHOT_AT.set_to_current_time()
         self._epoch_at = now
-        if self._span is None:
-            self._commit()
+        if self._source.commits is not None:
+            self._source.commits.put(self._partition.partition, self._next)
         return self._next
 
     def close(self) -> None:
+        if self._source.commits is not None:
+            self._source.commits.settle(_SETTLE_S)
         self._consumer.close()
 
     def _first(self, resume: int | None) -> int:
@@ -289,16 +289,6 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
             end=end,
         )
         return first
-
-    def _commit(self) -> None:
-        """Tell the broker how far we are, for Kafka's own tools; recovery does not rest on it.
-        Where the broker is away the next snapshot tells again.
-
-        Not by the consumer: it does not close until its commit is answered, so that a flow could
-        not be stopped while the broker stands still.
-        """
-        here = TopicPartition(self._partition.topic, self._partition.partition, self._next)
-        _ends(self._source.brokers).commit(_group(here.topic), here)
 
     def _last_heartbeat(self, span: Span) -> list[tuple[str, Records]]:
         if self._ended:
