@@ -1,0 +1,47 @@
+"""What Kafka's own tools are told, while the broker comes and goes."""
+
+import signal
+from contextlib import closing
+from time import monotonic
+from uuid import uuid4
+
+from confluent_kafka import Consumer, TopicPartition
+
+from contract.topic import ensure_topic
+from dataflows.commits import Commits
+from tests.pipeline.conftest import wait_until
+from tests.pipeline.test_edge_faults import kafka  # noqa: F401 - a fixture
+
+
+def test_offsets_are_committed_again_after_the_broker_was_away_and_the_end_does_not_wait_for_it(
+    kafka,  # noqa: F811
+):
+    topic = f"test.{uuid4().hex[:12]}"
+    ensure_topic(kafka.address, topic)
+    config = {"bootstrap.servers": kafka.address, "group.id": "group"}
+    with closing(Consumer(config)) as consumer:
+
+        def committed():
+            return consumer.committed([TopicPartition(topic, 0)], 10)[0].offset
+
+        commits = Commits(kafka.address, topic, "group")
+        commits.put(0, 1)
+        wait_until(lambda: committed() == 1)
+        kafka.kill()
+        commits.put(0, 2)
+        kafka.start()
+
+        def again():
+            commits.put(0, 3)  # as the next snapshots do
+            return committed() == 3
+
+        wait_until(again, 60)
+    kafka.signal(signal.SIGSTOP)
+    try:
+        commits.put(0, 4)
+        asked = monotonic()
+        commits.settle(0.5)
+        commits.settle(0.5)
+        assert monotonic() - asked < 2
+    finally:
+        kafka.signal(signal.SIGCONT)
