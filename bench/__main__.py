@@ -1,5 +1,7 @@
 """`python -m bench`: what is fast, as ratios measured in one run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from json import dumps
@@ -24,6 +26,16 @@ from bench import skab as skab_bench
 from contract.errors import IotError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@contextmanager
+def _told(err: Console) -> Iterator[None]:
+    """An error of ours ends the command with one line and exit code 1."""
+    try:
+        yield
+    except IotError as error:
+        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 @app.callback()
@@ -57,11 +69,8 @@ def dataflow(
 ) -> None:
     """The flow against a bare loop that decodes, and against Bytewax's own windows; one worker."""
     err = Console(stderr=True, highlight=False)
-    try:
+    with _told(err):
         result = dataflow_bench.run(rounds, readings, partial(err.print, soft_wrap=True))
-    except IotError as error:
-        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
     table = Table("", "median", "rounds", "wanted", box=None)
     for row in result.rows:
         table.add_row(*row)
@@ -80,13 +89,10 @@ def scale(
 ) -> None:
     """The flow in two processes against one, with recovery against without, and restarts."""
     err = Console(stderr=True, highlight=False)
-    try:
+    with _told(err):
         result = scale_bench.run(
             rounds, readings // 10_000 * 10_000, partial(err.print, soft_wrap=True)
         )
-    except IotError as error:
-        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
     table = Table("", "median", "rounds", "wanted", box=None)
     for row in result.rows:
         table.add_row(*row)
@@ -104,11 +110,8 @@ def replay(
 ) -> None:
     """`iot replay --dry-run` with other thresholds, against two runs of the flow."""
     err = Console(stderr=True, highlight=False)
-    try:
+    with _told(err):
         result = replay_bench.run(readings, partial(err.print, soft_wrap=True))
-    except IotError as error:
-        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
     err.print(
         f"replay {result.replay_readings_per_s:,} readings/s, flow "
         f"{result.flow_readings_per_s:,}: {result.ratio_to_flow} of it, wanted: at least 0.5; "
@@ -146,11 +149,8 @@ def sinks(
 ) -> None:
     """The readings sink, alerts and all, against bare inserts; SQL Server too where DB_HOST is."""
     err = Console(stderr=True, highlight=False)
-    try:
+    with _told(err):
         result = sinks_bench.run(rounds, readings, partial(err.print, soft_wrap=True), full=full)
-    except IotError as error:
-        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
     table = Table("", "rows/s", "rounds", "/ bare", box=None)
     for row in result.rows:
         table.add_row(*row)
@@ -167,11 +167,8 @@ def nab(
 ) -> None:
     """Detectors over NAB's files: how many anomalies are found, at one false alarm in 1 000."""
     err = Console(stderr=True, highlight=False)
-    try:
+    with _told(err):
         result = nab_bench.run(data_dir, out_dir, err.print)
-    except IotError as error:
-        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
     table = Table("", "found", "alarms in 1 000", "median delay", "bound", "points/s", box=None)
     for name, rating, rate in result.rows:
         table.add_row(
@@ -189,11 +186,8 @@ def skab(
 ) -> None:
     """Detectors over SKAB's pump rigs, against an isolation forest and T-squared."""
     err = Console(stderr=True, highlight=False)
-    try:
+    with _told(err):
         result = skab_bench.run(data_dir)
-    except IotError as error:
-        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
     table = Table("", "F1", "false alarms", "missed", "F1 after 400", "false after 400", box=None)
     for name, whole, after in result.rows:
         figures = (whole.f1, whole.false_alarm_rate, whole.missed_alarm_rate)
@@ -225,11 +219,8 @@ def ml(
 ) -> None:
     """The prediction service over a million readings, and the batch over 500 of each sensor."""
     err = Console(stderr=True, highlight=False)
-    try:
+    with _told(err):
         result = ml_bench.run(sensors, seconds, partial(err.print, soft_wrap=True))
-    except IotError as error:
-        err.print(f"bench: {error}", style="red", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
     table = Table("", "", box=None)
     for row in result.rows:
         table.add_row(*row)

@@ -11,8 +11,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import run as run_process
-from sys import executable
 from tempfile import TemporaryDirectory
 from time import time
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 from contract.event import event_key
 from contract.settings import Settings, child_environment, load_settings
 from dataflows.events import CODES
+from dataflows.states import make_store
 from ops.children import Children
 from ops.demo import free_port
 from ops.devices import RegisteredDevice, SensorSpec, register
@@ -75,8 +74,7 @@ async def _run(
     environment = child_environment(values)
     children.start("edge", "ingest_edge", "--port", str(port), env=environment)
     recovery = folder / "recovery"
-    recovery.mkdir()
-    run_process([executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True)
+    make_store(recovery)
     options = ("-r", str(recovery), "-s", "10", "-b", "0")
     children.start("flow", "bytewax.run", "dataflows.readings:flow()", *options, env=environment)
     watch = _Watch(database, children)

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from subprocess import run as run_process
-from sys import executable
 from time import monotonic
 
 from rich.console import Console, Group
@@ -19,6 +17,7 @@ from rich.text import Text
 
 from contract.errors import SetupError, UnavailableError
 from contract.settings import child_environment, load_settings
+from dataflows.states import make_store
 from ops.children import Children
 from ops.post import EdgeClient
 from ops.simulate import register_demo, simulate
@@ -94,8 +93,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     environment = child_environment(values | {"IOT_LANG": settings.iot_lang})
     children.start("edge", "ingest_edge", "--port", str(port), env=environment)
     recovery = place / "recovery"
-    recovery.mkdir()
-    run_process([executable, "-m", "bytewax.recovery", str(recovery), "1"], check=True)
+    make_store(recovery)
     options = ("-r", str(recovery), "-s", "2", "-b", "0")
     flow = children.start(
         "flow", "bytewax.run", "dataflows.readings:flow()", *options, env=environment
