@@ -9,6 +9,7 @@ WORKDIR /app
 COPY requirements.lock .
 RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.lock
 COPY contract contract
+COPY runtime runtime
 COPY sql sql
 COPY sinks sinks
 COPY ml ml

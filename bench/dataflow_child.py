@@ -21,8 +21,6 @@ from bench.meter import Meter
 from bench.packets import DEVIATION, MEAN, Shape, device_packets, make_topic
 from contract.columns import PacketColumns
 from contract.errors import IotError, SetupError
-from contract.log import configure_log
-from contract.topic import PARTITIONS
 from dataflows.decode import decode_records
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Times
@@ -32,6 +30,8 @@ from dataflows.rule_book import OneEdition
 from dataflows.rules import Rules, make_rules
 from dataflows.source import PacketSource, Records, consumer_config
 from dataflows.watch import PartitionLogic, Watch
+from runtime.log import configure_log
+from runtime.topic import PARTITIONS
 
 _FAR = 5 * DEVIATION
 """From the mean to a threshold: one reading in 1 700 000 is beyond, and hardly any mean."""

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from contract.columns import Floats
 from contract.errors import SetupError
 from contract.packet import Packet, encode
-from contract.topic import PARTITIONS, client_config
+from runtime.topic import PARTITIONS, client_config
 
 SENSORS_A_DEVICE = 10
 """And readings a packet: one of each sensor."""

@@ -15,7 +15,6 @@ from bench.meter import Meter
 from bench.packets import SENSORS_A_DEVICE, Shape, device_packets, make_topic
 from contract.columns import Floats
 from contract.errors import IotError
-from contract.log import configure_log
 from contract.settings import Settings, load_settings
 from dataflows.engine import Times
 from dataflows.readings import Sinks, graph
@@ -23,6 +22,7 @@ from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource
 from dataflows.watch import Watch
 from ops.replay.spans import find_parts
+from runtime.log import configure_log
 from sinks.events import events_sink
 
 _MEAN, _DEVIATION = 20.0, 0.1

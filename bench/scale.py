@@ -26,9 +26,9 @@ from bench.packets import Shape, delete_topics, device_packets, make_topic
 from bench.scale_child import Plan
 from contract.errors import SetupError
 from contract.settings import child_environment
-from contract.topic import PARTITIONS
 from dataflows.states import make_store
 from ops.run import free_ports, split
+from runtime.topic import PARTITIONS
 
 SENSORS, PERIOD_MS = 10_000, 100
 RESTARTS = {"restart_s_10k": 10_000, "restart_s_100k": 100_000}

@@ -18,10 +18,10 @@ from bench.dataflow_child import NullSink, watch
 from bench.meter import Meter
 from contract.columns import NEVER
 from contract.errors import IotError
-from contract.log import configure_log
 from dataflows.metrics import READINGS
 from dataflows.readings import Sinks, graph
 from dataflows.source import PacketSource, Span, consumer_config
+from runtime.log import configure_log
 
 
 class Plan(msgspec.Struct, frozen=True):

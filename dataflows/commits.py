@@ -6,7 +6,7 @@ from time import monotonic
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from contract.topic import client_config
+from runtime.topic import client_config
 
 
 class Commits:

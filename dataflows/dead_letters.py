@@ -7,9 +7,9 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from contract.errors import SetupError
-from contract.topic import client_config
 from dataflows.decode import BadRecord
 from dataflows.metrics import DEAD_LETTERS
+from runtime.topic import client_config
 
 _LARGEST = 16_777_216
 """Bytes; the broker's own bound on the topic decides."""

@@ -7,8 +7,8 @@ from time import sleep, time
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from contract.topic import asking_config, end_told
 from dataflows.metrics import BROKER_UP, LAG_RECORDS, LAG_SECONDS
+from runtime.topic import asking_config, end_told
 
 _EVERY_S = 3.0
 

@@ -18,12 +18,10 @@ from bytewax.outputs import Sink
 from contract.columns import PacketColumns
 from contract.errors import NO_USE, SettingError, SetupError, error_of_ours
 from contract.event import Event
-from contract.log import configure_log
 from contract.partitions import partitions_text
 from contract.predictions import Predictions
 from contract.rollups import Rollups
 from contract.settings import load_settings
-from contract.topic import ensure_topic
 from dataflows.commits import Commits
 from dataflows.dead_letters import DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
@@ -36,6 +34,8 @@ from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource, Records, group
 from dataflows.states import CONSUME, FLOW, MARK, WATCH
 from dataflows.watch import PartitionLogic, Watch
+from runtime.log import configure_log
+from runtime.topic import ensure_topic
 from sinks.events import events_sink
 from sinks.predictions import predictions_sink
 from sinks.readings import readings_sink

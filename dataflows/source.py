@@ -29,9 +29,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from contract.errors import SetupError, UnavailableError
 from contract.partitions import partitions_text
-from contract.topic import asking_config, client_config, end_told
 from dataflows.commits import Commits
 from dataflows.metrics import EPOCH_SECONDS, RECORDS, SNAPSHOT_AT
+from runtime.topic import asking_config, client_config, end_told
 
 _RECORDS_A_BATCH = 1_000
 _QUEUE_KB = 16_384

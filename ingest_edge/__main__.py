@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from contract.log import configure_log
 from ingest_edge.server import Protocol
+from runtime.log import configure_log
 
 _GRACE_S = 15
 """How long requests in flight may take at a stop; an acknowledgement takes 10 s at most."""

@@ -14,10 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from contract.lifespan import run_lifespan
-from contract.log import configure_log
 from contract.settings import Settings, load_settings
-from contract.topic import ensure_topic
 from ingest_edge.ingest import BULK, PACKETS, READINGS, Ingest
 from ingest_edge.lookups import Lookups
 from ingest_edge.metrics import BROKER_UP, REGISTRY
@@ -25,6 +22,9 @@ from ingest_edge.openapi import document
 from ingest_edge.problems import CONTENT_TYPE, Problem, explain
 from ingest_edge.publish import Publisher
 from ingest_edge.refusals import refusals
+from runtime.lifespan import run_lifespan
+from runtime.log import configure_log
+from runtime.topic import ensure_topic
 
 _log = structlog.get_logger("edge")
 _DOORS = {PACKETS, READINGS, BULK}

@@ -11,8 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract.errors import UnavailableError
 from contract.packet import Packet, encode
-from contract.topic import client_config
 from ingest_edge.metrics import ACKNOWLEDGED, IN_FLIGHT, PRODUCERS, QUEUE_FILL
+from runtime.topic import client_config
 
 DELIVERY_S = 10.0
 """How long an acknowledgement may take before the sender is told to come again."""

@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from contract.errors import IotError, RefusedError, UnavailableError
-from contract.log import configure_log
 from contract.settings import Settings, load_settings
 from ml.fleet import outlooks
 from ml.forecast import POINTS, TOO_FEW
 from ml.outlook import Sensor
 from ml.rows import ANOMALY, BREACH, ForecastRow, forecast_row
 from ml.store import due_sensors, newest_readings, thresholds_of, write_forecast
+from runtime.log import configure_log
 from sql.database import Database
 from sql.schema import open_database
 

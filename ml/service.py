@@ -20,12 +20,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from contract.errors import IotError, UnavailableError
-from contract.lifespan import run_lifespan
-from contract.log import configure_log
 from contract.settings import Settings, load_settings
 from ml.connections import Connections
 from ml.metrics import REGISTRY, REQUESTS, SECONDS
 from ml.predict import AskError, predict
+from runtime.lifespan import run_lifespan
+from runtime.log import configure_log
 
 PREDICT = "/ml/predict"
 _MOST_BYTES = 16_384

@@ -10,7 +10,7 @@ import sys
 import structlog
 from confluent_kafka import Producer
 
-from contract.log import configure_log
+from runtime.log import configure_log
 
 
 def main() -> None:

@@ -28,7 +28,6 @@ from rich.table import Table
 from rich.text import Text
 
 from contract.errors import IotError, SetupError
-from contract.log import configure_log
 from contract.packet import MAX_VALUE
 from contract.settings import load_settings
 from dataflows.rule_rows import rule_tables
@@ -58,6 +57,7 @@ from ops.scenarios import Name, make_scenario, write_scenario
 from ops.simulate import DEVICES, register_demo, simulate
 from ops.status import ask
 from ops.status_tables import status_tables
+from runtime.log import configure_log
 from sql.schema import open_database
 
 app = typer.Typer(

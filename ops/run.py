@@ -22,9 +22,9 @@ import structlog
 from contract.errors import NO_USE, SetupError
 from contract.partitions import partitions_text
 from contract.settings import Settings, same_environment
-from contract.topic import ensure_topic
 from dataflows.recovery import arrange
 from ops.children import ends_with
+from runtime.topic import ensure_topic
 
 METRICS_PORT = 9101
 """Of the first process, where nobody says another."""

@@ -17,8 +17,8 @@ from confluent_kafka.admin import (
 from contract.errors import UnavailableError
 from contract.partitions import partitions_text
 from contract.settings import Settings
-from contract.topic import PARTITIONS, client_config
 from ops.doctor.finding import Finding, State, guarded
+from runtime.topic import PARTITIONS, client_config
 
 _ANSWER_S = 6.0
 _DAY_MS = 86_400_000

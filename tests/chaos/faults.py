@@ -16,8 +16,8 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from contract.packet import decode
-from contract.topic import client_config
 from ops.children import Children
+from runtime.topic import client_config
 from tests.chaos.kafka import Kafka
 from tests.chaos.proof import (
     acknowledged,

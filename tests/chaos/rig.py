@@ -17,8 +17,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from contract.packet import Packet, encode
 from contract.settings import child_environment
-from contract.topic import client_config
 from ops.children import Child
+from runtime.topic import client_config
 from tests.pipeline.conftest import Pipeline, wait_until
 
 PARTITIONS = 4

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, TopicPartition
 
-from contract.topic import ensure_topic
 from dataflows.commits import Commits
+from runtime.topic import ensure_topic
 from tests.pipeline.conftest import wait_until
 from tests.pipeline.test_edge_faults import kafka  # noqa: F401 - a fixture
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 from confluent_kafka import TopicPartition
 
-from contract.topic import ensure_topic
 from dataflows.source import _Ends
+from runtime.topic import ensure_topic
 from tests.pipeline.test_edge_faults import kafka  # noqa: F401 - a fixture
 
 

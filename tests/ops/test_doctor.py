@@ -8,13 +8,13 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from contract.settings import Settings
-from contract.topic import client_config, ensure_topic
 from dataflows.states import MARK, WATCH, PartitionState, write_states
 from ops.doctor.examine import examine
 from ops.doctor.finding import State
 from ops.doctor.machine import DiskLimits, Port
 from ops.doctor.recovery import check_recovery
 from ops.status import Flow
+from runtime.topic import client_config, ensure_topic
 from sql.database import Database
 from sql.schema import apply_schema
 

@@ -12,13 +12,13 @@ from time import sleep, time
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from contract import topic
 from contract.errors import SetupError
 from contract.packet import encode
-from contract.topic import ensure_topic
 from dataflows.states import PartitionState, write_states
 from ops import run as run_module
 from ops.run import _Group, split
+from runtime import topic
+from runtime.topic import ensure_topic
 from tests.pipeline.test_determinism import packet, tables
 
 from .conftest import wait_until

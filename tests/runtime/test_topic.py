@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from contract import topic
 from contract.errors import UnavailableError
+from runtime import topic
 
 
 class _Slow:

@@ -1,0 +1,1 @@
+"""What every program needs around its own work: log, HTTP server, Kafka clients, the topic."""
