@@ -22,6 +22,7 @@ from ingest_edge.openapi import document
 from ingest_edge.problems import CONTENT_TYPE, Problem, explain
 from ingest_edge.publish import Publisher
 from ingest_edge.refusals import refusals
+from runtime.kafka import kafka_access
 from runtime.lifespan import run_lifespan
 from runtime.log import configure_log
 from runtime.topic import ensure_topic
@@ -49,11 +50,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             logger.handlers.clear()
             logger.propagate = True
     settings = load_settings()
-    brokers = settings.brokers
+    kafka = await to_thread.run_sync(kafka_access, settings)
     lookups = Lookups(settings)
     await lookups.open()
-    await to_thread.run_sync(ensure_topic, brokers, settings.kafka_topic)
-    publisher = Publisher(brokers, settings.kafka_topic, settings.max_packets_in_flight)
+    await to_thread.run_sync(ensure_topic, kafka, settings.kafka_topic)
+    publisher = Publisher(kafka, settings.kafka_topic, settings.max_packets_in_flight)
     ingest = Ingest(settings, lookups, publisher)
     app.state.edge = Edge(settings, lookups, publisher, ingest)
     if settings.ingest_api_key is None:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from contract.errors import UnavailableError
 from contract.packet import Packet, encode
 from ingest_edge.metrics import ACKNOWLEDGED, IN_FLIGHT, PRODUCERS, QUEUE_FILL
-from runtime.topic import client_config
+from runtime.kafka import KafkaAccess
 
 DELIVERY_S = 10.0
 """How long an acknowledgement may take before the sender is told to come again."""
@@ -35,11 +35,11 @@ class Publisher:
     it held is answered with 503.
     """
 
-    def __init__(self, brokers: str, topic: str, max_in_flight: int) -> None:
+    def __init__(self, kafka: KafkaAccess, topic: str, max_in_flight: int) -> None:
         self._topic = topic
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
-        self._config: dict[str, Any] = client_config(brokers) | {
+        self._config: dict[str, Any] = kafka.config() | {
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 2,

@@ -239,12 +239,13 @@ from pathlib import Path
 from contract.packet import Packet
 from contract.errors import UnavailableError
 from ingest_edge.publish import Publisher
+from runtime.kafka import KafkaAccess
 
 packet = Packet(packet_id="a", device_id=1, device_uuid="d", received_at=1, sensor_id=[1],
                 ts=[1], device_ts=None, value=[1.0], seq=[0])
 
 async def main():
-    publisher = Publisher({own_broker[0]!r}, "fatal", 10)
+    publisher = Publisher(KafkaAccess({own_broker[0]!r}), "fatal", 10)
     await publisher.publish(packet)
     place = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
     library = ctypes.CDLL(glob.glob(str(place / "librdkafka*"))[0])
