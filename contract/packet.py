@@ -17,6 +17,8 @@ MAX_VALUE = 1e10
 """Values are stored as decimal(15,5): below this once rounded to 5 decimals."""
 FUTURE_MS = 300_000
 """How far ahead of its arrival an event time may be and still be believed."""
+BELIEVED_FROM_MS = 946_684_800_000
+"""2000-01-01: an earlier time is that of a clock that was never set."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     iot_sqlite_path: Path = Path("iot.db")
 
     ingest_api_key: SecretStr | None = None
+    ingest_success_status: Literal["200", "202"] = "202"
     sensor_map_ttl_seconds: float = Field(300.0, gt=0)
     max_packets_in_flight: int = Field(2000, ge=1, le=100_000)
     device_packets_per_second: float = Field(0.0, ge=0)

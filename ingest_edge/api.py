@@ -24,7 +24,7 @@ from ingest_edge.publish import Publisher
 from ingest_edge.refusals import refusals
 from runtime.lifespan import run_lifespan
 from runtime.log import configure_log
-from runtime.topic import ensure_topic
+from runtime.topic import ensure_topic, largest_record
 
 _log = structlog.get_logger("edge")
 _DOORS = {PACKETS, READINGS, BULK}
@@ -53,14 +53,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     lookups = Lookups(settings)
     await lookups.open()
     await to_thread.run_sync(ensure_topic, brokers, settings.kafka_topic)
-    publisher = Publisher(brokers, settings.kafka_topic, settings.max_packets_in_flight)
+    largest = await to_thread.run_sync(largest_record, brokers, settings.kafka_topic)
+    publisher = Publisher(brokers, settings.kafka_topic, settings.max_packets_in_flight, largest)
     ingest = Ingest(settings, lookups, publisher)
+    await ingest.open()
     app.state.edge = Edge(settings, lookups, publisher, ingest)
     if settings.ingest_api_key is None:
         _log.warning("INGEST_API_KEY is not set: anyone who reaches this port may post")
     _log.info("edge ready", topic=settings.kafka_topic, database=settings.database)
     yield
-    ingest.close()
+    await ingest.close()
     await to_thread.run_sync(publisher.close)
     await to_thread.run_sync(lookups.close)
 

@@ -7,6 +7,8 @@ from time import monotonic, sleep
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AdminClient,
+    ClusterMetadata,
+    ConfigResource,
     ListOffsetsResultInfo,
     NewTopic,
     TopicMetadata,
@@ -17,6 +19,7 @@ from contract.errors import SetupError, UnavailableError
 PARTITIONS = 12
 _ANSWER_S = 6.0
 """How long a broker may take to answer at start."""
+_LARGEST = 1_000_000
 _KNOWN_S = 3.0
 """How long a new topic may take to be known."""
 
@@ -60,8 +63,7 @@ def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = No
     made = False
     try:
         cluster = admin.list_topics(timeout=_ANSWER_S)
-        takes_orders = cluster.controller_id in cluster.brokers
-        if topic not in cluster.topics and takes_orders:
+        if topic not in cluster.topics and _takes_orders(cluster):
             ours = {"message.timestamp.type": "LogAppendTime"}
             new = NewTopic(topic, PARTITIONS, config=ours | dict(config or {}))
             try:
@@ -93,6 +95,11 @@ def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = No
     return len(found.partitions)
 
 
+def _takes_orders(cluster: ClusterMetadata) -> bool:
+    """The in-memory broker does not: it answers neither questions nor orders of an admin client."""
+    return cluster.controller_id in cluster.brokers
+
+
 def _described(admin: AdminClient, topic: str) -> TopicMetadata:
     """What the broker knows of the topic; one that it has just made takes a moment to be known."""
     end = monotonic() + _KNOWN_S
@@ -101,3 +108,18 @@ def _described(admin: AdminClient, topic: str) -> TopicMetadata:
         if found.error is None or monotonic() > end:
             return found
         sleep(0.1)
+
+
+def largest_record(brokers: str, topic: str) -> int:
+    """The bytes of the largest batch of records that the topic takes (its `max.message.bytes`);
+    the library's own limit of 1 000 000 where the broker does not say.
+    """
+    admin = AdminClient(client_config(brokers))
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    try:
+        if not _takes_orders(admin.list_topics(timeout=_ANSWER_S)):
+            return _LARGEST
+        found = admin.describe_configs([asked], request_timeout=_ANSWER_S)[asked].result()
+        return int(found["max.message.bytes"].value)
+    except (KafkaException, KeyError, TypeError, ValueError):
+        return _LARGEST
