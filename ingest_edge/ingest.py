@@ -141,7 +141,10 @@ class Ingest:
         warnings += accepted.warnings
         if unknown:
             READINGS_REFUSED.labels("unknown_sensor").inc(unknown)
-            warnings.append(_left_out(unknown))
+            were = "1 reading was" if unknown == 1 else f"{unknown} readings were"
+            warnings.append(
+                f"{were} left out: the sensor is unknown or inactive; see unknown_sensors"
+            )
         return self._success, _encode(
             PacketAnswer(number, number, accepted.unknown_sensors, packet.packet_id, warnings)
         )
@@ -201,7 +204,6 @@ class Ingest:
         warnings += [warning for one in packets for warning in one.warnings]
         if unknown:
             READINGS_REFUSED.labels("unknown_sensor").inc(len(unknown))
-            warnings.append(_left_out(len(unknown)))
         return 200, _encode(LegacyAnswer(len(checked) - len(unknown), unknown, warnings))
 
     async def _by_device(
@@ -265,13 +267,6 @@ class Ingest:
 
 def _not_yours(why: str) -> PacketError:
     return PacketError(f"X-Device-Key: {why}", 403)
-
-
-def _left_out(readings: int) -> str:
-    return (
-        f"{readings} readings were left out: the device does not have their sensors, or they are "
-        "inactive; see unknown_sensors"
-    )
 
 
 _Door = Callable[[Incoming], Awaitable[tuple[int, bytes]]]

@@ -20,7 +20,9 @@ _HERE = (
     (re.compile(rb"None|True|False"), "this is Python, not JSON: null, true and false"),
     (re.compile(rb"'"), "a text goes into double quotation marks"),
     (re.compile(rb"//|/\*|#"), "JSON has no comments"),
-    (re.compile(rb"[+.]\d|\d[.,]"), "a number begins with a digit, and has a point for decimals"),
+    (re.compile(rb"[+.]\d"), "a number begins with a digit or a minus sign"),
+    (re.compile(rb"\d,\d"), "a number has a point for decimals"),
+    (re.compile(rb"0\d"), "a number has no zeros in front"),
     (
         re.compile(rb"[\x00-\x1f]"),
         "a text has no control characters; escape them",
@@ -55,8 +57,8 @@ def fault(content: bytes, error: Exception) -> str:
 
 
 def _words_at(content: bytes, at: int) -> str:
-    # a parser may stop behind the sign of -Infinity, or behind the first digit of 01
-    for start in (at, max(0, at - 1)):
+    # the parser stops behind the sign of -Infinity, the zero of 01, and the comma of 1,5
+    for start in range(at, max(0, at - 2) - 1, -1):
         for pattern, words in _HERE:
             if pattern.match(content, start):
                 return words

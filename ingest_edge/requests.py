@@ -11,13 +11,19 @@ from uuid import UUID
 import msgspec
 
 from contract.errors import PacketError
-from contract.packet import MAX_READINGS, MAX_TIME_MS, MAX_VALUE
+from contract.packet import MAX_READINGS, MAX_TIME_MS, MAX_VALUE, MIN_DEVICE_TIME_MS
 from ingest_edge.json_faults import fault
 from ingest_edge.names import look_at_names
 
 _Iso = Annotated[str, msgspec.Meta(max_length=64, extra_json_schema={"format": "date-time"})]
 _Seconds = Annotated[
-    float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_TIME_MS // 1000})
+    float,
+    msgspec.Meta(
+        extra_json_schema={
+            "minimum": MIN_DEVICE_TIME_MS // 1000,
+            "maximum": MAX_TIME_MS // 1000,
+        }
+    ),
 ]
 When = _Iso | _Seconds | None
 """ISO-8601, with or without zone (none means UTC), or epoch seconds."""

@@ -6,13 +6,13 @@ from math import floor
 from typing import Protocol
 
 from contract.errors import PacketError
-from contract.packet import MAX_TIME_MS
+from contract.packet import MAX_TIME_MS, MIN_DEVICE_TIME_MS
 
 NAMES = ("ts", "timestamp", "sensor_ts")
 """The names under which a time is understood."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _leap_second = re.compile(r"(.*\d{2}:?\d{2}:?)60((?:[.,]\d+)?(?:Z|[+-][\d:]+)?)").fullmatch
-_RANGE = "not between the years 1970 and 9998"
+_RANGE = "not between the years 1 and 9998"
 
 
 class Dated(Protocol):
@@ -32,7 +32,7 @@ def time_of(dated: Dated, place: str) -> int | None:
     `place` names it, and ends with a point unless it is empty.
 
     Raises:
-        PacketError: 422, no such time, one outside 1970 to 9998, or two of them.
+        PacketError: 422, no such time, one outside the years 1 to 9998, or two of them.
     """
     if dated.timestamp is None and dated.sensor_ts is None:
         return None if dated.ts is None else time_ms(dated.ts, f"{place}ts")
@@ -48,7 +48,7 @@ def time_ms(when: str | float, place: str) -> int:
     A leap second is the second after it, as on every POSIX clock.
 
     Raises:
-        PacketError: 422, no such time, or none between 1970 and 9998; `place` names it.
+        PacketError: 422, no such time, or none between the years 1 and 9998; `place` names it.
 
     >>> time_ms("2024-11-24T10:00:00.5Z", "ts"), time_ms(1732442400, "ts")
     (1732442400500, 1732442400000)
@@ -59,8 +59,8 @@ def time_ms(when: str | float, place: str) -> int:
         ms = _text_ms(when, place)
     else:
         # a microsecond more than said: 0.123 is a little less than that in binary
-        ms = floor(min(max(when, -1.0), 1e12) * 1000 + 0.001)
-    if not 0 <= ms <= MAX_TIME_MS:
+        ms = floor(min(max(when, -1e12), 1e12) * 1000 + 0.001)
+    if not MIN_DEVICE_TIME_MS <= ms <= MAX_TIME_MS:
         raise PacketError(f"{place}: {_RANGE}{_unit_hint(when)}")
     return ms
 

@@ -16,11 +16,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from bench.http_load import request, run_load
 from contract.packet import decode
 from contract.settings import child_environment
 from ops.children import Children
+from runtime.topic import ensure_topic
 
 from .conftest import Pipeline, wait_until
 from .test_pipeline import records
@@ -244,7 +246,7 @@ packet = Packet(packet_id="a", device_id=1, device_uuid="d", received_at=1, sens
                 ts=[1], device_ts=None, value=[1.0], seq=[0])
 
 async def main():
-    publisher = Publisher({own_broker[0]!r}, "fatal", 10)
+    publisher = Publisher({own_broker[0]!r}, "fatal", 10, 1_000_000)
     await publisher.publish(packet)
     place = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
     library = ctypes.CDLL(glob.glob(str(place / "librdkafka*"))[0])
@@ -268,3 +270,46 @@ asyncio.run(main())
     )
     assert done.stdout.splitlines()[-1] == "['away', 'stored', 'stored']", done.stderr
     assert "Kafka client replaced" in done.stdout
+
+
+def test_a_packet_that_the_topic_never_takes_is_refused_for_good_and_no_other_with_it(
+    pipeline, given_brokers
+):
+    if given_brokers is None:
+        pytest.skip("the broker must be a real one: set KAFKA_BOOTSTRAP_SERVERS")
+    admin = AdminClient({"bootstrap.servers": given_brokers})
+
+    def limit(size):
+        resource = ConfigResource(ConfigResource.Type.TOPIC, pipeline.topic)
+        entry = ConfigEntry(
+            "max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET
+        )
+        resource.add_incremental_config(entry)
+        admin.incremental_alter_configs([resource])[resource].result(10)
+
+    ensure_topic(given_brokers, pipeline.topic, {"max.message.bytes": "3000"})
+    rig = pipeline.register()
+    pipeline.start_edge()
+
+    def packet(readings):
+        # values that do not compress
+        values = [Random(n).random() for n in range(readings)]
+        return {
+            "device_uuid": rig.uuid,
+            "readings": [{"sensor_uuid": rig.sensors["pump"], "value": one} for one in values],
+        }
+
+    def statuses():
+        with ThreadPoolExecutor(20) as pool:
+            answers = pool.map(pipeline.post, [packet(1), packet(1000), packet(1)] * 20)
+            return Counter(answer.status_code for answer in answers)
+
+    large = pipeline.post(packet(1000))
+    assert (large.status_code, large.json()["reason"]) == (413, "too_large")
+    assert "the topic takes 3000" in large.json()["detail"]
+    assert statuses() == {202: 40, 413: 20}
+    limit(1000)  # the edge learns it from the first refusal, and keeps its batches smaller
+    wait_until(lambda: "takes 1000" in pipeline.post(packet(1000)).text)
+    assert statuses() == {202: 40, 413: 20}
+    limit(100_000)
+    wait_until(lambda: pipeline.post(packet(1000)).status_code == 202)

@@ -144,7 +144,7 @@ def hostile(device, sensor, seed=1):
                 good
                 | {
                     "ts": rnd.choice(
-                        ["", "x" * 99999, -1, 1e300, "9999-12-31T23:59:59Z", [], {}, True]
+                        ["", "x" * 99999, -1e11, 1e300, "9999-12-31T23:59:59Z", [], {}, True]
                     )
                 }
             ).encode(),
