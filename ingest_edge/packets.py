@@ -138,6 +138,13 @@ class _Columns:
 def _device_times(body: Dated, readings: Sequence[Dated]) -> list[int | None]:
     """What the device said of each reading: its own time, else the body's."""
     common = time_of(body, "")
+    count = len(readings)
+    if (
+        [reading.ts for reading in readings].count(None) == count
+        and [reading.timestamp for reading in readings].count(None) == count
+        and [reading.sensor_ts for reading in readings].count(None) == count
+    ):
+        return [common] * count
     times: list[int | None] = []
     for index, reading in enumerate(readings):
         own = time_of(reading, f"readings[{index}].")

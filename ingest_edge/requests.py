@@ -4,7 +4,7 @@ Nothing here reads a clock, a database or the network. An error names the field 
 the reading, or the byte where the JSON ends to be JSON, and never repeats what was sent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
@@ -90,13 +90,17 @@ class LegacyBody(_Dated, frozen=True, gc=False):
         return here + 4 * len(self.readings) + _time_quotes(self.readings)
 
 
-def _time_quotes(dated: Iterable[_Dated]) -> int:
+def _time_quotes(dated: Sequence[_Dated]) -> int:
     """Two for each name of a time, and two for each time that is text."""
+    columns = (
+        [one.ts for one in dated],
+        [one.timestamp for one in dated],
+        [one.sensor_ts for one in dated],
+    )
     return sum(
-        4 if type(when) is str else 2
-        for one in dated
-        for when in (one.ts, one.timestamp, one.sensor_ts)
-        if when is not None
+        2 * (len(column) - column.count(None)) + 2 * [type(when) for when in column].count(str)
+        for column in columns
+        if column.count(None) < len(column)
     )
 
 
