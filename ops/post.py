@@ -76,7 +76,7 @@ class EdgeClient:
             answer = await self._http.post("/ingest/packets", json=packet)
         except httpx.TransportError as error:
             raise self._no_edge() from error
-        if answer.status_code == 202:
+        if answer.is_success:
             body = answer.json()
             if not body["unknown_sensors"]:
                 return int(body["accepted"])

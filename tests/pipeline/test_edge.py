@@ -193,6 +193,52 @@ def test_a_device_key_opens_for_its_device_only_and_at_every_door(pipeline):
     }  # fmt: skip
 
 
+def test_a_device_that_sends_too_often_is_refused_before_its_body_is_parsed(pipeline):
+    rig = pipeline.register()
+    key = pipeline.iot("devices", "new-key", "rig").stdout.strip()
+    pipeline.start_edge(DEVICE_PACKETS_PER_SECOND="0.01")
+    header = {"X-Device-Key": key}
+    url = f"{pipeline.url}/ingest/packets"
+    first = httpx.post(url, content=b"{", headers=header)
+    again = httpx.post(url, content=b"{", headers=header)
+    assert (first.status_code, again.status_code) == (422, 429)
+    assert int(again.headers["retry-after"]) > 1
+    # without a key of its own the device is known from the body only
+    assert httpx.post(url, content=b"{").status_code == 422
+    assert pipeline.post(body(rig)).status_code == 429
+
+
+def test_accepted_may_be_200_and_the_old_paths_stay_as_they_are(pipeline):
+    rig = pipeline.register()
+    pipeline.start_edge(INGEST_SUCCESS_STATUS="200")
+    ids = dict(pipeline.rows("SELECT name, id FROM sensors"))
+    old = pipeline.post({"sensor_id": ids["boiler"], "value": 23.5}, "/ingest/readings")
+    assert pipeline.post(body(rig)).status_code == old.status_code == 200
+    checked = pipeline.iot("check-edge", pipeline.url)
+    assert "a good packet" in checked.stdout
+    metrics = httpx.get(f"{pipeline.url}/metrics").text
+    assert 'iot_edge_requests_total{path="/ingest/packets",status="200"} ' in metrics
+
+
+def test_warnings_say_what_was_probably_not_meant_and_what_was_not_believed_is_counted(
+    pipeline, rig
+):
+    plain = pipeline.post(body(rig, ts=1e9)).json()
+    assert "warnings" not in plain
+    odd = body(rig, ts=5, packetId="x")
+    odd["readings"].append({"sensor_uuid": str(uuid4()), "value": 1})
+    warnings = pipeline.post(odd).json()["warnings"]
+    assert [warning.split(":")[0] for warning in warnings] == [
+        "a field that looks like packet_id was ignored", "readings[0]",
+        "1 reading was left out",
+    ]  # fmt: skip
+    legacy = {"sensor_id": 1, "value": 1, "timestamp": "1970-01-01T00:00:05Z"}
+    answer = pipeline.post(legacy, "/ingest/readings").json()
+    assert (answer["inserted"], len(answer["warnings"])) == (1, 1)
+    metrics = httpx.get(f"{pipeline.url}/metrics").text
+    assert "iot_edge_readings_clock_skewed_total 2.0" in metrics
+
+
 def test_a_revoked_key_stops_within_the_ttl(pipeline):
     rig = pipeline.register()
     key = pipeline.iot("devices", "new-key", "rig").stdout.strip()
