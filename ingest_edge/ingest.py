@@ -28,10 +28,10 @@ from ingest_edge.packets import (
     missing,
     packet_of,
 )
-from ingest_edge.problems import CONTENT_TYPE, explain
 from ingest_edge.publish import Headers, Publisher
 from ingest_edge.refusals import refusals
 from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, parse, uuid_text
+from runtime.problems import CONTENT_TYPE, explain
 
 PACKETS = "/ingest/packets"
 READINGS = "/ingest/readings"
