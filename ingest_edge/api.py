@@ -1,6 +1,5 @@
 """The HTTP edge as an application; `python -m ingest_edge` serves it."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from ingest_edge.ingest import BULK, PACKETS, READINGS, Ingest
 from ingest_edge.lookups import Lookups
 from ingest_edge.metrics import BROKER_UP, REGISTRY
 from ingest_edge.openapi import document
-from ingest_edge.problems import CONTENT_TYPE, Problem, explain
 from ingest_edge.publish import Publisher
 from ingest_edge.refusals import refusals
 from runtime.lifespan import run_lifespan
-from runtime.log import configure_log
+from runtime.log import configure_service_log
+from runtime.problems import CONTENT_TYPE, Problem, explain
 from runtime.topic import ensure_topic, largest_record
 
 _log = structlog.get_logger("edge")
@@ -42,12 +41,7 @@ class Edge:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    configure_log()
-    for name in ("uvicorn", "uvicorn.access"):  # the server's own lines become ours
-        logger = logging.getLogger(name)
-        if logger.handlers:  # else nobody wants them
-            logger.handlers.clear()
-            logger.propagate = True
+    configure_service_log()
     settings = load_settings()
     brokers = settings.brokers
     lookups = Lookups(settings)

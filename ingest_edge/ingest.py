@@ -30,10 +30,10 @@ from ingest_edge.packets import (
     packet_of,
 )
 from ingest_edge.parser import Parser
-from ingest_edge.problems import CONTENT_TYPE, explain
 from ingest_edge.publish import Headers, Publisher
 from ingest_edge.refusals import refusals
 from ingest_edge.requests import Body, LegacyBody, LegacyReading, PacketBody, uuid_text
+from runtime.problems import CONTENT_TYPE, explain
 
 PACKETS = "/ingest/packets"
 READINGS = "/ingest/readings"

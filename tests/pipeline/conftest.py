@@ -55,9 +55,10 @@ class Pipeline:
     def register(self, name: str = "rig", *sensors: SensorSpec) -> RegisteredDevice:
         return register(self.database, name, sensors or (ABOVE_80, PLAIN))
 
-    def start_edge(self, **values: str) -> Child:
+    def start_edge(self, *options: str, module=("ingest_edge",), **values: str) -> Child:
         env = child_environment(self.values | values)
-        edge = self.children.start("edge", "ingest_edge", "--port", str(self.port), env=env)
+        arguments = (*module, "--port", str(self.port), *options)
+        edge = self.children.start("edge", *arguments, env=env)
         wait_until(lambda: self._answers() or self.children.check(), 20, "the edge did not start")
         return edge
 
