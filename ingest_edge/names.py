@@ -9,7 +9,7 @@ from typing import Any
 from contract.errors import PacketError
 from ingest_edge.times import NAMES
 
-_GUESSED = 20
+_GUESSED = 8
 """How many different unknown names are compared with known ones."""
 _LONGEST = 40
 _CLOSE = 0.8

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from time import monotonic
 from uuid import UUID, uuid4
@@ -15,6 +16,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from contract.settings import child_environment
+from ingest_edge.parser import SMALL
+from tests.looplag import measure
 
 from .test_edge_faults import memory
 from .test_pipeline import records
@@ -243,3 +246,55 @@ def test_hostile_bodies_end_with_4xx_in_bounded_time_and_memory(pipeline, seed, 
     assert edge.process.poll() is None
     assert post(pipeline, good.encode())[0] == 202
     assert len(records(brokers, pipeline.topic)) == 2
+
+
+def test_no_body_costs_the_event_loop_more_than_5_ms(pipeline, seed):
+    """CPU time of the loop's thread, so that a busy machine does not change it."""
+    pipeline.start_edge(module=("tests.looplag", "ingest_edge.api", "ingest_edge.refusals"))
+    device, sensor = seed
+    for number in range(999):
+        uuid = str(UUID(int=0x1000 + number))
+        pipeline.database.execute("add_sensor", device, uuid, "temperature", f"t{number}", "°C")
+    known = [sensor, *(str(UUID(int=0x1000 + number)) for number in range(999))]
+    dated = [
+        {"sensor_uuid": uuid, "value": 1.5, "ts": f"2026-01-31T12:00:00.{number:03}+01:00"}
+        for number, uuid in enumerate(known)
+    ]
+    packet = {"device_uuid": device, "readings": dated}
+    text = json.dumps(packet).encode()
+    one = json.dumps(packet | {"readings": dated[:1]}).encode()
+    unknown = [dict(reading, sensor_uuid=str(uuid4())) for reading in dated]
+    zipped = ("Content-Encoding: gzip",)
+    most = SMALL - len(one) - 20
+    legacy = {"readings": [{"sensor_id": 1, "value": n, "timestamp": 1e9} for n in range(1000)]}
+    bodies = {
+        "a packet of 1000 readings": (text, ()),
+        "the same as gzip": (gzip.compress(text), zipped),
+        "1000 sensors that are not there": (
+            json.dumps(packet | {"readings": unknown}).encode(),
+            (),
+        ),
+        "8 MB of blanks as gzip": (gzip.compress(one + b" " * 8_000_000), zipped),
+        "8 MB of arrays as gzip": (gzip.compress(b"[" + b"[]," * 2_700_000 + b"1]"), zipped),
+        "1 MB of blanks": (one + b" " * 1_000_000, ()),
+        "32 KB of arrays in a field": (one[:-1] + b', "x": [' + b"[]," * (most // 3) + b"1]}", ()),
+        "32 KB of objects": (one[:-1] + b', "x": [' + b'{"":0},' * (most // 7) + b"1]}", ()),
+        "32 KB of names": (
+            one[:-1] + b"".join(b', "t%dme": 0' % n for n in range(most // 14)) + b"}",
+            (),
+        ),
+        "32 KB that are not UTF-8 at their end": (one[:-1] + b" " * most + b"\xff", ()),
+        "32 KB of digits": (one.replace(b"1.5", b"1" * most), ()),
+        "32 KB of nesting": (b'{"a":' * (most // 5), ()),
+        "1 MB of noise": (random.Random(1).randbytes(1_000_000), ()),
+        "1000 legacy readings": (json.dumps(legacy).encode(), ()),
+    }
+    costs = {}
+    for what, (body, headers) in bodies.items():
+        path = "/ingest/readings/bulk" if "legacy" in what else "/ingest/packets"
+        sent = partial(post, pipeline, body, *headers, path=path)
+        status, _ = sent()
+        assert status < 500, what
+        costs[what] = measure(pipeline.url, sent)
+    print(*(f"{lag.longest_ms:6.2f} ms  {what}" for what, lag in costs.items()), sep="\n")
+    assert {what: lag for what, lag in costs.items() if lag.longest_ms > 5} == {}
