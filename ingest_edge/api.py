@@ -20,6 +20,7 @@ from ingest_edge.metrics import BROKER_UP, REGISTRY
 from ingest_edge.openapi import document
 from ingest_edge.publish import Publisher
 from ingest_edge.refusals import refusals
+from runtime.kafka import kafka_access
 from runtime.lifespan import run_lifespan
 from runtime.log import configure_service_log
 from runtime.problems import CONTENT_TYPE, Problem, explain
@@ -43,12 +44,12 @@ class Edge:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     configure_service_log()
     settings = load_settings()
-    brokers = settings.brokers
+    kafka = await to_thread.run_sync(kafka_access, settings)
     lookups = Lookups(settings)
     await lookups.open()
-    await to_thread.run_sync(ensure_topic, brokers, settings.kafka_topic)
-    largest = await to_thread.run_sync(largest_record, brokers, settings.kafka_topic)
-    publisher = Publisher(brokers, settings.kafka_topic, settings.max_packets_in_flight, largest)
+    await to_thread.run_sync(ensure_topic, kafka, settings.kafka_topic)
+    largest = await to_thread.run_sync(largest_record, kafka, settings.kafka_topic)
+    publisher = Publisher(kafka, settings.kafka_topic, settings.max_packets_in_flight, largest)
     ingest = Ingest(settings, lookups, publisher)
     await ingest.open()
     app.state.edge = Edge(settings, lookups, publisher, ingest)

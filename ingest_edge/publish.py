@@ -12,7 +12,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from contract.errors import PacketError, UnavailableError
 from contract.packet import Packet, encode
 from ingest_edge.metrics import ACKNOWLEDGED, IN_FLIGHT, PRODUCERS, QUEUE_FILL
-from runtime.topic import client_config, largest_record
+from runtime.kafka import KafkaAccess
+from runtime.topic import largest_record
 
 DELIVERY_S = 10.0
 """How long an acknowledgement may take before the sender is told to come again."""
@@ -39,12 +40,12 @@ class Publisher:
     it held is answered with 503. `largest` is in bytes, see `largest_record`.
     """
 
-    def __init__(self, brokers: str, topic: str, max_in_flight: int, largest: int) -> None:
+    def __init__(self, kafka: KafkaAccess, topic: str, max_in_flight: int, largest: int) -> None:
         self._topic = topic
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
-        self._brokers = brokers
-        self._config: dict[str, Any] = client_config(brokers) | {
+        self._kafka = kafka
+        self._config: dict[str, Any] = kafka.config() | {
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 2,
@@ -116,7 +117,7 @@ class Publisher:
     async def _refuse_if_large(self, producer: Producer, error: KafkaError, value: bytes) -> None:
         if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
             return
-        size = await asyncio.to_thread(largest_record, self._brokers, self._topic)
+        size = await asyncio.to_thread(largest_record, self._kafka, self._topic)
         if size != self._largest:
             self._set_largest(size)
             self._replace(producer)

@@ -18,7 +18,7 @@ from rich.text import Text
 from contract.errors import SetupError, UnavailableError
 from contract.settings import child_environment, load_settings
 from dataflows.states import make_store
-from ops.children import Children
+from ops.children import Children, with_stack
 from ops.post import EdgeClient
 from ops.simulate import register_demo, simulate
 from sql.database import Database
@@ -96,7 +96,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     make_store(recovery)
     options = ("-r", str(recovery), "-s", "2", "-b", "0")
     flow = children.start(
-        "flow", "bytewax.run", "dataflows.readings:flow()", *options, env=environment
+        "flow", "bytewax.run", "dataflows.readings:flow()", *options, env=with_stack(environment)
     )
     figures = Figures()
 

@@ -1,11 +1,12 @@
 """A real Kafka of our own, that can be stopped and started again on what it had."""
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
 from shutil import which
 from signal import SIGKILL, SIGTERM
-from subprocess import PIPE, Popen, TimeoutExpired
+from subprocess import PIPE, Popen, TimeoutExpired, run
 
 _SCRIPT = Path(__file__).parents[2] / ".ci" / "kafka"
 _STOP_S = 30.0
@@ -23,6 +24,7 @@ class Kafka:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._script: Popen[str] | None = None
+        self.address = ""
 
     def __enter__(self) -> "Kafka":
         return self
@@ -38,13 +40,28 @@ class Kafka:
                 [str(_SCRIPT), str(self._folder)],
                 stdout=PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
-        address = self._script.stdout.readline().strip()
-        assert address, f"no broker could be started: see the logs in {self._folder}"
-        return address
+        self.address = self._script.stdout.readline().strip()
+        assert self.address, f"no broker could be started: see the logs in {self._folder}"
+        return self.address
 
     @property
     def pid(self) -> int:
         return int((self._folder / "pid").read_text())
+
+    def forget(self, before: dict[tuple[str, int], int]) -> None:
+        """Delete the records of each (topic, partition) before an offset."""
+        partitions = [
+            {"topic": topic, "partition": partition, "offset": offset}
+            for (topic, partition), offset in before.items()
+        ]
+        plan = self._folder / "delete.json"
+        plan.write_text(json.dumps({"version": 1, "partitions": partitions}))
+        run(
+            [which("java") or "", "-cp", f"{self._folder}/libs/*",
+             "org.apache.kafka.tools.DeleteRecordsCommand",
+             "--bootstrap-server", self.address, "--offset-json-file", str(plan)],
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
 
     def stop(self, number: int = SIGTERM) -> None:
         """End it, as gently as the signal is, and return when it has ended."""

@@ -17,8 +17,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from contract.packet import Packet, encode
 from contract.settings import child_environment
-from ops.children import Child
-from runtime.topic import client_config
+from ops.children import Child, end_of, with_stack
+from runtime.kafka import kafka_access
 from tests.pipeline.conftest import Pipeline, wait_until
 
 PARTITIONS = 4
@@ -64,15 +64,14 @@ class Rig:
     def __init__(self, pipeline: Pipeline, *, append_time: bool = False) -> None:
         self.pipeline = pipeline
         self._append_time = append_time
+        self._kafka = kafka_access(pipeline.settings)
         kind = "LogAppendTime" if append_time else "CreateTime"
         self.programs: dict[str, Program] = {}
         topic = NewTopic(pipeline.topic, PARTITIONS, config={"message.timestamp.type": kind})
-        admin = AdminClient(client_config(self._brokers))
+        admin = AdminClient(self._kafka.config())
         with suppress(KafkaException):  # the embedded broker makes its topics by itself
             admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
-        self._committed = Consumer(
-            client_config(self._brokers) | {"group.id": f"{pipeline.topic}.flow"}
-        )
+        self._committed = Consumer(self._kafka.config() | {"group.id": f"{pipeline.topic}.flow"})
 
     @property
     def _brokers(self) -> str:
@@ -86,8 +85,7 @@ class Rig:
 
     def start(self, name: str, *command: str, death: Death = None, **values: str) -> Program:
         """Start `python -m COMMAND`; with `death` it kills itself there."""
-        env = child_environment(self.pipeline.values | values)
-        env["PYTHONFAULTHANDLER"] = "1"  # one that crashes says where
+        env = with_stack(child_environment(self.pipeline.values | values))
         launch = ("tests.chaos.launch", death[0], str(death[1])) if death else ()
         child = self._start(name, *launch, *command, env=env)
         self.programs[name] = Program(name, command, env, child)
@@ -127,7 +125,7 @@ class Rig:
             if code != -SIGKILL:
                 log = program.child.log
                 said = "\n    ".join(log.read_text().splitlines()[-_SAID:])
-                raise DifferenceError(f"{program.name} ended with code {code}; {log}:\n    {said}")
+                raise DifferenceError(f"{program.name} {end_of(code)}; {log}:\n    {said}")
             self.pipeline.children.stop(program.child)
             program.kills += 1
             if program.name.startswith("flow"):
@@ -154,11 +152,11 @@ class Rig:
             self.pipeline.children.stop(program.child)
             code = program.child.process.returncode
             if code and name.startswith("flow"):
-                raise DifferenceError(f"{name} was asked to end, and ended with code {code}")
+                raise DifferenceError(f"{name} was asked to end, and {end_of(code)}")
 
     def end_log(self) -> None:
         """Write a last record to each partition, of a time at which all before it is over."""
-        producer = Producer(client_config(self._brokers) | {"linger.ms": 0})
+        producer = Producer(self._kafka.config() | {"linger.ms": 0})
         if self._append_time:
             sleep(_IDLE_S)
         at = int(time() * 1000) + _END_MS

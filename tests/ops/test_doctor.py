@@ -14,7 +14,8 @@ from ops.doctor.finding import State
 from ops.doctor.machine import DiskLimits, Port
 from ops.doctor.recovery import check_recovery
 from ops.status import Flow
-from runtime.topic import client_config, ensure_topic
+from runtime.kafka import KafkaAccess
+from runtime.topic import ensure_topic
 from sql.database import Database
 from sql.schema import apply_schema
 
@@ -50,10 +51,10 @@ class Place:
         name = f"test.{uuid4().hex[:12]}"
         config = {name.replace("_", "."): value for name, value in config.items()}
         config = {"message.timestamp.type": "LogAppendTime"} | config
-        admin = AdminClient(client_config(self.brokers))
+        admin = AdminClient(KafkaAccess(self.brokers).config())
         new = NewTopic(name, 2, config=config)
         admin.create_topics([new], request_timeout=6)[name].result()
-        ensure_topic(self.brokers, f"{name}.dlq")
+        ensure_topic(KafkaAccess(self.brokers), f"{name}.dlq")
         self.set(KAFKA_TOPIC=name)
 
 
@@ -61,7 +62,7 @@ class Place:
 def place(tmp_path, brokers):
     topic = f"test.{uuid4().hex[:12]}"
     for name in (topic, f"{topic}.dlq"):
-        ensure_topic(brokers, name)
+        ensure_topic(KafkaAccess(brokers), name)
     apply_schema(Settings(iot_sqlite_path=tmp_path / "iot.db"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from contract.settings import child_environment, load_settings
-from ops.children import Child, Children
+from ops.children import Child, Children, with_stack
 from ops.devices import RegisteredDevice, SensorSpec, register
 from sql.schema import apply_schema, open_database
 
@@ -70,7 +70,7 @@ class Pipeline:
         return self.children.start(
             "flow", "bytewax.run", "dataflows.readings:flow()",
             "-r", str(self.recovery), "-s", str(epoch_s), "-b", "0",
-            env=child_environment(self.values),
+            env=with_stack(child_environment(self.values)),
         )  # fmt: skip
 
     def start_run(self, processes: int = 1, *more: str) -> Child:

@@ -22,6 +22,7 @@ from bench.http_load import request, run_load
 from contract.packet import decode
 from contract.settings import child_environment
 from ops.children import Children
+from runtime.kafka import KafkaAccess
 from runtime.topic import ensure_topic
 
 from .conftest import Pipeline, wait_until
@@ -241,12 +242,13 @@ from pathlib import Path
 from contract.packet import Packet
 from contract.errors import UnavailableError
 from ingest_edge.publish import Publisher
+from runtime.kafka import KafkaAccess
 
 packet = Packet(packet_id="a", device_id=1, device_uuid="d", received_at=1, sensor_id=[1],
                 ts=[1], device_ts=None, value=[1.0], seq=[0])
 
 async def main():
-    publisher = Publisher({own_broker[0]!r}, "fatal", 10, 1_000_000)
+    publisher = Publisher(KafkaAccess({own_broker[0]!r}), "fatal", 10, 1_000_000)
     await publisher.publish(packet)
     place = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
     library = ctypes.CDLL(glob.glob(str(place / "librdkafka*"))[0])
@@ -287,7 +289,7 @@ def test_a_packet_that_the_topic_never_takes_is_refused_for_good_and_no_other_wi
         resource.add_incremental_config(entry)
         admin.incremental_alter_configs([resource])[resource].result(10)
 
-    ensure_topic(given_brokers, pipeline.topic, {"max.message.bytes": "3000"})
+    ensure_topic(KafkaAccess(given_brokers), pipeline.topic, {"max.message.bytes": "3000"})
     rig = pipeline.register()
     pipeline.start_edge()
 

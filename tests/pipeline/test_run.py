@@ -18,6 +18,7 @@ from dataflows.states import PartitionState, write_states
 from ops import run as run_module
 from ops.run import _Group, split
 from runtime import topic
+from runtime.kafka import KafkaAccess
 from runtime.topic import ensure_topic
 from tests.pipeline.test_determinism import packet, tables
 
@@ -30,7 +31,7 @@ SENSORS = 8
 def pipeline(pipeline, brokers, monkeypatch):
     """With four partitions on every broker: the in-memory one gives no other number."""
     monkeypatch.setattr(topic, "PARTITIONS", 4)
-    ensure_topic(brokers, pipeline.topic)
+    ensure_topic(KafkaAccess(brokers), pipeline.topic)
     return pipeline
 
 
@@ -93,16 +94,23 @@ def test_states_move_with_every_change_of_the_number_of_processes(pipeline):
     assert tables(calm) == found
 
 
-def test_a_process_that_ends_again_and_again_is_given_up(monkeypatch):
+@pytest.mark.parametrize(
+    ("program", "end"),
+    [
+        ("import sys; sys.exit(3)", "ended with code 3"),
+        ("import os; os.kill(os.getpid(), 11)", "died of SIGSEGV"),
+    ],
+)
+def test_a_process_that_ends_again_and_again_is_given_up(monkeypatch, program, end):
     monkeypatch.setattr(run_module, "_PAUSES_S", (0.0, 0.0, 0.0))
-    group = _Group("test", [([sys.executable, "-c", "import sys; sys.exit(3)"], dict(os.environ))])
+    group = _Group("test", [([sys.executable, "-c", program], dict(os.environ))])
 
     def look_on():
         for _ in range(200):
             group.look_after()
             sleep(0.05)
 
-    with pytest.raises(SetupError, match="has ended 4 times in a row, the last time with code 3"):
+    with pytest.raises(SetupError, match=f"has ended 4 times in a row, and the last time it {end}"):
         look_on()
     assert group.running == []
 
