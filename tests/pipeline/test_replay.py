@@ -8,20 +8,18 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import count
 from threading import Event
 from time import sleep, time
 
 import pytest
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Producer
 
 from contract.packet import encode
 from contract.settings import child_environment
 from ops.devices import SensorSpec
 
-from .conftest import Pipeline, wait_until
+from .conftest import Pipeline, create_topic, wait_until
 from .test_determinism import packet, swinging, tables
 
 EVENT = (
@@ -48,25 +46,22 @@ def rig(pipeline, brokers):
 
 def produce(pipeline, log):
     brokers = pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]
-    topic = NewTopic(pipeline.topic, 4, config={"message.timestamp.type": "CreateTime"})
-    admin = AdminClient({"bootstrap.servers": brokers})  # the answer dies with it
-    with suppress(KafkaException):  # the embedded broker makes its topics by itself
-        admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
+    create_topic(brokers, pipeline.topic, 4, "CreateTime")
     producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0})
     for arrival, packets in log:
         for one in packets:
             producer.produce(pipeline.topic, encode(one), key=one.device_uuid, timestamp=arrival)
         producer.poll(0)
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
 
 
 def flow_over(pipeline):
     """Run the flow until it has taken all, then end it."""
+    pipeline.forget_progress()
     flow = pipeline.start_flow()
-    pipeline.wait_stored(600)
-    wait_until(lambda: pipeline.rows("SELECT count(*) FROM ml_events WHERE created_at > '2'"))
-    sleep(2)
+    pipeline.wait_taken()
     pipeline.children.stop(flow)
+    assert pipeline.rows("SELECT count(*) FROM sensor_readings") == [(600,)]
 
 
 def replay(pipeline, *arguments, **values):
@@ -363,27 +358,32 @@ def test_a_replay_that_is_stopped_and_killed_goes_on_with_the_same_command(rig):
             text=True,
         )
 
-    def locked():
-        """The run's database, away for the sinks, whereupon the flow stands still half way."""
+    def locked(process):
+        """The run's database, away for the sinks, whereupon the flow stands still half way; and
+        what it has said until then.
+        """
         wait_until((rig.folder / "replays" / "cut" / "run.json").exists)
         lock = sqlite3.connect(rig.folder / "replays" / "cut" / "iot.db", isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
-        sleep(3)
-        return lock
+        said = [process.stderr.readline()]
+        while "trying again" not in said[-1]:
+            assert said[-1], "it ended, and has not found the database locked"
+            said.append(process.stderr.readline())
+        return lock, "".join(said)
 
     killed = started()
-    lock = locked()
+    lock, _ = locked(killed)
     killed.kill()
     killed.communicate()
     lock.close()
     stopped = started()
-    lock = locked()
+    lock, begun = locked(stopped)
     stopped.terminate()
     sleep(0.5)
     lock.close()
-    _, said = stopped.communicate(timeout=30)
+    _, said = stopped.communicate(timeout=120)
     assert stopped.returncode == 130, said
-    assert "going on" in said
+    assert "going on" in begun
     done, of = re.search(r"stopped after ([\d,]+) of ([\d,]+) records; the same", said).groups()
     assert 0 < int(done.replace(",", "")) < int(of.replace(",", "")) == 8_302
     last = replay(rig, *arguments)
