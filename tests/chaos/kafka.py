@@ -19,12 +19,15 @@ def why_not() -> str | None:
 
 
 class Kafka:
-    """One broker, with all it has in `folder`."""
+    """One broker, with all it has in `folder`; `certificates` as `.ci/kafka` takes them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificates: Path | None = None) -> None:
         self._folder = folder
+        self._certificates = certificates
         self._script: Popen[str] | None = None
         self.address = ""
+        self.secured: list[str] = []
+        """The addresses of the further listeners."""
 
     def __enter__(self) -> "Kafka":
         return self
@@ -37,11 +40,12 @@ class Kafka:
         self._folder.mkdir(exist_ok=True)
         with (self._folder / "start.log").open("a") as log:
             self._script = Popen(
-                [str(_SCRIPT), str(self._folder)],
+                [str(_SCRIPT), str(self._folder), str(self._certificates or "")],
                 stdout=PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
-        self.address = self._script.stdout.readline().strip()
-        assert self.address, f"no broker could be started: see the logs in {self._folder}"
+        addresses = self._script.stdout.readline().split()
+        assert addresses, f"no broker could be started: see the logs in {self._folder}"
+        self.address, *self.secured = addresses
         return self.address
 
     @property
