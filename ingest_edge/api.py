@@ -8,7 +8,6 @@ import structlog
 from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
@@ -16,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from contract.settings import Settings, load_settings
 from ingest_edge.ingest import BULK, PACKETS, READINGS, Ingest
 from ingest_edge.lookups import Lookups
-from ingest_edge.metrics import BROKER_UP, REGISTRY
+from ingest_edge.metrics import BROKER_UP, exposition, kept_current
 from ingest_edge.openapi import document
 from ingest_edge.publish import Publisher
 from ingest_edge.refusals import refusals
@@ -56,7 +55,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if settings.ingest_api_key is None:
         _log.warning("INGEST_API_KEY is not set: anyone who reaches this port may post")
     _log.info("edge ready", topic=settings.kafka_topic, database=settings.database)
-    yield
+    with kept_current():
+        yield
     await ingest.close()
     await to_thread.run_sync(publisher.close)
     await to_thread.run_sync(lookups.close)
@@ -135,4 +135,4 @@ async def metrics(request: Request) -> Response:
     """What was counted, for Prometheus; takes 2 s when the broker is away."""
     edge: Edge = request.app.state.edge
     BROKER_UP.set(await edge.publisher.reachable())
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -4,7 +4,7 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -18,6 +18,7 @@ from runtime.http_server import Protocol
 from runtime.log import configure_log
 from runtime.refusals import Refusals
 from runtime.tls import server_context
+from runtime.workers import become_worker, run_workers
 
 _GRACE_S = 15
 """How long requests in flight may take at a stop; an acknowledgement takes 10 s at most."""
@@ -56,11 +57,40 @@ def run_service(name: str, load: Callable[[], Service], host: str, port: int) ->
     """The whole life of a service's process, from its settings on; returns its exit code. What
     keeps it from starting is one line of its log.
     """
+
+    def run() -> int:
+        settings = load_settings()
+        with bind(host, port) as listener:
+            return serve(load(), settings, listener)
+
+    return _reported(name, run)
+
+
+def run_service_workers(name: str, command: Sequence[str], count: int, host: str, port: int) -> int:
+    """The same with `count` processes; `command` starts one, given the number of its socket."""
+
+    def run() -> int:
+        server_context(load_settings())
+        with bind(host, port) as listener:
+            return run_workers(command, count, listener)
+
+    return _reported(name, run)
+
+
+def run_worker(name: str, load: Callable[[], Service], descriptor: int) -> int:
+    """The life of one of those processes."""
+
+    def run() -> int:
+        listener, ready = become_worker(descriptor)
+        return serve(load(), load_settings(), listener, ready)
+
+    return _reported(name, run)
+
+
+def _reported(name: str, run: Callable[[], int]) -> int:
     configure_log()
     try:
-        settings = load_settings()
-        listener = bind(host, port)
-        return serve(load(), settings, listener)
+        return run()
     except IotError as error:
         structlog.get_logger(name).error("cannot start", reason=str(error))
         return _exit_code(error)
@@ -85,7 +115,6 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise _taken(host, port, error) from error
-    listener.set_inheritable(True)
     return listener
 
 
