@@ -6,8 +6,8 @@ had a queue of its own (`SO_REUSEPORT`); and its successor needs no address. The
 alone: what keeps it from starting would keep the others from it too, and is reported once.
 
 What workers count is added up through files in a temporary directory of the owner's alone
-(prometheus_client's multiprocess mode), so a counter does not fall when a worker dies. A worker ends
-in order when its parent is gone: its standard input ends.
+(prometheus_client's multiprocess mode), so a counter does not fall when a worker dies. A worker
+ends in order when its parent is gone: its standard input ends.
 """
 
 import os
@@ -57,7 +57,7 @@ def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> 
                 code = worker.look_after()
                 if code is not None:
                     return code
-                if not worker.ready:  # the others come when it is
+                if not worker.served:  # the others come when it is
                     break
             sleep(_LOOK_S)
         return 0
@@ -105,7 +105,9 @@ class _Worker:
     index: int
     start: _Start
     ready: bool = False
-    """Whether it has accepted connections once."""
+    """Whether the process accepts connections."""
+    served: bool = False
+    """Whether one of its processes ever did."""
     process: "subprocess.Popen[bytes] | None" = None
     failures: int = 0
     start_at: float = field(default_factory=monotonic)
@@ -125,14 +127,15 @@ class _Worker:
         if not self.ready and select.select([self.process.stdout], [], [], 0)[0]:
             self.ready = bool(os.read(self.process.stdout.fileno(), 16))
             if self.ready:
+                self.served = True
                 _log.info("worker ready", worker=self.index, pid=self.process.pid)
         return None
 
     def _ended(self, process: "subprocess.Popen[bytes]", code: int) -> int | None:
         _close(process)
-        self.process = None
+        self.process, self.ready = None, False
         mark_process_dead(process.pid, self.start.metrics)  # type: ignore[no-untyped-call]
-        if code == NO_USE or not self.ready:  # its last line says why
+        if code == NO_USE or not self.served:  # its last line says why
             return code if code > 0 else 1
         self.failures = 1 if monotonic() - self.started_at > _STEADY_S else self.failures + 1
         if self.failures > len(_PAUSES_S):
