@@ -28,6 +28,7 @@ from bytewax.outputs import Sink
 
 from bench.meter import Meter
 from contract.packet import decode
+from runtime.kafka import KafkaAccess
 
 _ALIGN_TO = datetime(2026, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -57,7 +58,7 @@ class Window:
 
 
 def builtin_flow(
-    brokers: str, topic: str, meter: Meter, sink: Sink[Any], now: Callable[[], datetime]
+    kafka: KafkaAccess, topic: str, meter: Meter, sink: Sink[Any], now: Callable[[], datetime]
 ) -> Dataflow:
     """The dataflow. Readings are counted where they leave the decoder for the windows."""
 
@@ -69,7 +70,7 @@ def builtin_flow(
             yield str(sensor_id), Reading(datetime.fromtimestamp(ts / 1000, UTC), value)
 
     flow = Dataflow("builtin")
-    messages = op.input("consume", flow, KafkaSource([brokers], [topic], tail=False))
+    messages = op.input("consume", flow, _source(kafka, topic))
     # KafkaSourceMessage
     keyed = op.flat_map("decode", messages, readings)
     # (sensor_id, Reading)
@@ -84,6 +85,12 @@ def builtin_flow(
         # (sensor_id, (window_id, Window))
         op.output(f"store_{name}", windows.down, sink)
     return flow
+
+
+def _source(kafka: KafkaAccess, topic: str) -> KafkaSource:
+    return KafkaSource(
+        kafka.brokers.split(","), [topic], tail=False, add_config=dict(kafka.security)
+    )
 
 
 def _fold(window: Window, reading: Reading) -> Window:

@@ -24,10 +24,10 @@ from subprocess import run as run_process
 from time import time
 from uuid import uuid4
 
-from bench.kafka import kafka
+from bench.kafka import access, environment, kafka
 from bench.packets import Shape, delete_topics
 from contract.errors import SetupError
-from contract.settings import child_environment
+from ops.children import end_of
 
 SENSORS, PERIOD_MS = 2_000, 100
 MANY_SENSORS, LONG_PERIOD_MS = 100_000, 1_000
@@ -60,11 +60,11 @@ class _Log:
         """
         shape = self.shape
         numbers = (shape.sensors, shape.period_ms, shape.readings, self.start_ms)
-        command = [sys.executable, "-m", "bench.dataflow_child", what, self.brokers, self.topic]
+        command = [sys.executable, "-m", "bench.dataflow_child", what, self.topic]
         try:
             done = run_process(
                 [*command, *map(str, numbers)],
-                env=child_environment({}),
+                env=environment(self.brokers),
                 capture_output=True,
                 text=True,
                 timeout=_CHILD_S,
@@ -74,7 +74,7 @@ class _Log:
             raise SetupError(f"{what} did not end within {_CHILD_S:.0f} s") from error
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["it said nothing"]
-            raise SetupError(f"{what} ended with code {done.returncode}: {lines[-1]}")
+            raise SetupError(f"{what} {end_of(done.returncode)}: {lines[-1]}")
         return float(done.stdout.split()[-1])
 
 
@@ -125,7 +125,7 @@ def _logs(
             )
         yield logs[0], logs[1], logs[2]
     finally:
-        delete_topics(brokers, [log.topic for log in logs], tell)
+        delete_topics(access(brokers), [log.topic for log in logs], tell)
 
 
 def _whole(readings: int, sensors: int) -> int:

@@ -21,6 +21,7 @@ from bench.meter import Meter
 from bench.packets import DEVIATION, MEAN, Shape, device_packets, make_topic
 from contract.columns import PacketColumns
 from contract.errors import IotError, SetupError
+from contract.settings import load_settings
 from dataflows.decode import decode_records
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Times
@@ -30,6 +31,7 @@ from dataflows.rule_book import OneEdition
 from dataflows.rules import Rules, make_rules
 from dataflows.source import PacketSource, Records, consumer_config
 from dataflows.watch import PartitionLogic, Watch
+from runtime.kafka import KafkaAccess, kafka_access
 from runtime.log import configure_log
 from runtime.topic import PARTITIONS
 
@@ -93,60 +95,60 @@ class _NullPartition(StatelessSinkPartition[Any]):
                 self._meter.count(readings)
 
 
-def _fill(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
-    make_topic(brokers, topic, device_packets(shape, start_ms))
+def _fill(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
+    make_topic(kafka, topic, device_packets(shape, start_ms))
     return shape.readings
 
 
-def _decode(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+def _decode(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
     """The bare loop: a consumer a partition, whole batches, decoded into columns, dropped."""
     meter = Meter(shape.readings)
-    for _, columns in _decoded(brokers, topic, meter):
+    for _, columns in _decoded(kafka, topic, meter):
         meter.count(len(columns.ts))
     return meter.rate()
 
 
-def _flow(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+def _flow(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
     """Our flow, one worker, without recovery; ends when all readings have reached the sink."""
     meter = Meter(shape.readings)
-    source = PacketSource(brokers, topic, "earliest", meter.full)
+    source = PacketSource(kafka, topic, "earliest", meter.full)
     run_main(our_flow(source, shape.sensors, NullSink(meter)))  # type: ignore[no-untyped-call]
     return meter.rate()
 
 
-def _builtin(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+def _builtin(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
     """The peer as it comes, one worker, without recovery; ends at the end of the topic."""
-    return _peer(brokers, topic, shape, lambda: datetime.now(UTC))
+    return _peer(kafka, topic, shape, lambda: datetime.now(UTC))
 
 
-def _builtin_still(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+def _builtin_still(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
     """The peer with a clock that stands still, so that nothing is late."""
     now = datetime.now(UTC)
-    return _peer(brokers, topic, shape, lambda: now)
+    return _peer(kafka, topic, shape, lambda: now)
 
 
-def _peer(brokers: str, topic: str, shape: Shape, now: Callable[[], datetime]) -> float:
+def _peer(kafka: KafkaAccess, topic: str, shape: Shape, now: Callable[[], datetime]) -> float:
     meter = Meter(shape.readings)
-    run_main(builtin_flow(brokers, topic, meter, NullSink(), now))  # type: ignore[no-untyped-call]
+    run_main(builtin_flow(kafka, topic, meter, NullSink(), now))  # type: ignore[no-untyped-call]
     return meter.rate()
 
 
-def _state(brokers: str, topic: str, shape: Shape, start_ms: int) -> float:
+def _state(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
     """Bytes of state a sensor, when our steps have seen the whole topic."""
     meter = Meter(shape.readings)
     pieces: dict[int, list[PacketColumns]] = {}
-    for partition, columns in _decoded(brokers, topic, meter):
+    for partition, columns in _decoded(kafka, topic, meter):
         pieces.setdefault(partition, []).append(columns)
         meter.count(len(columns.ts))
     rules = watch(shape.sensors)
     return sum(state_bytes(rules, found) for found in pieces.values()) / shape.sensors
 
 
-def _decoded(brokers: str, topic: str, meter: Meter) -> Iterator[tuple[int, PacketColumns]]:
+def _decoded(kafka: KafkaAccess, topic: str, meter: Meter) -> Iterator[tuple[int, PacketColumns]]:
     """(partition, columns) until the meter is full; clients and batches as `PacketSource` has."""
     consumers = []
     for partition in range(PARTITIONS):
-        consumer = Consumer(consumer_config(brokers, topic))
+        consumer = Consumer(consumer_config(kafka, topic))
         consumer.assign([TopicPartition(topic, partition, 0)])
         consumers.append(consumer)
     while not meter.full():
@@ -187,10 +189,11 @@ _WHAT = {
 def main() -> None:
     """Measure what the command line says."""
     configure_log()
-    what, brokers, topic, *numbers = sys.argv[1:]
+    what, topic, *numbers = sys.argv[1:]
     sensors, period_ms, readings, start_ms = map(int, numbers)
     try:
-        print(_WHAT[what](brokers, topic, Shape(sensors, period_ms, readings), start_ms))
+        shape = Shape(sensors, period_ms, readings)
+        print(_WHAT[what](kafka_access(load_settings()), topic, shape, start_ms))
     except IotError as error:
         sys.exit(str(error))
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from bench.http_load import Load, request, run_load
 from contract.errors import SetupError
-from contract.settings import child_environment, load_settings
+from contract.settings import child_environment, kafka_environment, load_settings
 from ops.children import Children
 from sql.database import Database
 from sql.schema import apply_schema, open_database
@@ -121,7 +121,7 @@ def _servers() -> Iterator[tuple[int, int]]:
             broker = children.start("broker", "ops.broker", env=child_environment({}))
             assert broker.process.stdout is not None
             brokers = broker.process.stdout.readline().strip()
-        values = {
+        values = kafka_environment(given) | {
             "KAFKA_BOOTSTRAP_SERVERS": brokers,
             "KAFKA_TOPIC": f"bench.{Path(name).name}",
             "IOT_SQLITE_PATH": str(Path(name) / "iot.db"),

@@ -10,7 +10,8 @@ from subprocess import PIPE, Popen, TimeoutExpired
 from tempfile import TemporaryDirectory
 
 from contract.errors import SetupError
-from contract.settings import load_settings
+from contract.settings import child_environment, kafka_environment, load_settings
+from runtime.kafka import KafkaAccess, kafka_access
 
 _SCRIPT = Path(__file__).parents[1] / ".ci" / "kafka"
 _STOP_S = 20.0
@@ -51,6 +52,16 @@ def kafka() -> Iterator[str]:
             yield address
         finally:
             _end(process, folder / "pid")
+
+
+def access(brokers: str) -> KafkaAccess:
+    """How that broker is reached, by the settings of this process."""
+    return kafka_access(load_settings(kafka_bootstrap_servers=brokers))
+
+
+def environment(brokers: str) -> dict[str, str]:
+    """The environment for a process with no settings but those that reach that broker."""
+    return child_environment(kafka_environment(load_settings(kafka_bootstrap_servers=brokers)))
 
 
 def _end(process: Popen[str], broker: Path) -> None:

@@ -11,7 +11,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from contract.columns import Floats
 from contract.errors import SetupError
 from contract.packet import Packet, encode
-from runtime.topic import PARTITIONS, client_config
+from runtime.kafka import KafkaAccess
+from runtime.topic import PARTITIONS
 
 SENSORS_A_DEVICE = 10
 """And readings a packet: one of each sensor."""
@@ -71,20 +72,20 @@ def device_packets(
         )
 
 
-def make_topic(brokers: str, topic: str, packets: Iterable[Packet]) -> None:
+def make_topic(kafka: KafkaAccess, topic: str, packets: Iterable[Packet]) -> None:
     """Create the topic and fill it, with the packets' own times as the records' arrival times.
 
     Raises:
         SetupError: the broker does not let us, or lost a record.
     """
     new = NewTopic(topic, PARTITIONS, config={"message.timestamp.type": "CreateTime"})
-    admin = AdminClient(client_config(brokers))  # the answers die with it
+    admin = AdminClient(kafka.config())  # the answers die with it
     try:
         admin.create_topics([new])[topic].result(_ANSWER_S)
     except (KafkaException, TimeoutError) as error:
         raise SetupError(
-            f"KAFKA_BOOTSTRAP_SERVERS: the broker at {brokers} does not create topics for us: "
-            f"{str(error) or _SILENT}"
+            f"KAFKA_BOOTSTRAP_SERVERS: the broker at {kafka.brokers} does not create topics for "
+            f"us: {str(error) or _SILENT}"
         ) from error
     lost: list[KafkaError] = []
 
@@ -93,7 +94,7 @@ def make_topic(brokers: str, topic: str, packets: Iterable[Packet]) -> None:
             lost.append(error)
 
     producer = Producer(
-        client_config(brokers)
+        kafka.config()
         | {
             "acks": "all",
             "enable.idempotence": True,
@@ -113,14 +114,14 @@ def make_topic(brokers: str, topic: str, packets: Iterable[Packet]) -> None:
                 producer.poll(0.1)
         producer.poll(0)
     if producer.flush(_FLUSH_S) or lost:
-        raise SetupError(f"the broker at {brokers} lost records: {lost[:1] or _SILENT}")
+        raise SetupError(f"the broker at {kafka.brokers} lost records: {lost[:1] or _SILENT}")
 
 
-def delete_topics(brokers: str, topics: list[str], tell: Callable[[str], None]) -> None:
+def delete_topics(kafka: KafkaAccess, topics: list[str], tell: Callable[[str], None]) -> None:
     """Delete what `make_topic` made, or tell what is left and why."""
     if not topics:
         return
-    admin = AdminClient(client_config(brokers))  # the answers die with it
+    admin = AdminClient(kafka.config())  # the answers die with it
     for topic, answer in admin.delete_topics(topics).items():
         try:
             answer.result(_ANSWER_S)

@@ -19,11 +19,12 @@ from time import perf_counter, time
 from typing import Any
 from uuid import uuid4
 
-from bench.kafka import kafka
+from bench.kafka import access, kafka
 from bench.packets import SENSORS_A_DEVICE, Shape, delete_topics
 from contract.errors import SetupError
 from contract.packet import MAX_TIME_MS
-from contract.settings import Settings, child_environment, load_settings
+from contract.settings import Settings, child_environment, kafka_environment, load_settings
+from ops.children import end_of
 from sinks.times import text_of
 from sql.database import Database
 from sql.schema import apply_schema, open_database
@@ -66,8 +67,8 @@ def run(readings: int, tell: Callable[[str], None]) -> Result:
     start = int(time() * 1000) - shape.span_ms - _AGO_MS
     with kafka() as brokers, TemporaryDirectory(prefix="bench-replay-") as name:
         folder = Path(name)
-        values = {
-            "KAFKA_BOOTSTRAP_SERVERS": brokers,
+        reached = load_settings(kafka_bootstrap_servers=brokers)
+        values = kafka_environment(reached) | {
             "KAFKA_TOPIC": topic,
             "DB_ENGINE": "sqlite",
             "IOT_LANG": "en",
@@ -86,7 +87,7 @@ def run(readings: int, tell: Callable[[str], None]) -> Result:
                 tell(f"flow under the {which} rules: {rates[which]:,.0f} readings/s")
             report, seconds = _replayed(values, folder)
         finally:
-            delete_topics(brokers, [topic], tell)
+            delete_topics(access(brokers), [topic], tell)
         then, now = (_events(folder / f"{which}.db") for which in _RULES)
     return _result(report, then, now, rates["live"], seconds)
 
@@ -202,5 +203,5 @@ def _child(values: Mapping[str, str], module: str, *arguments: str) -> str:
         raise SetupError(f"{what} did not end within {_CHILD_S:.0f} s") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise SetupError(f"{what} ended with code {done.returncode}: {lines[-1]}")
+        raise SetupError(f"{what} {end_of(done.returncode)}: {lines[-1]}")
     return done.stdout

@@ -22,6 +22,7 @@ from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource
 from dataflows.watch import Watch
 from ops.replay.spans import find_parts
+from runtime.kafka import kafka_access
 from runtime.log import configure_log
 from sinks.events import events_sink
 
@@ -33,9 +34,8 @@ _LASTS = 6
 
 
 def _fill(settings: Settings, shape: Shape, start_ms: int) -> None:
-    make_topic(
-        settings.brokers, settings.kafka_topic, device_packets(shape, start_ms, _Values().next)
-    )
+    packets = device_packets(shape, start_ms, _Values().next)
+    make_topic(kafka_access(settings), settings.kafka_topic, packets)
 
 
 class _Values:
@@ -66,7 +66,7 @@ def _flow(settings: Settings, readings: int) -> float:
     meter = Meter(readings)
     parts = find_parts(settings, None, None, None, int(time() * 1000))
     source = PacketSource(
-        settings.brokers,
+        kafka_access(settings),
         settings.kafka_topic,
         "earliest",
         lambda: False,

@@ -20,13 +20,13 @@ from uuid import uuid4
 
 import msgspec
 
-from bench.kafka import kafka
+from bench.kafka import access, environment, kafka
 from bench.meter import WARM_UP
 from bench.packets import Shape, delete_topics, device_packets, make_topic
 from bench.scale_child import Plan
 from contract.errors import SetupError
-from contract.settings import child_environment
 from dataflows.states import make_store
+from ops.children import end_of
 from ops.run import free_ports, split
 from runtime.topic import PARTITIONS
 
@@ -101,7 +101,7 @@ def _together(plans: list[Plan]) -> list[_Marks]:
             out, err = process.communicate(timeout=_CHILD_S)
             if process.returncode:
                 said = (err.strip().splitlines() or ["it said nothing"])[-1]
-                raise SetupError(f"a process ended with code {process.returncode}: {said}")
+                raise SetupError(f"a process {end_of(process.returncode)}: {said}")
             found.append(msgspec.json.decode(out.splitlines()[-1], type=_Marks))
     except TimeoutExpired as error:
         raise SetupError(f"a process did not end within {_CHILD_S:.0f} s") from error
@@ -114,7 +114,7 @@ def _together(plans: list[Plan]) -> list[_Marks]:
 
 def _child(plan: Plan) -> Popen[str]:
     command = [sys.executable, "-m", "bench.scale_child", msgspec.json.encode(plan).decode()]
-    return Popen(command, env=child_environment({}), stdout=PIPE, stderr=PIPE, text=True)
+    return Popen(command, env=environment(plan.brokers), stdout=PIPE, stderr=PIPE, text=True)
 
 
 def _rate(marks: list[_Marks], readings: int) -> float:
@@ -154,11 +154,11 @@ def _topic(brokers: str, shape: Shape, tell: Callable[[str], None]) -> Iterator[
     topic = f"bench.{uuid4().hex[:8]}.scale"
     try:
         start_ms = int(time() * 1000) - shape.span_ms
-        make_topic(brokers, topic, device_packets(shape, start_ms))
+        make_topic(access(brokers), topic, device_packets(shape, start_ms))
         tell(f"topic {topic}: {shape.readings:,} readings of {shape.sensors:,} sensors")
         yield topic
     finally:
-        delete_topics(brokers, [topic], tell)
+        delete_topics(access(brokers), [topic], tell)
 
 
 def _result(rates: dict[str, list[float]], restarts: dict[str, list[float]]) -> Result:

@@ -18,9 +18,11 @@ from bench.dataflow_child import NullSink, watch
 from bench.meter import Meter
 from contract.columns import NEVER
 from contract.errors import IotError
+from contract.settings import load_settings
 from dataflows.metrics import READINGS
 from dataflows.readings import Sinks, graph
 from dataflows.source import PacketSource, Span, consumer_config
+from runtime.kafka import kafka_access
 from runtime.log import configure_log
 
 
@@ -47,7 +49,8 @@ def run(plan: Plan) -> list[tuple[float, int]]:
     """Read the partitions to their end."""
     meter = Meter(0)
     spans = {one: _span(plan, one) for one in plan.partitions}
-    source = PacketSource(plan.brokers, plan.topic, "earliest", lambda: False, spans=spans)
+    kafka = kafka_access(load_settings())
+    source = PacketSource(kafka, plan.topic, "earliest", lambda: False, spans=spans)
     null = NullSink()
     flow = graph(source, watch(plan.sensors), Sinks(null, _Judged(meter), null, null, null))
     recovery = plan.recovery and RecoveryConfig(plan.recovery, timedelta(0))  # type: ignore[no-untyped-call]
@@ -87,7 +90,7 @@ class _JudgedPartition(StatelessSinkPartition[Any]):
 
 
 def _span(plan: Plan, partition: int) -> Span:
-    consumer = Consumer(consumer_config(plan.brokers, plan.topic))
+    consumer = Consumer(consumer_config(kafka_access(load_settings()), plan.topic))
     first, end = consumer.get_watermark_offsets(TopicPartition(plan.topic, partition), timeout=10)
     consumer.close()
     return Span(first, first + int((end - first) * plan.until), NEVER)

@@ -25,6 +25,17 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str | None = None
     kafka_topic: str = Field("iot.packets", pattern=r"^[A-Za-z0-9._-]{1,200}$")
     kafka_partitions: str | None = None
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: (
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "GSSAPI"] | None
+    ) = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_location: Path | None = None
+    kafka_ssl_certificate_location: Path | None = None
+    kafka_ssl_key_location: Path | None = None
+    kafka_ssl_key_password: SecretStr | None = None
+    kafka_client_config: SecretStr | None = None
 
     db_engine: Literal["sqlite", "mssql"] | None = None
     db_host: str | None = None
@@ -42,6 +53,7 @@ class Settings(BaseSettings):
     iot_sqlite_path: Path = Path("iot.db")
 
     ingest_api_key: SecretStr | None = None
+    ingest_success_status: Literal["200", "202"] = "202"
     sensor_map_ttl_seconds: float = Field(300.0, gt=0)
     max_packets_in_flight: int = Field(2000, ge=1, le=100_000)
     device_packets_per_second: float = Field(0.0, ge=0)
@@ -64,6 +76,11 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=1, le=65535)
     iot_lang: Literal["es", "en"] = "es"
+
+    @field_validator("kafka_security_protocol", "kafka_sasl_mechanism", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("kafka_partitions")
     @classmethod
@@ -138,7 +155,55 @@ def load_settings(**given: object) -> Settings:
         for name in ("db_host", "db_password"):
             if getattr(settings, name) is None:
                 raise SettingError(f"{name.upper()} is not set, and SQL Server needs it")
+    _check_kafka(settings)
     return settings
+
+
+_USER_MECHANISMS = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
+
+
+def _check_kafka(settings: Settings) -> None:
+    """Raise `SettingError` where the settings of Kafka's security do not go together."""
+    protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
+    names = [name for name in Settings.model_fields if getattr(settings, name) is not None]
+    sasl = [name.upper() for name in names if name.startswith("kafka_sasl_")]
+    tls = [name.upper() for name in names if name.startswith("kafka_ssl_")]
+    if sasl and not protocol.startswith("SASL"):
+        raise SettingError(
+            f"{sasl[0]} is set, and KAFKA_SECURITY_PROTOCOL is {protocol}: set that to SASL_SSL "
+            "(or SASL_PLAINTEXT, without TLS)"
+        )
+    if tls and not protocol.endswith("SSL"):
+        raise SettingError(
+            f"{tls[0]} is set, and KAFKA_SECURITY_PROTOCOL is {protocol}: set that to SSL or "
+            "SASL_SSL"
+        )
+    needed = ["KAFKA_SASL_MECHANISM"] if protocol.startswith("SASL") else []
+    if mechanism in _USER_MECHANISMS:
+        needed += ["KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"]
+    for name in needed:
+        if name not in sasl:
+            what = f"KAFKA_SASL_MECHANISM={mechanism}" if mechanism else f"{protocol}"
+            raise SettingError(f"{name} is not set, and {what} needs it")
+    certificate, key = "KAFKA_SSL_CERTIFICATE_LOCATION", "KAFKA_SSL_KEY_LOCATION"
+    for one, other in (
+        (certificate, key), (key, certificate), ("KAFKA_SSL_KEY_PASSWORD", key)
+    ):  # fmt: skip
+        if one in tls and other not in tls:
+            raise SettingError(f"{other} is not set, and {one} is: set both, or neither")
+
+
+def kafka_environment(settings: Settings) -> dict[str, str]:
+    """The settings that reach this Kafka, for `child_environment`. Secrets are in plain text."""
+    found = {}
+    for name in Settings.model_fields:
+        value = getattr(settings, name)
+        if name.startswith("kafka_") and value is not None:
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            found[name.upper()] = plain
+    del found["KAFKA_TOPIC"]
+    found.pop("KAFKA_PARTITIONS", None)
+    return found
 
 
 def same_environment(values: Mapping[str, str]) -> dict[str, str]:

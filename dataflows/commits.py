@@ -6,7 +6,7 @@ from time import monotonic
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from runtime.topic import client_config
+from runtime.kafka import KafkaAccess
 
 
 class Commits:
@@ -14,10 +14,9 @@ class Commits:
     as a broker that stands still lets it wait, and then nobody should be waiting with it.
     """
 
-    def __init__(self, brokers: str, topic: str, group: str) -> None:
+    def __init__(self, kafka: KafkaAccess, topic: str, group: str) -> None:
         self._topic = topic
-        config = {"group.id": group, "enable.auto.commit": False}
-        self._consumer = Consumer(client_config(brokers) | config)
+        self._consumer = Consumer(kafka.config() | {"group.id": group, "enable.auto.commit": False})
         self._turn = Condition()
         self._waiting: dict[int, int] = {}
         self._at_it = False

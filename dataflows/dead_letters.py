@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from contract.errors import SetupError
 from dataflows.decode import BadRecord
 from dataflows.metrics import DEAD_LETTERS
-from runtime.topic import client_config
+from runtime.kafka import KafkaAccess
 
 _LARGEST = 16_777_216
 """Bytes; the broker's own bound on the topic decides."""
@@ -24,7 +24,7 @@ class DeadLetterSink(FixedPartitionedSink[BadRecord, None]):
     After a crash the same record may be copied once more, with the same headers.
     """
 
-    brokers: str
+    kafka: KafkaAccess
     topic: str
 
     def list_parts(self) -> list[str]:
@@ -33,11 +33,11 @@ class DeadLetterSink(FixedPartitionedSink[BadRecord, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_DeadLetterPartition":
         """A producer of its own; it connects when there is something to write."""
-        return _DeadLetterPartition(self.brokers, self.topic)
+        return _DeadLetterPartition(self.kafka, self.topic)
 
 
 class _DeadLetterPartition(StatefulSinkPartition[BadRecord, None]):
-    def __init__(self, brokers: str, topic: str) -> None:
+    def __init__(self, kafka: KafkaAccess, topic: str) -> None:
         self._topic = topic
         config = {
             "acks": "all",
@@ -45,7 +45,7 @@ class _DeadLetterPartition(StatefulSinkPartition[BadRecord, None]):
             "message.timeout.ms": 0,
             "message.max.bytes": _LARGEST,
         }
-        self._producer = Producer(client_config(brokers) | config)
+        self._producer = Producer(kafka.config() | config)
 
     def write_batch(self, values: list[BadRecord]) -> None:
         for bad in values:

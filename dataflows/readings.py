@@ -26,6 +26,7 @@ from dataflows.commits import Commits
 from dataflows.dead_letters import DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
 from dataflows.duplicates import DuplicateLogic
+from dataflows.ends import ends_of
 from dataflows.engine import Times
 from dataflows.lag import Lag
 from dataflows.metrics import serve_metrics
@@ -34,6 +35,7 @@ from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource, Records, group
 from dataflows.states import CONSUME, FLOW, MARK, WATCH
 from dataflows.watch import PartitionLogic, Watch
+from runtime.kafka import kafka_access
 from runtime.log import configure_log
 from runtime.topic import ensure_topic
 from sinks.events import events_sink
@@ -121,12 +123,12 @@ def flow() -> Dataflow:
     configure_log()
     sys.excepthook = _tell
     settings = load_settings()
-    brokers = settings.brokers
+    kafka = kafka_access(settings)
     book = LiveRules(settings)
     rules = book.load()
-    there = ensure_topic(brokers, settings.kafka_topic)
+    there = ensure_topic(kafka, settings.kafka_topic)
     partitions = settings.partitions or frozenset(range(there))
-    ensure_topic(brokers, settings.dead_letter_topic, {"max.message.bytes": "4194304"})
+    ensure_topic(kafka, settings.dead_letter_topic, {"max.message.bytes": "4194304"})
     arguments = Arguments.of(sys.argv[1:])
     ours = Claim(settings.kafka_topic, partitions_text(partitions))
     if arguments.directory is None:
@@ -136,14 +138,14 @@ def flow() -> Dataflow:
     if settings.metrics_port is not None:
         serve_metrics(settings.metrics_host, settings.metrics_port)
     source = PacketSource(
-        brokers,
+        kafka,
         settings.kafka_topic,
         settings.start_from,
         Stop().asked,
         settings.partitions,
         settings.if_offset_gone,
-        Lag(brokers, settings.kafka_topic).at,
-        commits=Commits(brokers, settings.kafka_topic, group(settings.kafka_topic)),
+        Lag(ends_of(kafka, settings.kafka_topic, group(settings.kafka_topic))).at,
+        commits=Commits(kafka, settings.kafka_topic, group(settings.kafka_topic)),
     )
     source.list_parts()  # what is wrong with them is told before Bytewax starts
     _log.info(
@@ -162,7 +164,7 @@ def flow() -> Dataflow:
             rollups=rollups_sink(settings),
             predictions=predictions_sink(settings),
             events=events_sink(settings),
-            dead_letters=DeadLetterSink(brokers, settings.dead_letter_topic),
+            dead_letters=DeadLetterSink(kafka, settings.dead_letter_topic),
         ),
     )
 

@@ -2,18 +2,16 @@
 
 A heartbeat says "up to this arrival time there is nothing more", so that the panes of a sensor
 that fell silent close without waiting for another record. It is sent when the broker's own
-answer, asked for a moment before, says that we stand at the end of the partition; its arrival
-time is the wall clock of that question minus a margin, so that no record that comes later can
+answer, see `ends`, says that we have taken everything up to the end of the partition; its arrival
+time is the wall clock before that question minus a margin, so that no record that comes later can
 have an earlier one. What a heartbeat closes, the next record would have closed the same way:
 results do not depend on heartbeats, they only come sooner.
 """
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from time import monotonic, time
+from time import monotonic
 from typing import Any, Literal
 
 import structlog
@@ -25,13 +23,14 @@ from confluent_kafka import (
     Message,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from contract.errors import SetupError, UnavailableError
+from contract.errors import SetupError
 from contract.partitions import partitions_text
 from dataflows.commits import Commits
+from dataflows.ends import End, Ends, ends_of
 from dataflows.metrics import EPOCH_SECONDS, RECORDS, SNAPSHOT_AT
-from runtime.topic import asking_config, client_config, end_told
+from runtime.kafka import KafkaAccess
+from runtime.reach import cluster_metadata, why_no_answer
 
 _RECORDS_A_BATCH = 1_000
 _QUEUE_KB = 16_384
@@ -43,7 +42,6 @@ _PAUSE = timedelta(milliseconds=10)
 """How long to wait before asking again when nothing came."""
 _SETTLE_S = 1.0
 """How long the end may wait for the last offsets to be committed."""
-_HEARTBEAT_S = 1.0
 _MARGIN_MS = 2_000
 """How far the broker's clock may be ahead of ours."""
 
@@ -63,9 +61,9 @@ def group(topic: str) -> str:
     return f"{topic}.flow"
 
 
-def consumer_config(brokers: str, topic: str) -> dict[str, Any]:
+def consumer_config(kafka: KafkaAccess, topic: str) -> dict[str, Any]:
     """The settings of a partition's consumer."""
-    return client_config(brokers) | {
+    return kafka.config() | {
         "group.id": group(topic),
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
@@ -110,7 +108,7 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
     Ends when `stop` returns true, which leaves a snapshot behind.
     """
 
-    brokers: str
+    kafka: KafkaAccess
     topic: str
     start: Literal["earliest", "latest"]
     """Where a partition without recovery state begins."""
@@ -130,14 +128,11 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
         """The partitions by number.
 
         Raises:
-            UnavailableError: the broker does not answer within 10 s.
+            IotError: no broker answers, by cause; see `cluster_metadata`.
             SetupError: the topic lacks one of `partitions`.
         """
-        try:
-            topics = AdminClient(client_config(self.brokers)).list_topics(self.topic, timeout=10)
-        except KafkaException as error:
-            raise UnavailableError(f"no Kafka broker answers at {self.brokers}") from error
-        found = frozenset(topics.topics[self.topic].partitions)
+        cluster = cluster_metadata(self.kafka, self.topic)
+        found = frozenset(cluster.topics[self.topic].partitions)
         if self.spans is not None:
             return [str(partition) for partition in sorted(self.spans)]
         if self.partitions is None:
@@ -156,38 +151,6 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
         return _PacketPartition(self, int(for_part), resume_state)
 
 
-class _Ends:
-    """Where partitions end, asked by one client a process: a consumer's own connection would
-    answer only after its fetch, up to half a second later. Tells when the broker goes and comes.
-    """
-
-    def __init__(self, brokers: str) -> None:
-        self._brokers = brokers
-        self._admin = AdminClient(asking_config(brokers))
-        self._away = False
-
-    def ask(self, partition: TopicPartition) -> Future[Any]:
-        """The answer to come."""
-        question = {partition: OffsetSpec.latest()}  # type: ignore[no-untyped-call]
-        answer: Future[Any] = self._admin.list_offsets(question, request_timeout=2)[partition]
-        return answer
-
-    def offset(self, answer: Future[Any]) -> int | None:
-        """The end that the broker named; None when it did not answer."""
-        end = end_told(answer)
-        if (end is None) is not self._away:
-            self._away = end is None
-            if self._away:
-                error = str(answer.exception() or "no answer in time")
-                _log.warning("broker away, waiting for it", brokers=self._brokers, error=error)
-            else:
-                _log.info("broker back", brokers=self._brokers)
-        return end
-
-
-_ends = cache(_Ends)
-
-
 class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
     def __init__(self, source: PacketSource, partition: int, resume: int | None) -> None:
         self._source = source
@@ -195,14 +158,17 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         self._span = None if source.spans is None else source.spans[partition]
         self._ended = False
         self._empty = True
-        self._asked_at = 0.0
-        self._answer: Future[Any] | None = None
+        self._ends: Ends | None = None
+        self._heard: End | None = None
         self._epoch_at = monotonic()
         self._counter = RECORDS.labels(str(partition))
-        config = consumer_config(source.brokers, source.topic)
+        config = consumer_config(source.kafka, source.topic)
         self._consumer = Consumer(config | {"enable.partition.eof": self._span is not None})
         self._next = self._first(resume)
         self._consumer.assign([TopicPartition(source.topic, partition, self._next)])
+        if self._span is None:
+            self._ends = ends_of(source.kafka, source.topic, group(source.topic))
+            self._ends.watch(partition)
         source.progress(partition, self._next, None)
 
     def next_batch(self) -> list[tuple[str, Records]]:
@@ -216,7 +182,6 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
             messages = [m for m in messages if (m.offset() or 0) < end]
         self._empty = not messages
         if messages:
-            self._answer = None
             batch = self._batch(
                 [offset for m in messages if (offset := m.offset()) is not None],
                 [m.timestamp()[1] for m in messages],
@@ -226,7 +191,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
             self._counter.inc(len(messages))
             self._source.progress(self._partition.partition, self._next, batch.arrivals[-1])
         else:
-            arrival = None if self._span is not None else self._heartbeat(time())
+            arrival = self._heartbeat()
             if arrival is None:
                 return []
             batch = self._batch([], [arrival], [])
@@ -254,14 +219,14 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
 
         Raises:
             SetupError: the broker does not have what comes next, and nobody said to go on.
-            UnavailableError: the broker does not answer.
+            IotError: no broker answers, by cause.
         """
         if self._span is not None:
             return self._span.first if resume is None else resume
         try:
             first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
         except KafkaException as error:
-            raise UnavailableError(f"no Kafka broker answers at {self._source.brokers}") from error
+            raise why_no_answer(self._source.kafka, self._source.topic) from error
         if resume is None:
             return int(end if self._source.start == "latest" else first)
         if first <= resume <= end:
@@ -320,16 +285,10 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         _log.warning("broker away", partition=self._partition.partition, error=error.str())
         return False
 
-    def _heartbeat(self, now: float) -> int | None:
-        """The arrival time up to which there is nothing more, at most once a second."""
-        if self._answer is None:
-            if now - self._asked_at >= _HEARTBEAT_S:
-                self._answer, self._asked_at = _ends(self._source.brokers).ask(self._partition), now
+    def _heartbeat(self) -> int | None:
+        """The arrival time up to which there is nothing more, once for each answer."""
+        end = None if self._ends is None else self._ends.latest(self._partition.partition)
+        if end is None or end is self._heard or self._next < end.offset:
             return None
-        if not self._answer.done():
-            return None
-        answer, self._answer = self._answer, None
-        end = _ends(self._source.brokers).offset(answer)
-        if end is None or self._next < end:
-            return None
-        return int(self._asked_at * 1000) - _MARGIN_MS
+        self._heard = end
+        return int(end.asked_at * 1000) - _MARGIN_MS

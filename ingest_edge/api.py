@@ -19,10 +19,11 @@ from ingest_edge.metrics import BROKER_UP, exposition, kept_current
 from ingest_edge.openapi import document
 from ingest_edge.publish import Publisher
 from ingest_edge.refusals import refusals
+from runtime.kafka import kafka_access
 from runtime.lifespan import run_lifespan
 from runtime.log import configure_service_log
 from runtime.problems import CONTENT_TYPE, Problem, explain
-from runtime.topic import ensure_topic
+from runtime.topic import ensure_topic, largest_record
 
 _log = structlog.get_logger("edge")
 _DOORS = {PACKETS, READINGS, BULK}
@@ -42,19 +43,21 @@ class Edge:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     configure_service_log()
     settings = load_settings()
-    brokers = settings.brokers
+    kafka = await to_thread.run_sync(kafka_access, settings)
     lookups = Lookups(settings)
     await lookups.open()
-    await to_thread.run_sync(ensure_topic, brokers, settings.kafka_topic)
-    publisher = Publisher(brokers, settings.kafka_topic, settings.max_packets_in_flight)
+    await to_thread.run_sync(ensure_topic, kafka, settings.kafka_topic)
+    largest = await to_thread.run_sync(largest_record, kafka, settings.kafka_topic)
+    publisher = Publisher(kafka, settings.kafka_topic, settings.max_packets_in_flight, largest)
     ingest = Ingest(settings, lookups, publisher)
+    await ingest.open()
     app.state.edge = Edge(settings, lookups, publisher, ingest)
     if settings.ingest_api_key is None:
         _log.warning("INGEST_API_KEY is not set: anyone who reaches this port may post")
     _log.info("edge ready", topic=settings.kafka_topic, database=settings.database)
     with kept_current():
         yield
-    ingest.close()
+    await ingest.close()
     await to_thread.run_sync(publisher.close)
     await to_thread.run_sync(lookups.close)
 

@@ -61,7 +61,8 @@ READINGS_REFUSED = Counter(
 )
 SKEWED = Counter(
     "iot_edge_readings_clock_skewed",
-    "Readings whose time was too far ahead to be believed; they have the arrival time.",
+    "Readings whose time was too far ahead, or before 2000, and was not believed; they have the "
+    "arrival time.",
     registry=REGISTRY,
 )
 ACKNOWLEDGED = Histogram(

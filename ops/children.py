@@ -80,7 +80,7 @@ class Children:
                 last = (
                     " / ".join([line for line in lines if line.strip()][-2:]) or "it said nothing"
                 )
-                raise SetupError(f"the process {child.name} ended with code {code}: {last}")
+                raise SetupError(f"the process {child.name} {end_of(code)}: {last}")
 
     def stop(self, child: Child) -> None:
         """Ask the process to end, and make it after 10 s."""
@@ -96,6 +96,25 @@ class Children:
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()
+
+
+def end_of(code: int) -> str:
+    """How a process ended, by its return code as `Popen` gives it.
+
+    >>> end_of(3), end_of(-11)
+    ('ended with code 3', 'died of SIGSEGV')
+    """
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"died of {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"died of signal {-code}"
+
+
+def with_stack(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that writes its stack to standard error when it crashes."""
+    return {**environment, "PYTHONFAULTHANDLER": "1"}
 
 
 def ends_with(parent: int) -> Callable[[], None]:

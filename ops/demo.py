@@ -15,16 +15,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from contract.errors import SetupError, UnavailableError
+from contract.errors import SetupError
 from contract.settings import child_environment, load_settings
 from dataflows.states import make_store
-from ops.children import Children
+from ops.children import Children, with_stack
 from ops.post import EdgeClient
 from ops.simulate import register_demo, simulate
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 
 _PORT = 8001
+_START_S = 60.0
 _DRAIN_S = 30.0
 _COLOURS = {"critical": "red", "warning": "yellow", "notice": "green"}
 
@@ -96,7 +97,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     make_store(recovery)
     options = ("-r", str(recovery), "-s", "2", "-b", "0")
     flow = children.start(
-        "flow", "bytewax.run", "dataflows.readings:flow()", *options, env=environment
+        "flow", "bytewax.run", "dataflows.readings:flow()", *options, env=with_stack(environment)
     )
     figures = Figures()
 
@@ -105,11 +106,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
 
     url = f"http://127.0.0.1:{port}"
     async with EdgeClient(url, settings) as client:
-        try:
-            await client.wait_ready()
-        except UnavailableError:
-            children.check()  # its own last words say more
-            raise
+        await client.wait_ready(_START_S, children.check)  # its own last words say more
         console.print(
             f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}",
             highlight=False,

@@ -23,7 +23,8 @@ from contract.errors import NO_USE, SetupError
 from contract.partitions import partitions_text
 from contract.settings import Settings, same_environment
 from dataflows.recovery import arrange
-from ops.children import ends_with
+from ops.children import end_of, ends_with, with_stack
+from runtime.kafka import kafka_access
 from runtime.topic import ensure_topic
 
 METRICS_PORT = 9101
@@ -95,12 +96,16 @@ class _Group:
             raise SetupError(f"the flow of {self._name} cannot run: see its last line above")
         if self._failures > len(_PAUSES_S):
             raise SetupError(
-                f"the flow of {self._name} has ended {self._failures} times in a row, the last "
-                f"time with code {codes[0]}: see its last lines above"
+                f"the flow of {self._name} has ended {self._failures} times in a row, and the last "
+                f"time it {end_of(codes[0])}: see its last lines above"
             )
         pause = _PAUSES_S[self._failures - 1]
         _log.error(
-            "the flow has ended, starting it again", flow=self._name, code=codes[0], in_s=pause
+            "the flow has ended, starting it again",
+            flow=self._name,
+            code=codes[0],
+            how=end_of(codes[0]),
+            in_s=pause,
         )
         self._start_at = now + pause
 
@@ -138,7 +143,7 @@ def run(settings: Settings, plan: Plan) -> None:
 
 def _groups(settings: Settings, plan: Plan) -> list[_Group]:
     topic = settings.kafka_topic
-    there = ensure_topic(settings.brokers, topic)
+    there = ensure_topic(kafka_access(settings), topic)
     partitions = settings.partitions or frozenset(range(there))
     if lacking := partitions - frozenset(range(there)):  # told before states move
         raise SetupError(
@@ -158,7 +163,7 @@ def _groups(settings: Settings, plan: Plan) -> list[_Group]:
             "KAFKA_PARTITIONS": directory.name,
             "METRICS_PORT": str(plan.metrics_port + index),
         }
-        members.append((command, same_environment(values)))
+        members.append((command, with_stack(same_environment(values))))
     if not plan.cluster:
         return [
             _Group(f"partitions {directory.name}", [member])

@@ -1,52 +1,28 @@
 """The topic at which the edge and the dataflow meet: reaching it, and creating it when missing."""
 
 from collections.abc import Mapping
-from concurrent.futures import Future
 from time import monotonic, sleep
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AdminClient,
-    ListOffsetsResultInfo,
+    ClusterMetadata,
+    ConfigResource,
     NewTopic,
     TopicMetadata,
 )
 
 from contract.errors import SetupError, UnavailableError
+from runtime.kafka import KafkaAccess
+from runtime.reach import ANSWER_S, check_reachable, cluster_metadata, why_no_answer
 
 PARTITIONS = 12
-_ANSWER_S = 6.0
-"""How long a broker may take to answer at start."""
+_LARGEST = 1_000_000
 _KNOWN_S = 3.0
 """How long a new topic may take to be known."""
 
 
-def client_config(brokers: str) -> dict[str, str | int | float | bool]:
-    """What every Kafka client of ours has in common. Its own log lines go away: we report."""
-    return {"bootstrap.servers": brokers, "log_level": 0, "socket.keepalive.enable": True}
-
-
-def asking_config(brokers: str) -> dict[str, str | int | float | bool]:
-    """The same for a client that asks again and again where partitions end.
-
-    It looks up who leads them every 5 s: the library believes its last look-up for minutes, and
-    after a broker was away goes on asking one that does not lead any more.
-    """
-    return client_config(brokers) | {"metadata.max.age.ms": 5_000}
-
-
-def end_told(answer: Future[ListOffsetsResultInfo]) -> int | None:
-    """Where a partition ends, of the answer to `list_offsets`; None when nobody told.
-
-    A broker that does not answer in time is no error to the library, but the offset -1001.
-    """
-    if answer.exception() is not None:
-        return None
-    offset = int(answer.result().offset)
-    return offset if offset >= 0 else None
-
-
-def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = None) -> int:
+def ensure_topic(kafka: KafkaAccess, topic: str, config: Mapping[str, str] | None = None) -> int:
     """The number of partitions of `topic`, which is created first when it is missing.
 
     A new topic gets 12 partitions, log-append time and `config` where the broker takes orders; one
@@ -54,18 +30,20 @@ def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = No
 
     Raises:
         UnavailableError: no broker answered within 6 s, or it does not know yet what it has made.
-        SetupError: the broker answered and will not give us the topic.
+        SettingError: no broker lets us in; see `cluster_metadata`.
+        SetupError: the broker answered and will not give us the topic, or sends us to an address
+            that cannot be reached.
     """
-    admin = AdminClient(client_config(brokers))
+    cluster = cluster_metadata(kafka)
+    check_reachable(kafka, cluster, topic)
+    admin = AdminClient(kafka.config())
     made = False
     try:
-        cluster = admin.list_topics(timeout=_ANSWER_S)
-        takes_orders = cluster.controller_id in cluster.brokers
-        if topic not in cluster.topics and takes_orders:
+        if topic not in cluster.topics and _takes_orders(cluster):
             ours = {"message.timestamp.type": "LogAppendTime"}
             new = NewTopic(topic, PARTITIONS, config=ours | dict(config or {}))
             try:
-                admin.create_topics([new], request_timeout=_ANSWER_S)[topic].result()
+                admin.create_topics([new], request_timeout=ANSWER_S)[topic].result()
             except KafkaException as error:
                 if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
                     raise
@@ -73,31 +51,49 @@ def ensure_topic(brokers: str, topic: str, config: Mapping[str, str] | None = No
         found = _described(admin, topic)
     except KafkaException as error:
         if error.args[0].name().startswith("_"):  # the client's own: it reached nobody
-            raise UnavailableError(
-                f"KAFKA_BOOTSTRAP_SERVERS: no Kafka broker answers at {brokers}; "
-                "start it, or correct the address"
-            ) from error
+            raise why_no_answer(kafka, topic) from error
         raise SetupError(
-            f"KAFKA_TOPIC: the broker at {brokers} refuses the topic {topic}: {error.args[0].str()}"
+            f"KAFKA_TOPIC: the broker at {kafka.brokers} refuses the topic {topic}: "
+            f"{error.args[0].str()}"
         ) from error
     if made and found.error is not None and found.error.name() == "UNKNOWN_TOPIC_OR_PART":
         raise UnavailableError(
-            f"KAFKA_TOPIC: the broker at {brokers} has made the topic {topic}, and does not know "
-            "it yet; start again"
+            f"KAFKA_TOPIC: the broker at {kafka.brokers} has made the topic {topic}, and does "
+            "not know it yet; start again"
         )
     if found.error is not None or not found.partitions:
         raise SetupError(
-            f"KAFKA_TOPIC: the broker at {brokers} has no topic {topic}, and does "
+            f"KAFKA_TOPIC: the broker at {kafka.brokers} has no topic {topic}, and does "
             f"not let us create it: {found.error.str() if found.error else 'no partitions'}"
         )
     return len(found.partitions)
+
+
+def _takes_orders(cluster: ClusterMetadata) -> bool:
+    """The in-memory broker does not: it answers neither questions nor orders of an admin client."""
+    return cluster.controller_id in cluster.brokers
 
 
 def _described(admin: AdminClient, topic: str) -> TopicMetadata:
     """What the broker knows of the topic; one that it has just made takes a moment to be known."""
     end = monotonic() + _KNOWN_S
     while True:
-        found = admin.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+        found = admin.list_topics(topic, timeout=ANSWER_S).topics[topic]
         if found.error is None or monotonic() > end:
             return found
         sleep(0.1)
+
+
+def largest_record(kafka: KafkaAccess, topic: str) -> int:
+    """The bytes of the largest batch of records that the topic takes (its `max.message.bytes`);
+    the library's own limit of 1 000 000 where the broker does not say.
+    """
+    admin = AdminClient(kafka.config())
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    try:
+        if not _takes_orders(admin.list_topics(timeout=ANSWER_S)):
+            return _LARGEST
+        found = admin.describe_configs([asked], request_timeout=ANSWER_S)[asked].result()
+        return int(found["max.message.bytes"].value)
+    except (KafkaException, KeyError, TypeError, ValueError):
+        return _LARGEST

@@ -18,7 +18,9 @@ from contract.errors import UnavailableError
 from contract.partitions import partitions_text
 from contract.settings import Settings
 from ops.doctor.finding import Finding, State, guarded
-from runtime.topic import PARTITIONS, client_config
+from runtime.kafka import kafka_access
+from runtime.reach import check_reachable, cluster_metadata
+from runtime.topic import PARTITIONS
 
 _ANSWER_S = 6.0
 _DAY_MS = 86_400_000
@@ -29,20 +31,14 @@ def check_broker(settings: Settings) -> Iterator[Finding]:
     """Whether it answers, and whether the topics are as edge and flow need them.
 
     Raises:
-        SettingError: no broker is named.
-        UnavailableError: it does not answer.
+        IotError: no broker is named, or none answers, by cause.
     """
-    brokers = settings.brokers
-    admin = AdminClient(client_config(brokers))
-    try:
-        cluster = admin.list_topics(timeout=_ANSWER_S)
-    except KafkaException as error:
-        raise UnavailableError(
-            f"KAFKA_BOOTSTRAP_SERVERS: no Kafka broker answers at {brokers}; "
-            "start it, or correct the address"
-        ) from error
+    kafka = kafka_access(settings)
+    cluster = cluster_metadata(kafka)
+    check_reachable(kafka, cluster, settings.kafka_topic)
+    admin = AdminClient(kafka.config())
     count = len(cluster.brokers)
-    text = f"{brokers} answers, {count} broker{'s' * (count > 1)}"
+    text = f"{kafka.brokers} answers by {kafka.protocol}, {count} broker{'s' * (count > 1)}"
     yield Finding(State.OK, "broker", text)
     topic = cluster.topics.get(settings.kafka_topic)
     yield from guarded("topic", _topic(settings, topic))

@@ -19,6 +19,7 @@ from dataflows.watch import Watch
 from ops.replay.cut import Cut
 from ops.replay.spans import Part
 from ops.replay.tally import Tally
+from runtime.kafka import kafka_access
 from sinks.predictions import predictions_sink
 from sinks.readings import readings_sink
 from sinks.rollups import rollups_sink
@@ -46,7 +47,7 @@ def span_source(
 ) -> PacketSource:
     """Reads the parts and ends; nothing is committed, so the live flow does not notice."""
     return PacketSource(
-        brokers=settings.brokers,
+        kafka=kafka_access(settings),
         topic=settings.kafka_topic,
         start="earliest",
         stop=stop,

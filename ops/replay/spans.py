@@ -12,6 +12,8 @@ from contract.partitions import partitions_text
 from contract.settings import Settings
 from dataflows.source import Span, consumer_config
 from ops.replay.moments import Moment, Offset
+from runtime.kafka import KafkaAccess, kafka_access
+from runtime.reach import why_no_answer
 
 HEARTBEAT_MS = 2_000
 """How far the last heartbeat lies before the start of the run, as that of the live flow does."""
@@ -60,10 +62,10 @@ def find_parts(
         SetupError: there is nothing to read, or the broker cannot look offsets up by time.
         UnavailableError: the broker does not answer.
     """
-    brokers, topic = settings.brokers, settings.kafka_topic
-    consumer = Consumer(consumer_config(brokers, topic) | {"enable.partition.eof": True})
+    kafka, topic = kafka_access(settings), settings.kafka_topic
+    consumer = Consumer(consumer_config(kafka, topic) | {"enable.partition.eof": True})
     try:
-        with _told(brokers):
+        with _told(kafka, topic):
             log = _Log(consumer, topic)
             parts = [
                 part
@@ -169,14 +171,17 @@ class _Log:
 
 
 @contextmanager
-def _told(brokers: str) -> Iterator[None]:
+def _told(kafka: KafkaAccess, topic: str) -> Iterator[None]:
     """The client's errors as ours."""
     try:
         yield
     except KafkaException as error:
-        code = error.args[0].code()
-        if code in _NEEDS_TIMES:
+        refusal = error.args[0]
+        if refusal.code() in _NEEDS_TIMES:
             raise SetupError(_NO_TIMES) from error
-        raise UnavailableError(
-            f"no Kafka broker answers at {brokers}: {error.args[0].str()}"
-        ) from error
+        if not refusal.name().startswith("_"):
+            raise UnavailableError(
+                f"KAFKA_TOPIC: the broker at {kafka.brokers} does not tell us of the topic "
+                f"{topic}: {refusal.str()}"
+            ) from error
+        raise why_no_answer(kafka, topic) from error

@@ -13,11 +13,10 @@ from time import monotonic, sleep
 from uuid import uuid4
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from contract.packet import decode
-from ops.children import Children
-from runtime.topic import client_config
+from ops.children import Children, end_of
+from runtime.kafka import kafka_access
 from tests.chaos.kafka import Kafka
 from tests.chaos.proof import (
     acknowledged,
@@ -115,23 +114,21 @@ def offset_gone(kafka: Kafka, rig: Rig) -> None:
     rig.stop("flow 0-3")
     seen = set(rig.pipeline.rows(_READINGS))
     until_posted(rig, client)
-    topic, brokers = rig.pipeline.topic, rig.pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]
+    topic = rig.pipeline.topic
     last = [TopicPartition(topic, number, end - _KEPT) for number, end in enumerate(rig.ends())]
-    admin = AdminClient(client_config(brokers))
-    for deleted in admin.delete_records(last).values():
-        deleted.result(10)
+    kafka.forget({(topic, one.partition): one.offset for one in last})
 
     command = [executable, "-m", *flow.command]
     refused = run_process(command, env=flow.env, stderr=PIPE, text=True, timeout=60, check=False)
     said = refused.stderr.splitlines()[-1]
     if not refused.returncode or "Traceback" in refused.stderr or "IF_OFFSET_GONE" not in said:
-        raise DifferenceError(f"it ended with code {refused.returncode}, and said: {said}")
+        raise DifferenceError(f"it {end_of(refused.returncode)}, and said: {said}")
 
     rig.forget_committed()
     rig.start("flow 0-3", *flow.command, KAFKA_PARTITIONS="0-3", IF_OFFSET_GONE="earliest")
     rig.until(rig.taken, "what is there is taken")
     rig.stop()
-    consumer = Consumer(client_config(brokers) | {"group.id": "looks"})
+    consumer = Consumer(kafka_access(rig.pipeline.settings).config() | {"group.id": "looks"})
     consumer.assign(last)
     kept = [decode(one.value()) for one in consumer.consume(_KEPT * len(last), 10)]
     consumer.close()

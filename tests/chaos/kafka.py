@@ -1,11 +1,12 @@
 """A real Kafka of our own, that can be stopped and started again on what it had."""
 
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
 from shutil import which
 from signal import SIGKILL, SIGTERM
-from subprocess import PIPE, Popen, TimeoutExpired
+from subprocess import PIPE, Popen, TimeoutExpired, run
 
 _SCRIPT = Path(__file__).parents[2] / ".ci" / "kafka"
 _STOP_S = 30.0
@@ -18,11 +19,15 @@ def why_not() -> str | None:
 
 
 class Kafka:
-    """One broker, with all it has in `folder`."""
+    """One broker, with all it has in `folder`; `certificates` as `.ci/kafka` takes them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificates: Path | None = None) -> None:
         self._folder = folder
+        self._certificates = certificates
         self._script: Popen[str] | None = None
+        self.address = ""
+        self.secured: list[str] = []
+        """The addresses of the further listeners."""
 
     def __enter__(self) -> "Kafka":
         return self
@@ -35,16 +40,32 @@ class Kafka:
         self._folder.mkdir(exist_ok=True)
         with (self._folder / "start.log").open("a") as log:
             self._script = Popen(
-                [str(_SCRIPT), str(self._folder)],
+                [str(_SCRIPT), str(self._folder), str(self._certificates or "")],
                 stdout=PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
-        address = self._script.stdout.readline().strip()
-        assert address, f"no broker could be started: see the logs in {self._folder}"
-        return address
+        addresses = self._script.stdout.readline().split()
+        assert addresses, f"no broker could be started: see the logs in {self._folder}"
+        self.address, *self.secured = addresses
+        return self.address
 
     @property
     def pid(self) -> int:
         return int((self._folder / "pid").read_text())
+
+    def forget(self, before: dict[tuple[str, int], int]) -> None:
+        """Delete the records of each (topic, partition) before an offset."""
+        partitions = [
+            {"topic": topic, "partition": partition, "offset": offset}
+            for (topic, partition), offset in before.items()
+        ]
+        plan = self._folder / "delete.json"
+        plan.write_text(json.dumps({"version": 1, "partitions": partitions}))
+        run(
+            [which("java") or "", "-cp", f"{self._folder}/libs/*",
+             "org.apache.kafka.tools.DeleteRecordsCommand",
+             "--bootstrap-server", self.address, "--offset-json-file", str(plan)],
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
 
     def stop(self, number: int = SIGTERM) -> None:
         """End it, as gently as the signal is, and return when it has ended."""

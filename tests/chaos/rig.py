@@ -2,24 +2,21 @@
 of it in the tables.
 """
 
-import socket
 import sqlite3
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from random import randrange
 from signal import SIGKILL
 from time import sleep, time
 
 from bytewax.recovery import init_db_dir
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.packet import Packet, encode
 from contract.settings import child_environment
-from ops.children import Child
-from runtime.topic import client_config
-from tests.pipeline.conftest import Pipeline, wait_until
+from ops.children import Child, end_of, with_stack
+from runtime.kafka import kafka_access
+from tests.pipeline.conftest import Pipeline, create_topic, wait_until
+from tests.ports import free_ports
 
 PARTITIONS = 4
 """What the embedded broker gives every topic."""
@@ -64,15 +61,11 @@ class Rig:
     def __init__(self, pipeline: Pipeline, *, append_time: bool = False) -> None:
         self.pipeline = pipeline
         self._append_time = append_time
+        self._kafka = kafka_access(pipeline.settings)
         kind = "LogAppendTime" if append_time else "CreateTime"
         self.programs: dict[str, Program] = {}
-        topic = NewTopic(pipeline.topic, PARTITIONS, config={"message.timestamp.type": kind})
-        admin = AdminClient(client_config(self._brokers))
-        with suppress(KafkaException):  # the embedded broker makes its topics by itself
-            admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
-        self._committed = Consumer(
-            client_config(self._brokers) | {"group.id": f"{pipeline.topic}.flow"}
-        )
+        create_topic(self._brokers, pipeline.topic, PARTITIONS, kind)
+        self._committed = Consumer(self._kafka.config() | {"group.id": f"{pipeline.topic}.flow"})
 
     @property
     def _brokers(self) -> str:
@@ -86,8 +79,7 @@ class Rig:
 
     def start(self, name: str, *command: str, death: Death = None, **values: str) -> Program:
         """Start `python -m COMMAND`; with `death` it kills itself there."""
-        env = child_environment(self.pipeline.values | values)
-        env["PYTHONFAULTHANDLER"] = "1"  # one that crashes says where
+        env = with_stack(child_environment(self.pipeline.values | values))
         launch = ("tests.chaos.launch", death[0], str(death[1])) if death else ()
         child = self._start(name, *launch, *command, env=env)
         self.programs[name] = Program(name, command, env, child)
@@ -127,14 +119,14 @@ class Rig:
             if code != -SIGKILL:
                 log = program.child.log
                 said = "\n    ".join(log.read_text().splitlines()[-_SAID:])
-                raise DifferenceError(f"{program.name} ended with code {code}; {log}:\n    {said}")
+                raise DifferenceError(f"{program.name} {end_of(code)}; {log}:\n    {said}")
             self.pipeline.children.stop(program.child)
             program.kills += 1
             if program.name.startswith("flow"):
                 self.forget_committed()
             program.child = self._start(program.name, *program.command, env=program.env)
 
-    def until(self, condition, what: str, seconds: float = 60.0) -> None:
+    def until(self, condition, what: str, seconds: float = 240.0) -> None:
         """Return when the condition holds; who is killed meanwhile is started again."""
 
         def holds() -> bool:
@@ -154,11 +146,11 @@ class Rig:
             self.pipeline.children.stop(program.child)
             code = program.child.process.returncode
             if code and name.startswith("flow"):
-                raise DifferenceError(f"{name} was asked to end, and ended with code {code}")
+                raise DifferenceError(f"{name} was asked to end, and {end_of(code)}")
 
     def end_log(self) -> None:
         """Write a last record to each partition, of a time at which all before it is over."""
-        producer = Producer(client_config(self._brokers) | {"linger.ms": 0})
+        producer = Producer(self._kafka.config() | {"linger.ms": 0})
         if self._append_time:
             sleep(_IDLE_S)
         at = int(time() * 1000) + _END_MS
@@ -194,16 +186,6 @@ class Rig:
     def close(self) -> None:
         self._committed.close()
         self.pipeline.database.close()
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody has."""
-    while True:
-        first = randrange(20_000, 30_000)
-        with ExitStack() as stack, suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
 
 
 def copy_database(old: Path, new: Path) -> None:

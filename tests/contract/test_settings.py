@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from contract.errors import SettingError
@@ -85,3 +87,44 @@ def test_a_child_gets_no_setting_but_those_named(monkeypatch):
     assert environment["KAFKA_TOPIC"] == "t"
     assert environment["OTHER"] == "stays"
     assert not {"DB_HOST", "iot_lang", "IOT_LANG"} & environment.keys()
+
+
+SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "u"}
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"security_protocol": "TLS"}, "KAFKA_SECURITY_PROTOCOL: Input should be"),
+        ({"security_protocol": "SASL_SSL"}, "KAFKA_SASL_MECHANISM is not set, and SASL_SSL"),
+        (SASL, "KAFKA_SASL_PASSWORD is not set, and KAFKA_SASL_MECHANISM=PLAIN needs it"),
+        (
+            {"sasl_username": "u"},
+            "KAFKA_SASL_USERNAME is set, and KAFKA_SECURITY_PROTOCOL is PLAINTEXT",
+        ),
+        (
+            {"ssl_ca_location": "ca.pem"},
+            "KAFKA_SSL_CA_LOCATION is set, and KAFKA_SECURITY_PROTOCOL is PLAINTEXT",
+        ),
+        (
+            {"security_protocol": "SSL", "ssl_certificate_location": "c.pem"},
+            "KAFKA_SSL_KEY_LOCATION is not set, and KAFKA_SSL_CERTIFICATE_LOCATION is",
+        ),
+        (
+            {"security_protocol": "SSL", "ssl_key_location": "k.pem"},
+            "KAFKA_SSL_CERTIFICATE_LOCATION is not set, and KAFKA_SSL_KEY_LOCATION is",
+        ),
+        (
+            {"security_protocol": "SSL", "ssl_key_password": "p"},
+            "KAFKA_SSL_KEY_LOCATION is not set, and KAFKA_SSL_KEY_PASSWORD is",
+        ),
+    ],
+)
+def test_settings_of_kafka_that_do_not_go_together_are_refused_by_name(values, said):
+    with pytest.raises(SettingError, match=re.escape(said)):
+        load_settings(**{f"kafka_{name}": value for name, value in values.items()})
+
+
+def test_the_way_to_kafka_may_be_written_in_small_letters(monkeypatch):
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "ssl")
+    assert load_settings().kafka_security_protocol == "SSL"

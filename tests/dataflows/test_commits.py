@@ -2,12 +2,12 @@
 
 import signal
 from contextlib import closing
-from time import monotonic
 from uuid import uuid4
 
 from confluent_kafka import Consumer, TopicPartition
 
 from dataflows.commits import Commits
+from runtime.kafka import KafkaAccess
 from runtime.topic import ensure_topic
 from tests.pipeline.conftest import wait_until
 from tests.pipeline.test_edge_faults import kafka  # noqa: F401 - a fixture
@@ -17,14 +17,14 @@ def test_offsets_are_committed_again_after_the_broker_was_away_and_the_end_does_
     kafka,  # noqa: F811
 ):
     topic = f"test.{uuid4().hex[:12]}"
-    ensure_topic(kafka.address, topic)
+    ensure_topic(KafkaAccess(kafka.address), topic)
     config = {"bootstrap.servers": kafka.address, "group.id": "group"}
     with closing(Consumer(config)) as consumer:
 
         def committed():
             return consumer.committed([TopicPartition(topic, 0)], 10)[0].offset
 
-        commits = Commits(kafka.address, topic, "group")
+        commits = Commits(KafkaAccess(kafka.address), topic, "group")
         commits.put(0, 1)
         wait_until(lambda: committed() == 1)
         kafka.kill()
@@ -35,13 +35,12 @@ def test_offsets_are_committed_again_after_the_broker_was_away_and_the_end_does_
             commits.put(0, 3)  # as the next snapshots do
             return committed() == 3
 
-        wait_until(again, 60)
+        wait_until(again)
     kafka.signal(signal.SIGSTOP)
     try:
         commits.put(0, 4)
-        asked = monotonic()
         commits.settle(0.5)
         commits.settle(0.5)
-        assert monotonic() - asked < 2
+        assert commits._at_it  # the broker has not answered, and nobody has waited for it
     finally:
         kafka.signal(signal.SIGCONT)

@@ -1,3 +1,4 @@
+import socket
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -5,11 +6,14 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from contract.errors import UnavailableError
-from runtime import topic
+from runtime import reach, topic
+from runtime.kafka import KafkaAccess
 
 
 class _Slow:
     """A broker that has been asked for the topic before, and has not told itself of it yet."""
+
+    address = ("", 0)
 
     def __init__(self, config):
         pass
@@ -17,7 +21,9 @@ class _Slow:
     def list_topics(self, name=None, timeout=0):
         unknown = SimpleNamespace(error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), partitions={})
         topics = {} if name is None else {name: unknown}
-        return SimpleNamespace(controller_id=1, brokers={1: None}, topics=topics)
+        host, port = self.address
+        brokers = {1: SimpleNamespace(host=host, port=port)}
+        return SimpleNamespace(controller_id=1, brokers=brokers, topics=topics)
 
     def create_topics(self, new, request_timeout=0):
         there = Future()
@@ -26,7 +32,10 @@ class _Slow:
 
 
 def test_a_topic_that_the_broker_has_made_and_does_not_know_yet_is_worth_another_start(monkeypatch):
-    monkeypatch.setattr(topic, "AdminClient", _Slow)
+    for module in (reach, topic):
+        monkeypatch.setattr(module, "AdminClient", _Slow)
     monkeypatch.setattr(topic, "_KNOWN_S", 0.0)
-    with pytest.raises(UnavailableError, match=r"has made the topic t, .* start again"):
-        topic.ensure_topic("127.0.0.1:1", "t")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(_Slow, "address", server.getsockname())
+        with pytest.raises(UnavailableError, match=r"has made the topic t, .* start again"):
+            topic.ensure_topic(KafkaAccess("127.0.0.1:1"), "t")

@@ -1,0 +1,153 @@
+"""Where partitions end: one question a second for all of them, asked by one thread a process."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+from threading import Condition, Thread
+from time import monotonic, time
+
+import structlog
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+
+from runtime.kafka import KafkaAccess
+from runtime.reach import Events
+
+EVERY_S = 1.0
+_ANSWER_S = 2.0
+_PATIENCE_S = 1.5
+"""How long partitions may have no leader, as after their creation, before the broker is away."""
+_LEADERS_S = 5.0
+"""How often the client looks up who leads the partitions. Its default is minutes, during which it
+asks a broker that no longer leads."""
+_log = structlog.get_logger("source")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """An answer of the broker about one partition."""
+
+    offset: int
+    """After the last record, whether its transaction is over or not."""
+    asked_at: float
+    """The wall clock before the question was asked, epoch seconds."""
+
+
+class Ends:
+    """Asks the broker where the watched partitions end, and keeps the answers.
+
+    A partition has the answer to the last question that is over, and none where the broker left
+    that question open. Logs when the broker goes and when it comes back.
+    """
+
+    def __init__(self, kafka: KafkaAccess, topic: str, group: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._events = Events()
+        # a consumer that never gets partitions; `AdminClient.list_offsets` crashes under load
+        self._consumer = Consumer(
+            kafka.config()
+            | {
+                "group.id": group,
+                "enable.auto.commit": False,
+                "isolation.level": "read_uncommitted",  # else an open transaction hides the end
+                "metadata.max.age.ms": int(_LEADERS_S * 1000),
+                "error_cb": self._events,
+            }
+        )
+        self._changed = Condition()
+        self._watched: set[int] = set()
+        self._answers: dict[int, End] = {}
+        self._away = False
+        self._silent_since: float | None = None
+        Thread(target=self._run, name="ends", daemon=True).start()
+
+    def watch(self, partition: int) -> None:
+        """Ask about this partition from now on."""
+        with self._changed:
+            self._watched.add(partition)
+            self._changed.notify_all()
+
+    def latest(self, partition: int) -> End | None:
+        """The answer to the last question; None while there is none."""
+        return self._answers.get(partition)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the broker has answered the last question for every watched partition."""
+        return bool(self._watched) and self._watched <= self._answers.keys()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._watched)
+                asked = sorted(self._watched)
+            began = monotonic()
+            self._ask(asked)
+            with self._changed:  # a partition that is new need not wait for its turn
+                rest = max(0.0, began + EVERY_S - monotonic())
+                self._changed.wait_for(lambda: len(self._watched) > len(asked), rest)  # noqa: B023
+
+    def _ask(self, partitions: list[int]) -> None:
+        began, error = monotonic(), ""
+        try:
+            answers = self._ends_of(partitions)
+        except KafkaException as failure:  # as a whole, though it may be one leader that fails
+            error = failure.args[0].str()
+            answers = self._by_leader(partitions)
+        self._answers = answers
+        if len(answers) == len(partitions):
+            self._report_back()
+        else:
+            self._report_away(began, error)
+
+    def _report_back(self) -> None:
+        self._silent_since = None
+        if self._away:
+            self._away = False
+            _log.info("broker back", brokers=self._kafka.brokers)
+
+    def _report_away(self, began: float, error: str) -> None:
+        self._silent_since = self._silent_since or began
+        if self._away or monotonic() - self._silent_since < _PATIENCE_S:
+            return
+        self._away = True
+        self._consumer.poll(0)  # gives us the events
+        _log.warning(
+            "broker away, waiting for it",
+            brokers=self._kafka.brokers,
+            error=self._events.newest() or error or "no answer in time",
+        )
+
+    def _by_leader(self, partitions: list[int]) -> dict[int, End]:
+        """The answers of those leaders that give one."""
+        try:
+            found = self._consumer.list_topics(self._topic, timeout=_ANSWER_S)
+        except KafkaException:
+            return {}
+        led = defaultdict(list)
+        for number, partition in found.topics[self._topic].partitions.items():
+            if number in partitions and partition.leader >= 0:
+                led[partition.leader].append(number)
+        answers: dict[int, End] = {}
+        for numbers in led.values():
+            try:
+                answers |= self._ends_of(numbers)
+            except KafkaException:  # this one is away; `_ask` reports it
+                continue
+        return answers
+
+    def _ends_of(self, partitions: list[int]) -> dict[int, End]:
+        asked = [TopicPartition(self._topic, number, OFFSET_END) for number in partitions]
+        now = time()
+        found = self._consumer.offsets_for_times(asked, timeout=_ANSWER_S)
+        return {
+            one.partition: End(one.offset, now)
+            for one in found
+            if one.error is None and one.offset >= 0  # else it is what we asked with
+        }
+
+
+@cache
+def ends_of(kafka: KafkaAccess, topic: str, group: str) -> Ends:
+    """The one `Ends` of this process for a topic."""
+    return Ends(kafka, topic, group)
