@@ -1,4 +1,4 @@
-# make demo | test | check | chaos | soak | lock | up      (make demo SECONDS=60, make chaos SEED=1 RUNS=9)
+# make demo | test | check | chaos | soak | lock | up      (make demo SECONDS=60, make test WORKERS=0)
 # Every target makes .venv when it is missing or older than the lock; the command is .venv/bin/iot.
 
 .DEFAULT_GOAL := help
@@ -6,6 +6,8 @@ SECONDS ?= 30
 MINUTES ?= 10
 RUNS ?= 40
 SEED ?= 0
+WORKERS ?= 5
+TESTS ?=
 BIN := .venv/bin
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
@@ -25,7 +27,7 @@ demo: .venv/made  ## the whole pipeline, here, for SECONDS (30)
 	@$(BIN)/iot demo --seconds $(SECONDS) --json
 
 test: .venv/made  ## all tests; KAFKA_BOOTSTRAP_SERVERS and DB_HOST name real servers
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(TESTS)
 
 check: .venv/made  ## lint, types, import arrows, SQL, Kubernetes manifests
 	@$(BIN)/ruff check .

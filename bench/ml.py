@@ -169,9 +169,7 @@ def _server(settings: Settings, folder: Path) -> Iterator[int]:
         {"IOT_SQLITE_PATH": str(settings.iot_sqlite_path), "AUTO_CREATE_MODEL": "true"}
     )
     with Children(folder) as children:
-        children.start(
-            "ml", "uvicorn", "ml.service:app", "--port", str(port), "--no-access-log", env=env
-        )
+        children.start("ml", "ml.service", "--port", str(port), env=env)
         end = monotonic() + _START_S
         while True:
             children.check()

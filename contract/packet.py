@@ -13,13 +13,18 @@ from contract.errors import RecordError
 MAX_READINGS = 1000
 MAX_TIME_MS = 253_370_764_799_999
 """9998-12-31T23:59:59.999Z: a year short of what `datetime2` holds, so that sums fit too."""
+MIN_DEVICE_TIME_MS = -62_135_596_800_000
+"""0001-01-01: the first time of `datetime2`. What a device says is kept, believed or not."""
 MAX_VALUE = 1e10
 """Values are stored as decimal(15,5): below this once rounded to 5 decimals."""
 FUTURE_MS = 300_000
 """How far ahead of its arrival an event time may be and still be believed."""
+BELIEVED_FROM_MS = 946_684_800_000
+"""2000-01-01: an earlier time is that of a clock that was never set."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_MS)]
+DeviceTime = Annotated[int, msgspec.Meta(ge=MIN_DEVICE_TIME_MS, le=MAX_TIME_MS)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=2**30)]
 
 
@@ -38,7 +43,7 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
     received_at: Time
     sensor_id: list[Id]
     ts: list[Time]
-    device_ts: list[Time | None] | None
+    device_ts: list[DeviceTime | None] | None
     value: list[float]
     seq: list[Seq]
 

@@ -6,6 +6,7 @@ Values come from the environment, else from the file named by `IOT_ENV_FILE` (li
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -52,9 +53,18 @@ class Settings(BaseSettings):
     iot_sqlite_path: Path = Path("iot.db")
 
     ingest_api_key: SecretStr | None = None
+    ingest_success_status: Literal["200", "202"] = "202"
     sensor_map_ttl_seconds: float = Field(300.0, gt=0)
     max_packets_in_flight: int = Field(2000, ge=1, le=100_000)
     device_packets_per_second: float = Field(0.0, ge=0)
+
+    http_keep_alive_seconds: int = Field(75, ge=1, le=3600)
+    http_max_connections: int = Field(10_000, ge=1, le=1_000_000)
+    http_tls_certificate: Path | None = None
+    http_tls_key: Path | None = None
+    http_tls_client_ca: Path | None = None
+    forwarded_allow_ips: str = "127.0.0.1,::1"
+    ssl_cert_file: Path | None = None
 
     grace_ms: int = Field(1000, ge=0)
     idle_close_ms: int = Field(3000, ge=1)
@@ -77,6 +87,14 @@ class Settings(BaseSettings):
     def _names_partitions(cls, value: str | None) -> str | None:
         if value is not None:
             parse_partitions(value)
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _names_addresses(cls, value: str) -> str:
+        for part in value.split(","):
+            if part.strip() != "*":
+                ip_network(part.strip(), strict=False)
         return value
 
     @property

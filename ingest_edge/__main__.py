@@ -1,40 +1,33 @@
-"""`python -m ingest_edge`: the edge on one worker."""
+"""`python -m ingest_edge`: the edge, in one process or several."""
 
-import resource
+import sys
 from typing import Annotated
 
 import typer
-import uvicorn
 
-from ingest_edge.server import Protocol
-from runtime.log import configure_log
-
-_GRACE_S = 15
-"""How long requests in flight may take at a stop; an acknowledgement takes 10 s at most."""
-_IDLE_S = 30
-"""How long a connection stays open between two requests."""
+from runtime.http_service import Service, run_service, run_service_workers, run_worker
 
 
 def main(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8001,
+    workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=64)] = 1,
+    inherited_socket: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Accept packets over HTTP and make them durable in Kafka before answering."""
-    configure_log()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection for each device
-    uvicorn.run(
-        "ingest_edge.api:app",
-        host=host,
-        port=port,
-        http=Protocol,
-        ws="none",
-        log_config=None,
-        log_level="info",
-        access_log=False,
-        timeout_keep_alive=_IDLE_S,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
+    if inherited_socket is not None:
+        sys.exit(run_worker("edge", _service, inherited_socket))
+    if workers > 1:
+        command = [sys.executable, "-m", "ingest_edge", "--inherited-socket"]
+        sys.exit(run_service_workers("edge", command, workers, host, port))
+    sys.exit(run_service("edge", _service, host, port))
+
+
+def _service() -> Service:
+    from ingest_edge.api import app  # noqa: PLC0415 - a wrong setting is reported sooner without
+    from ingest_edge.refusals import refusals  # noqa: PLC0415 - likewise
+
+    return Service(app, refusals)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The HTTP edge as an application; `python -m ingest_edge` serves it."""
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ import structlog
 from anyio import to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
@@ -17,15 +15,15 @@ from starlette.types import Receive, Scope, Send
 from contract.settings import Settings, load_settings
 from ingest_edge.ingest import BULK, PACKETS, READINGS, Ingest
 from ingest_edge.lookups import Lookups
-from ingest_edge.metrics import BROKER_UP, REGISTRY
+from ingest_edge.metrics import BROKER_UP, exposition, kept_current
 from ingest_edge.openapi import document
-from ingest_edge.problems import CONTENT_TYPE, Problem, explain
 from ingest_edge.publish import Publisher
 from ingest_edge.refusals import refusals
 from runtime.kafka import kafka_access
 from runtime.lifespan import run_lifespan
-from runtime.log import configure_log
-from runtime.topic import ensure_topic
+from runtime.log import configure_service_log
+from runtime.problems import CONTENT_TYPE, Problem, explain
+from runtime.topic import ensure_topic, largest_record
 
 _log = structlog.get_logger("edge")
 _DOORS = {PACKETS, READINGS, BULK}
@@ -43,25 +41,23 @@ class Edge:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    configure_log()
-    for name in ("uvicorn", "uvicorn.access"):  # the server's own lines become ours
-        logger = logging.getLogger(name)
-        if logger.handlers:  # else nobody wants them
-            logger.handlers.clear()
-            logger.propagate = True
+    configure_service_log()
     settings = load_settings()
     kafka = await to_thread.run_sync(kafka_access, settings)
     lookups = Lookups(settings)
     await lookups.open()
     await to_thread.run_sync(ensure_topic, kafka, settings.kafka_topic)
-    publisher = Publisher(kafka, settings.kafka_topic, settings.max_packets_in_flight)
+    largest = await to_thread.run_sync(largest_record, kafka, settings.kafka_topic)
+    publisher = Publisher(kafka, settings.kafka_topic, settings.max_packets_in_flight, largest)
     ingest = Ingest(settings, lookups, publisher)
+    await ingest.open()
     app.state.edge = Edge(settings, lookups, publisher, ingest)
     if settings.ingest_api_key is None:
         _log.warning("INGEST_API_KEY is not set: anyone who reaches this port may post")
     _log.info("edge ready", topic=settings.kafka_topic, database=settings.database)
-    yield
-    ingest.close()
+    with kept_current():
+        yield
+    await ingest.close()
     await to_thread.run_sync(publisher.close)
     await to_thread.run_sync(lookups.close)
 
@@ -139,4 +135,4 @@ async def metrics(request: Request) -> Response:
     """What was counted, for Prometheus; takes 2 s when the broker is away."""
     edge: Edge = request.app.state.edge
     BROKER_UP.set(await edge.publisher.reachable())
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

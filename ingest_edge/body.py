@@ -1,7 +1,6 @@
-"""The body of a request: of bounded size, inflated where it is gzip, and in bounded time."""
+"""The body of a request, received in bounded size and time."""
 
 import asyncio
-import zlib
 from collections.abc import Mapping
 from time import monotonic
 
@@ -11,16 +10,12 @@ from contract.errors import PacketError, UnavailableError
 
 MAX_BODY = 1_048_576
 """Bytes that a body may have on the wire."""
-MAX_INFLATED = 8 * MAX_BODY
-"""Bytes that it may have once inflated."""
 BODY_S = 20.0
 """How long a sender may take for a body."""
 _DISCARD_S = 2.0
 _DISCARD = 16 * MAX_BODY
 _HELD = 64 * MAX_BODY
 """Bytes of all bodies together that have not ended yet."""
-_GZIP = 31
-"""zlib's number for a gzip header and the longest window."""
 
 
 class Incoming:
@@ -52,22 +47,18 @@ class Bodies:
         self._timer.cancel()
 
     async def read(self, incoming: Incoming) -> bytes:
-        """The whole body, inflated.
+        """The whole body, as it was sent.
 
         Raises:
             PacketError: 400, the sender hung up; 408, it took longer than 20 s; 413, there are
-                more than 1 MiB, or 8 MiB once inflated; 415, it is neither plain nor gzip; 422,
-                it is not valid gzip.
+                more than 1 MiB.
             UnavailableError: the bodies under way have 64 MiB already.
         """
-        encoding = incoming.headers.get(b"content-encoding")
-        if encoding is not None and encoding.lower() not in (b"gzip", b"identity"):
-            raise PacketError("Content-Encoding: only gzip and identity are understood", 415)
         task = asyncio.current_task()
         assert task is not None
         self._reading[task] = monotonic() + BODY_S
         try:
-            body = await self._receive(incoming)
+            return await self._receive(incoming)
         except asyncio.CancelledError as error:
             if task not in self._late:
                 raise
@@ -76,7 +67,6 @@ class Bodies:
             raise PacketError(f"the body took longer than {BODY_S:g} s", 408) from error
         finally:
             del self._reading[task]
-        return body if encoding is None else _inflated(body, encoding.lower())
 
     async def _receive(self, incoming: Incoming) -> bytes:
         length = incoming.headers.get(b"content-length", b"0").strip().lstrip(b"0") or b"0"
@@ -142,20 +132,3 @@ async def discard(incoming: Incoming) -> bool:
 
 def _too_large() -> PacketError:
     return PacketError(f"the body has more than {MAX_BODY} bytes", 413)
-
-
-def _inflated(body: bytes, encoding: bytes) -> bytes:
-    if encoding != b"gzip":
-        return body
-    inflater = zlib.decompressobj(_GZIP)
-    try:
-        plain = inflater.decompress(body, MAX_INFLATED + 1)
-    except zlib.error as error:
-        raise PacketError("the body is not valid gzip") from error
-    if len(plain) > MAX_INFLATED:
-        raise PacketError(f"the body has more than {MAX_INFLATED} bytes once inflated", 413)
-    if not inflater.eof:
-        raise PacketError("the body is not valid gzip: its end is missing")
-    if inflater.unused_data:
-        raise PacketError("something follows the end of the gzip: only one member is understood")
-    return plain

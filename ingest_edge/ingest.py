@@ -22,16 +22,18 @@ from ingest_edge.lookups import Lookups
 from ingest_edge.metrics import ACCEPTED, LOOKUPS, READINGS_REFUSED, REQUESTS, SKEWED
 from ingest_edge.packets import (
     Accepted,
+    CheckedReading,
     Device,
     legacy_packet,
     legacy_readings,
     missing,
     packet_of,
 )
-from ingest_edge.problems import CONTENT_TYPE, explain
+from ingest_edge.parser import Parser
 from ingest_edge.publish import Headers, Publisher
 from ingest_edge.refusals import refusals
-from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, parse, uuid_text
+from ingest_edge.requests import Body, LegacyBody, LegacyReading, PacketBody, uuid_text
+from runtime.problems import CONTENT_TYPE, explain
 
 PACKETS = "/ingest/packets"
 READINGS = "/ingest/readings"
@@ -42,20 +44,27 @@ _given_id = re.compile(rb"[A-Za-z0-9._:-]{1,64}").fullmatch
 _encode = msgspec.json.Encoder().encode
 
 
-class PacketAnswer(msgspec.Struct, frozen=True, gc=False):
+_AT_ONCE = 100
+"""How many packets of a bulk are handed to the Kafka client before other requests have a turn."""
+
+
+class PacketAnswer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Answer of `POST /ingest/packets`; `inserted` says the same as `accepted`."""
 
     accepted: int
     inserted: int
     unknown_sensors: list[str]
     packet_id: str
+    warnings: list[str] = []
+    """What was accepted but probably not meant; only there if there is something."""
 
 
 class LegacyAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answer of the legacy endpoints; `unknown_sensors` is there where there are some."""
+    """Answer of the legacy endpoints; lists are only there if there is something in them."""
 
     inserted: int
     unknown_sensors: list[int] = []
+    warnings: list[str] = []
 
 
 class Ingest:
@@ -68,18 +77,26 @@ class Ingest:
         self._publisher = publisher
         self._limit = RateLimit(settings.device_packets_per_second)
         self._bodies = Bodies()
+        self._parser = Parser()
+        self._success = int(settings.ingest_success_status)
         self._doors: dict[str, _Door] = {
             PACKETS: self._packet,
             READINGS: self._reading,
             BULK: self._bulk,
         }
         self._done = {
-            path: REQUESTS.labels(path, "202" if path == PACKETS else "200") for path in self._doors
+            path: REQUESTS.labels(path, str(self._success if path == PACKETS else 200))
+            for path in self._doors
         }
 
-    def close(self) -> None:
-        """End what runs in the background."""
+    async def open(self) -> None:
+        """Start what runs in the background."""
+        await self._parser.open()
+
+    async def close(self) -> None:
+        """End it."""
         self._bodies.close()
+        await self._parser.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to one of the three paths, whatever it is."""
@@ -103,27 +120,48 @@ class Ingest:
 
     async def _packet(self, incoming: Incoming) -> tuple[int, bytes]:
         received_at = int(time() * 1000)
-        bound_to = await self._keys.check(incoming.headers)
-        body = parse(await self._bodies.read(incoming), PacketBody)
+        bound_to = await self._admit(incoming)
+        body, warnings = await self._body(incoming, PacketBody)
         incoming.readings = len(body.readings)
         device = self._directory.fresh(body.device_uuid)
         if device is None or missing(device, body):
             device = await self._look_up(body)
         else:
             LOOKUPS.hit.inc()
-        if bound_to is not None and bound_to != device.uuid:
-            raise PacketError("X-Device-Key: it belongs to another device", 403)
+        if bound_to is None:
+            self._limit.take((device.uuid,), monotonic())
+        elif bound_to != device.uuid:
+            raise _not_yours("it belongs to another device")
         accepted = packet_of(body, device, received_at)
         unknown = incoming.readings - len(accepted.packet.sensor_id)
-        self._limit.take((device.uuid,), monotonic())
         self._publisher.check_room(1)
         packet = accepted.packet
         await self._publish(incoming, accepted)
         number = len(packet.sensor_id)
+        warnings += accepted.warnings
         if unknown:
             READINGS_REFUSED.labels("unknown_sensor").inc(unknown)
-        answer = PacketAnswer(number, number, accepted.unknown_sensors, packet.packet_id)
-        return 202, _encode(answer)
+            were = "1 reading was" if unknown == 1 else f"{unknown} readings were"
+            warnings.append(
+                f"{were} left out: the sensor is unknown or inactive; see unknown_sensors"
+            )
+        return self._success, _encode(
+            PacketAnswer(number, number, accepted.unknown_sensors, packet.packet_id, warnings)
+        )
+
+    async def _admit(self, incoming: Incoming) -> str | None:
+        """Check the key, and the rate of the device that it belongs to, before the body is read.
+        The uuid of that device; None where the key is not a device's.
+        """
+        bound_to = await self._keys.check(incoming.headers)
+        if bound_to is not None:
+            self._limit.take((bound_to,), monotonic())
+        return bound_to
+
+    async def _body(self, incoming: Incoming, kind: type[Body]) -> tuple[Body, list[str]]:
+        raw = await self._bodies.read(incoming)
+        encoding = incoming.headers.get(b"content-encoding", b"identity")
+        return await self._parser.parse(raw, encoding, kind)
 
     async def _look_up(self, body: PacketBody) -> Device:
         """The device, asked for again where it lacks a sensor."""
@@ -133,39 +171,59 @@ class Ingest:
             device = await self._directory.device(uuid, lacking)
         if device is None:
             raise PacketError("device_uuid: there is no such device", 404)
+        await asyncio.sleep(0)  # a packet of unknown sensors costs most: others have a turn
         return device
 
     async def _reading(self, incoming: Incoming) -> tuple[int, bytes]:
-        received_at = int(time() * 1000)
-        bound_to = await self._keys.check(incoming.headers)
-        reading = parse(await self._bodies.read(incoming), LegacyReading)
-        return await self._legacy(incoming, [reading], "", bound_to, received_at)
+        return await self._legacy(incoming, LegacyReading)
 
     async def _bulk(self, incoming: Incoming) -> tuple[int, bytes]:
-        received_at = int(time() * 1000)
-        bound_to = await self._keys.check(incoming.headers)
-        body = parse(await self._bodies.read(incoming), LegacyBody)
-        return await self._legacy(incoming, body.readings, "readings[{}].", bound_to, received_at)
+        return await self._legacy(incoming, LegacyBody)
 
     async def _legacy(
-        self,
-        incoming: Incoming,
-        readings: list[LegacyReading],
-        prefix: str,
-        bound_to: str | None,
-        received_at: int,
+        self, incoming: Incoming, kind: type[LegacyBody] | type[LegacyReading]
     ) -> tuple[int, bytes]:
-        incoming.readings = len(readings)
-        checked = legacy_readings(readings, prefix)
-        owners = await self._directory.owners({reading[0] for reading in checked})
-        by_device: dict[str, list[tuple[int, float, int | None]]] = {}
+        received_at = int(time() * 1000)
+        bound_to = await self._admit(incoming)
+        body: LegacyBody | LegacyReading
+        body, warnings = await self._body(incoming, kind)
+        incoming.readings = len(body.readings) if isinstance(body, LegacyBody) else 1
+        checked = legacy_readings(body)
+        packets = await self._by_device(checked, bound_to, received_at)
+        self._publisher.check_room(len(packets))
+        errors = []
+        for first in range(0, len(packets), _AT_ONCE):
+            some = packets[first : first + _AT_ONCE]
+            errors += await asyncio.gather(
+                *(self._publish(incoming, one) for one in some), return_exceptions=True
+            )
+        for error in errors:  # each was waited for: what is stored is not counted as refused
+            if error is not None:
+                raise error
+        stored = {number for one in packets for number in one.packet.sensor_id}
+        unknown = [reading.sensor_id for reading in checked if reading.sensor_id not in stored]
+        warnings += [warning for one in packets for warning in one.warnings]
+        if unknown:
+            READINGS_REFUSED.labels("unknown_sensor").inc(len(unknown))
+        return 200, _encode(LegacyAnswer(len(checked) - len(unknown), unknown, warnings))
+
+    async def _by_device(
+        self, checked: list[CheckedReading], bound_to: str | None, received_at: int
+    ) -> list[Accepted]:
+        """A packet for each device that has some of the readings."""
+        owners = await self._directory.owners({reading.sensor_id for reading in checked})
+        by_device: dict[str, list[CheckedReading]] = {}
         for reading in checked:
-            if reading[0] in owners:
-                by_device.setdefault(owners[reading[0]], []).append(reading)
-        if bound_to is not None and by_device.keys() - {bound_to}:
-            raise PacketError("X-Device-Key: a sensor belongs to another device", 403)
+            if reading.sensor_id in owners:
+                by_device.setdefault(owners[reading.sensor_id], []).append(reading)
+        if bound_to is None:
+            self._limit.take(by_device.keys(), monotonic())
+        elif by_device.keys() - {bound_to}:
+            raise _not_yours("a sensor belongs to another device")
         packets = []
-        for uuid, known in by_device.items():
+        for number, (uuid, known) in enumerate(by_device.items()):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
             device = await self._directory.device(uuid)
             if device is not None:
                 packets.append(legacy_packet(device, known, received_at))
@@ -173,19 +231,7 @@ class Ingest:
             raise PacketError(
                 "sensor_id: there is no such sensor, or it is inactive", reason="unknown_sensor"
             )
-        self._limit.take(by_device.keys(), monotonic())
-        self._publisher.check_room(len(packets))
-        done = await asyncio.gather(
-            *(self._publish(incoming, one) for one in packets), return_exceptions=True
-        )
-        for error in done:  # each was waited for: what is stored is not counted as refused
-            if error is not None:
-                raise error
-        stored = {number for one in packets for number in one.packet.sensor_id}
-        unknown = [reading[0] for reading in checked if reading[0] not in stored]
-        if unknown:
-            READINGS_REFUSED.labels("unknown_sensor").inc(len(unknown))
-        return 200, _encode(LegacyAnswer(len(checked) - len(unknown), unknown))
+        return packets
 
     async def _publish(self, incoming: Incoming, accepted: Accepted) -> None:
         trace = incoming.headers.get(b"traceparent")
@@ -193,8 +239,8 @@ class Ingest:
         await self._publisher.publish(accepted.packet, headers)
         ACCEPTED.inc(len(accepted.packet.sensor_id))
         incoming.readings -= len(accepted.packet.sensor_id)
-        if accepted.skewed:
-            SKEWED.inc(accepted.skewed)
+        if accepted.not_believed:
+            SKEWED.inc(accepted.not_believed)
 
     async def _refuse(
         self,
@@ -218,6 +264,10 @@ class Ingest:
             headers.append((b"connection", b"close"))
         kind = CONTENT_TYPE.encode()
         await _send(send, answer.status, kind, answer.body(request_id), headers)
+
+
+def _not_yours(why: str) -> PacketError:
+    return PacketError(f"X-Device-Key: {why}", 403)
 
 
 _Door = Callable[[Incoming], Awaitable[tuple[int, bytes]]]

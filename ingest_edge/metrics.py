@@ -1,6 +1,15 @@
-"""What the edge counts, for Prometheus. No label has a value that a sender chose."""
+"""What the edge counts, for Prometheus. No label has a value that a sender chose.
 
+With several workers each of them keeps its values in files that all can read, and whichever is
+asked adds them up. What only a worker itself can tell (packets in flight, its memory) it writes
+there once a second; of a worker that died, what it counted stays and what it had is gone.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import (
     CollectorRegistry,
@@ -10,12 +19,33 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     disable_created_metrics,
+    generate_latest,
 )
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import ValueClass
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, that nobody looks at
 REGISTRY = CollectorRegistry()
-ProcessCollector(registry=REGISTRY)
-GCCollector(registry=REGISTRY)
+_SHARED = bool(ValueClass._multiprocess)
+"""Whether there are other workers, whose values are read from files."""
+_REFRESH_S = 1.0
+
+
+class _LiveGauge(Gauge):
+    """A gauge whose value is asked for; with several workers, once a second."""
+
+    def set_function(self, f: Callable[[], float]) -> None:
+        if _SHARED:
+            _asked[self] = f
+        else:
+            super().set_function(f)
+
+
+_asked: dict[Gauge, Callable[[], float]] = {}
+
+if not _SHARED:
+    ProcessCollector(registry=REGISTRY)
+    GCCollector(registry=REGISTRY)
 
 REQUESTS = Counter("iot_edge_requests", "Requests answered.", ["path", "status"], registry=REGISTRY)
 ACCEPTED = Counter(
@@ -31,7 +61,8 @@ READINGS_REFUSED = Counter(
 )
 SKEWED = Counter(
     "iot_edge_readings_clock_skewed",
-    "Readings whose time was too far ahead to be believed; they have the arrival time.",
+    "Readings whose time was too far ahead, or before 2000, and was not believed; they have the "
+    "arrival time.",
     registry=REGISTRY,
 )
 ACKNOWLEDGED = Histogram(
@@ -40,18 +71,23 @@ ACKNOWLEDGED = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
-IN_FLIGHT = Gauge(
-    "iot_edge_packets_in_flight", "Packets that wait for their acknowledgement.", registry=REGISTRY
-)
-QUEUE_FILL = Gauge(
-    "iot_edge_queue_fill_ratio",
-    "Packets in flight, as a share of how many there may be before 503.",
+IN_FLIGHT = _LiveGauge(
+    "iot_edge_packets_in_flight",
+    "Packets that wait for their acknowledgement.",
     registry=REGISTRY,
+    multiprocess_mode="livesum",
+)
+QUEUE_FILL = _LiveGauge(
+    "iot_edge_queue_fill_ratio",
+    "Packets in flight, as a share of how many there may be before 503; of the fullest worker.",
+    registry=REGISTRY,
+    multiprocess_mode="livemax",
 )
 BROKER_UP = Gauge(
     "iot_edge_broker_up",
     "Whether brokers lead every partition of the topic, asked for each scrape.",
     registry=REGISTRY,
+    multiprocess_mode="livemostrecent",
 )
 PRODUCERS = Counter(
     "iot_edge_producer_replaced", "Kafka producers given up after a fatal error.", registry=REGISTRY
@@ -75,3 +111,68 @@ class _Lookups:
 
 
 LOOKUPS = _Lookups(*(_lookups.labels(name) for name in ("hit", "miss", "unknown", "stale")))
+
+
+def exposition() -> bytes:
+    """All metrics, of all workers together."""
+    if not _SHARED:
+        return generate_latest(REGISTRY)
+    _refresh()
+    together = CollectorRegistry()
+    MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+    return generate_latest(together)
+
+
+@contextmanager
+def kept_current() -> Iterator[None]:
+    """Bring what only this process can tell up to date, once a second, for the other workers."""
+    if not _SHARED:
+        yield
+        return
+    task = asyncio.create_task(_keep_current())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _keep_current() -> None:
+    while True:
+        _refresh()
+        await asyncio.sleep(_REFRESH_S)
+
+
+def _refresh() -> None:
+    for gauge, function in _asked.items():
+        gauge.set(function())
+    cpu_s = _process_value("process_cpu_seconds_total")
+    _cpu.inc(cpu_s - _cpu_told.seconds)
+    _cpu_told.seconds = cpu_s
+
+
+@dataclass(slots=True)
+class _Told:
+    seconds: float = 0.0
+
+
+def _process_value(name: str) -> float:
+    return _process.get_sample_value(name) or 0.0
+
+
+if _SHARED:  # what `ProcessCollector` tells of one process, as sums over the workers
+    _process = CollectorRegistry()
+    ProcessCollector(registry=_process)
+    _cpu_told = _Told()
+    _cpu = Counter(
+        "process_cpu_seconds", "Total user and system CPU time spent in seconds.", registry=REGISTRY
+    )
+    for _name, _mode, _text in (
+        ("process_resident_memory_bytes", "livesum", "Resident memory size in bytes."),
+        ("process_virtual_memory_bytes", "livesum", "Virtual memory size in bytes."),
+        ("process_open_fds", "livesum", "Number of open file descriptors."),
+        ("process_max_fds", "livemin", "Maximum number of open file descriptors of a worker."),
+        ("process_start_time_seconds", "livemax", "When the youngest worker started, Unix time."),
+    ):
+        _LiveGauge(_name, _text, registry=REGISTRY, multiprocess_mode=_mode).set_function(  # type: ignore[arg-type]
+            partial(_process_value, _name)
+        )

@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from ingest_edge.ingest import BULK, PACKETS, READINGS, LegacyAnswer, PacketAnswer
-from ingest_edge.problems import CONTENT_TYPE, ProblemBody
 from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody
+from runtime.problems import CONTENT_TYPE, ProblemBody
 
 _PROBLEMS = {
     400: "The connection ended before the body did.",

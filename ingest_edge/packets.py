@@ -11,8 +11,10 @@ from uuid import uuid4
 import msgspec
 
 from contract.errors import PacketError
-from contract.packet import FUTURE_MS, Packet
-from ingest_edge.requests import LegacyReading, PacketBody, check_values, time_ms, uuid_text
+from contract.packet import BELIEVED_FROM_MS, FUTURE_MS, Packet
+from ingest_edge.names import in_places
+from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, check_values, uuid_text
+from ingest_edge.times import Dated, time_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +33,10 @@ class Accepted:
 
     packet: Packet
     unknown_sensors: list[str]
-    skewed: int
-    """Readings whose time lies too far ahead to be believed."""
+    not_believed: int
+    """Readings that have the arrival time in place of the time that the device gave."""
+    warnings: list[str]
+    """What was accepted but probably not meant, in words for the firmware's author."""
 
 
 def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
@@ -47,19 +51,11 @@ def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
     readings = body.readings
     value = [reading.value for reading in readings]
     check_values(value, "readings[{}].value")
-    packet_ts = time_ms(body.ts, "ts")
-    said = [reading.ts for reading in readings]
-    device_ts: list[int | None]
-    if said.count(None) == len(said):
-        device_ts = [packet_ts] * len(said)
-    else:
-        device_ts = [
-            packet_ts if when is None else time_ms(when, f"readings[{index}].ts")
-            for index, when in enumerate(said)
-        ]
+    device_ts = _device_times(body, readings)
     known = device.sensors.get
     sensor_id = [known(reading.sensor_uuid) for reading in readings]
     unknown: dict[str, None] = {}
+    place: Sequence[int] = range(len(readings))
     if None in sensor_id:
         for index, reading in enumerate(readings):
             if sensor_id[index] is None:
@@ -67,16 +63,16 @@ def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
                 sensor_id[index] = known(uuid)
                 if sensor_id[index] is None:
                     unknown[uuid] = None
-        stay = [index for index, number in enumerate(sensor_id) if number is not None]
-        if not stay:
+        place = [index for index, number in enumerate(sensor_id) if number is not None]
+        if not place:
             raise PacketError(
                 "readings: the device has none of these sensors, or they are inactive",
                 reason="unknown_sensor",
             )
-        sensor_id = [sensor_id[index] for index in stay]
-        value = [value[index] for index in stay]
-        device_ts = [device_ts[index] for index in stay]
-    columns = _Columns(cast(list[int], sensor_id), value, device_ts)
+        sensor_id = [sensor_id[index] for index in place]
+        value = [value[index] for index in place]
+        device_ts = [device_ts[index] for index in place]
+    columns = _Columns(place, cast(list[int], sensor_id), value, device_ts)
     return _accepted(device, columns, received_at, body.packet_id, list(unknown))
 
 
@@ -90,42 +86,70 @@ def missing(device: Device, body: PacketBody) -> list[str]:
     ]
 
 
-_Reading = tuple[int, float, int | None]
-"""sensor_id, value, the device's time"""
+@dataclass(frozen=True, slots=True)
+class CheckedReading:
+    """A legacy reading whose value and time have been checked."""
+
+    index: int
+    """Its place in the body."""
+    sensor_id: int
+    value: float
+    device_ts: int | None
+    """What the device said, epoch milliseconds UTC."""
 
 
-def legacy_readings(readings: Sequence[LegacyReading], prefix: str) -> list[_Reading]:
-    """Legacy readings with their values and times checked; `prefix` begins their places' names.
+def legacy_readings(body: LegacyBody | LegacyReading) -> list[CheckedReading]:
+    """The readings of a legacy body, checked.
 
     Raises:
         PacketError: 422, a time or a value is wrong.
     """
-    check_values([reading.value for reading in readings], f"{prefix}value")
+    if isinstance(body, LegacyReading):
+        check_values([body.value], "value")
+        return [CheckedReading(0, body.sensor_id, body.value, time_of(body, ""))]
+    check_values([reading.value for reading in body.readings], "readings[{}].value")
+    device_ts = _device_times(body, body.readings)
     return [
-        (
-            reading.sensor_id,
-            reading.value,
-            time_ms(reading.timestamp, f"{prefix.format(index)}timestamp"),
-        )
-        for index, reading in enumerate(readings)
+        CheckedReading(index, reading.sensor_id, reading.value, device_ts[index])
+        for index, reading in enumerate(body.readings)
     ]
 
 
-def legacy_packet(device: Device, readings: list[_Reading], received_at: int) -> Accepted:
+def legacy_packet(device: Device, readings: list[CheckedReading], received_at: int) -> Accepted:
     """The packet of legacy readings that all belong to `device`."""
     columns = _Columns(
-        [reading[0] for reading in readings],
-        [reading[1] for reading in readings],
-        [reading[2] for reading in readings],
+        [reading.index for reading in readings],
+        [reading.sensor_id for reading in readings],
+        [reading.value for reading in readings],
+        [reading.device_ts for reading in readings],
     )
     return _accepted(device, columns, received_at, None, [])
 
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
+    index: Sequence[int]
+    """Each reading's place in the body."""
     sensor_id: list[int]
     value: list[float]
     device_ts: list[int | None]
+
+
+def _device_times(body: Dated, readings: Sequence[Dated]) -> list[int | None]:
+    """What the device said of each reading: its own time, else the body's."""
+    common = time_of(body, "")
+    count = len(readings)
+    if (
+        [reading.ts for reading in readings].count(None) == count
+        and [reading.timestamp for reading in readings].count(None) == count
+        and [reading.sensor_ts for reading in readings].count(None) == count
+    ):
+        return [common] * count
+    times: list[int | None] = []
+    for index, reading in enumerate(readings):
+        own = time_of(reading, f"readings[{index}].")
+        times.append(common if own is None else own)
+    return times
 
 
 def _accepted(
@@ -137,16 +161,27 @@ def _accepted(
 ) -> Accepted:
     said = readings.device_ts
     number = len(said)
+    ahead, unset = [], []
     undated = said.count(None)
-    skewed = 0
     if undated == number:
         ts = [received_at] * number
     else:
         latest = received_at + FUTURE_MS
-        skewed = sum(when is not None and when > latest for when in said)
-        ts = [received_at if when is None or when > latest else when for when in said]
+        dated = [when for when in said if when is not None]
+        if max(dated) > latest or min(dated) < BELIEVED_FROM_MS:
+            ahead = [i for i, when in enumerate(said) if when is not None and when > latest]
+            unset = [
+                i for i, when in enumerate(said) if when is not None and when < BELIEVED_FROM_MS
+            ]
+        ts = [received_at if when is None else when for when in said]
+        for i in ahead + unset:
+            ts[i] = received_at
+    not_believed = len(ahead) + len(unset)
+    unique = packet_id or (
+        _unique_id() if undated or not_believed else _content_id(device, readings)
+    )
     packet = Packet(
-        packet_id=packet_id or (_unique_id() if undated else _content_id(device, readings)),
+        packet_id=unique,
         device_id=device.id,
         device_uuid=device.uuid,
         received_at=received_at,
@@ -156,7 +191,20 @@ def _accepted(
         value=readings.value,
         seq=_sequence(readings.sensor_id, ts),
     )
-    return Accepted(packet, unknown, skewed)
+    warnings = [
+        *_time_warnings(readings, ahead, "more than 5 minutes ahead of the edge's clock"),
+        *_time_warnings(readings, unset, "before 2000-01-01"),
+    ]
+    return Accepted(packet, unknown, not_believed, warnings)
+
+
+def _time_warnings(readings: _Columns, wrong: list[int], what: str) -> list[str]:
+    if not wrong:
+        return []
+    places = in_places([f"readings[{readings.index[i]}]" for i in wrong])
+    return [
+        f"{places}its time is {what}, and was not believed: the time of arrival was used instead"
+    ]
 
 
 _process = uuid4().hex[:20]
@@ -164,8 +212,8 @@ _number = count(1)
 
 
 def _unique_id() -> str:
-    """For a packet that the device dated in part or not at all: the same values may well be
-    measured again.
+    """For a packet that the device dated in part, wrongly or not at all: the same values, with the
+    same times of a clock that starts in 1970 at each boot, may well be measured again.
     """
     return f"{_process}{next(_number):012x}"
 

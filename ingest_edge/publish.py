@@ -9,10 +9,11 @@ from typing import Any
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from contract.errors import UnavailableError
+from contract.errors import PacketError, UnavailableError
 from contract.packet import Packet, encode
 from ingest_edge.metrics import ACKNOWLEDGED, IN_FLIGHT, PRODUCERS, QUEUE_FILL
 from runtime.kafka import KafkaAccess
+from runtime.topic import largest_record
 
 DELIVERY_S = 10.0
 """How long an acknowledgement may take before the sender is told to come again."""
@@ -21,6 +22,10 @@ _LATE_MS = 1_000
 """How much later than it says the client gives a message up: it looks once a second."""
 _QUEUE_KB = 65_536
 """Bytes that may wait in the client, whatever the number of packets."""
+_BATCH = 1_000_000
+"""Bytes of a batch: the client's own default, and its default for the largest record."""
+_RECORD_BYTES = 256
+"""What a record has around its value: key, headers, and those of its batch."""
 _PROBE_S = 2.0
 _PROBE_TTL_S = 1.0
 Headers = list[tuple[str, str | bytes | None]] | None
@@ -32,13 +37,14 @@ class Publisher:
     """One idempotent producer and the thread that collects its acknowledgements.
 
     A producer that the client library declares dead (a fatal error) is replaced by a new one; what
-    it held is answered with 503.
+    it held is answered with 503. `largest` is in bytes, see `largest_record`.
     """
 
-    def __init__(self, kafka: KafkaAccess, topic: str, max_in_flight: int) -> None:
+    def __init__(self, kafka: KafkaAccess, topic: str, max_in_flight: int, largest: int) -> None:
         self._topic = topic
         self._max_in_flight = max_in_flight
         self._loop = asyncio.get_running_loop()
+        self._kafka = kafka
         self._config: dict[str, Any] = kafka.config() | {
             "acks": "all",
             "enable.idempotence": True,
@@ -49,6 +55,7 @@ class Publisher:
             "queue.buffering.max.messages": max_in_flight * 2,
             "queue.buffering.max.kbytes": _QUEUE_KB,
         }
+        self._set_largest(largest)
         self._producer = Producer(self._config)
         self._dead: list[Producer] = []
         self._probe: asyncio.Task[bool] | None = None
@@ -67,6 +74,7 @@ class Publisher:
         Raises:
             UnavailableError: no acknowledgement came within 10 s. The packet may then still
                 arrive; sending it again is safe when it carries its id.
+            PacketError: 413, the topic takes no record of this size.
         """
         done: _Done = self._loop.create_future()
         answers = self._answers
@@ -75,10 +83,11 @@ class Publisher:
             answers.append((done, error))
 
         start, producer = monotonic(), self._producer
+        value = encode(packet)
         try:
             producer.produce(
                 self._topic,
-                encode(packet),
+                value,
                 packet.device_uuid,
                 on_delivery=delivered,
                 headers=headers,
@@ -86,14 +95,38 @@ class Publisher:
         except BufferError as error:
             raise UnavailableError("too many bytes wait for the broker") from error
         except KafkaException as error:
+            await self._refuse_if_large(producer, error.args[0], value)
             self._replace_if_dead(producer, error.args[0])
             raise UnavailableError(f"the Kafka client failed: {error.args[0].str()}") from error
         self._in_flight += 1
         refusal = await done
         if refusal is not None:
+            await self._refuse_if_large(producer, refusal, value)
             self._replace_if_dead(producer, refusal)
             raise UnavailableError(f"the broker did not acknowledge: {refusal.str()}")
         ACKNOWLEDGED.observe(monotonic() - start)
+
+    def _set_largest(self, size: int) -> None:
+        """Let no batch of several packets be larger than the topic takes: it would be refused
+        whole, and packets that are small enough with it.
+        """
+        self._largest = size
+        sizes = {"batch.size": min(size, _BATCH), "message.max.bytes": max(size, _BATCH)}
+        self._config |= sizes
+
+    async def _refuse_if_large(self, producer: Producer, error: KafkaError, value: bytes) -> None:
+        if error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
+            return
+        size = await asyncio.to_thread(largest_record, self._kafka, self._topic)
+        if size != self._largest:
+            self._set_largest(size)
+            self._replace(producer)
+        if len(value) + _RECORD_BYTES > size:
+            raise PacketError(
+                f"the packet makes a record of {len(value)} bytes, and the topic takes {size} (its "
+                "max.message.bytes); send fewer readings in a packet",
+                413,
+            )
 
     def check_room(self, packets: int) -> None:
         """See that so many more packets may be published; a lone request may bring any number.
@@ -132,10 +165,13 @@ class Publisher:
         self._thread.join()
 
     def _replace_if_dead(self, producer: Producer, error: KafkaError) -> None:
-        fatal = error.fatal() or error.code() == KafkaError._FATAL
-        if not fatal or producer is not self._producer:
+        if (error.fatal() or error.code() == KafkaError._FATAL) and producer is self._producer:
+            _log.error("Kafka client replaced after a fatal error", error=error.str())
+            self._replace(producer)
+
+    def _replace(self, producer: Producer) -> None:
+        if producer is not self._producer:
             return
-        _log.error("Kafka client replaced after a fatal error", error=error.str())
         PRODUCERS.inc()
         self._dead.append(producer)  # it still has answers to give
         self._producer = Producer(self._config)

@@ -1,64 +1,6 @@
-"""Refusals are counted, all of them, and logged, so many a second."""
-
-from time import monotonic
-from uuid import uuid4
-
-import structlog
+"""The refusals of the edge."""
 
 from ingest_edge.metrics import REQUESTS
-from ingest_edge.problems import Problem
+from runtime.refusals import Refusals
 
-_LINES = 20
-"""Refusals logged in a second; of more only their number is."""
-_log = structlog.get_logger("edge")
-
-
-class _Refusals:
-    def __init__(self) -> None:
-        self._process = uuid4().hex[:8]
-        self._number = 0
-        self._second = 0
-        self._lines = 0
-
-    def request_id(self) -> str:
-        """A new one."""
-        self._number += 1
-        return f"{self._process}-{self._number}"
-
-    def note(
-        self,
-        problem: Problem,
-        path: str,
-        request_id: str,
-        client: str | None,
-        error: BaseException | None = None,
-    ) -> None:
-        """Count a refusal, and log it; `path` is one of ours or "other". A fault of ours is
-        always logged, with where it came from.
-        """
-        REQUESTS.labels(path, str(problem.status)).inc()
-        if problem.status == 500:
-            _log.error("request failed", request=request_id, path=path, exc_info=error)
-            return
-        second = int(monotonic())
-        more = {}
-        if second != self._second:
-            if self._lines > _LINES:
-                more["not_logged_before"] = self._lines - _LINES
-            self._second, self._lines = second, 0
-        self._lines += 1
-        if self._lines > _LINES:
-            return
-        _log.warning(
-            "refused",
-            request=request_id,
-            path=path,
-            status=problem.status,
-            reason=problem.reason,
-            detail=problem.detail if error is None else str(error),
-            client=client,
-            **more,
-        )
-
-
-refusals = _Refusals()
+refusals = Refusals("edge", lambda path, status: REQUESTS.labels(path, status).inc())

@@ -1,18 +1,19 @@
-"""The prediction service: `uvicorn ml.service:app --port 8002`."""
+"""The prediction service: `python -m ml.service`."""
 
-import logging
+import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hmac import compare_digest
-from http import HTTPStatus
 from typing import Annotated
 
 import structlog
+import typer
 from anyio import to_thread
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
@@ -24,14 +25,18 @@ from contract.settings import Settings, load_settings
 from ml.connections import Connections
 from ml.metrics import REGISTRY, REQUESTS, SECONDS
 from ml.predict import AskError, predict
+from ml.refusals import refusals
+from runtime.http_service import Service, run_service
 from runtime.lifespan import run_lifespan
-from runtime.log import configure_log
+from runtime.log import configure_service_log
+from runtime.problems import CONTENT_TYPE, Problem
 
 PREDICT = "/ml/predict"
 _MOST_BYTES = 16_384
+_BODY_S = 20.0
+"""How long a client may take for a body."""
 _CONNECTIONS = {"sqlite": 1, "mssql": 8}
 """SQLite takes one writer: more threads would only hold each other up."""
-_REASONS = {401: "unauthorized", 404: "path", 405: "method", 411: "length", 413: "too_large"}
 _log = structlog.get_logger("ml")
 
 
@@ -61,9 +66,9 @@ class PredictResponse(BaseModel):
 
 
 class ProblemBody(BaseModel):
-    """Every error answer (RFC 9457)."""
+    """Every error answer (RFC 9457), as the OpenAPI document describes `runtime.problems`."""
 
-    type: str = "about:blank"
+    type: str
     title: str
     status: int
     detail: str
@@ -78,12 +83,7 @@ class _Running:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    configure_log()
-    for name in ("uvicorn", "uvicorn.access"):  # the server's own lines become ours
-        logger = logging.getLogger(name)
-        if logger.handlers:  # else nobody wants them
-            logger.handlers.clear()
-            logger.propagate = True
+    configure_service_log()
     settings = load_settings()
     connections = Connections(settings, _CONNECTIONS[settings.engine])
     try:
@@ -123,7 +123,7 @@ def _counted(send: Send) -> Send:
 
 
 class _Door:
-    """Looks at who asks, and how much is sent, before anything of it is read."""
+    """Checks the key and the length before anything of the body is read, and how long it takes."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -135,7 +135,35 @@ class _Door:
             if refused is not None:
                 await refused(scope, receive, send)
                 return
+            body = await _body(receive)
+            if body is None:
+                late = _problem(408, f"the body took longer than {_BODY_S:g} s", closes=True)
+                await late(scope, receive, send)
+                return
+            receive = _replayed(body, receive)
         await self._app(scope, receive, send)
+
+
+async def _body(receive: Receive) -> list[Message] | None:
+    """All messages of a body; None where it takes too long."""
+    messages: list[Message] = []
+    try:
+        async with asyncio.timeout(_BODY_S):
+            while not messages or messages[-1].get("more_body", False):
+                messages.append(await receive())
+    except TimeoutError:
+        return None
+    return messages
+
+
+def _replayed(messages: list[Message], receive: Receive) -> Receive:
+    left = iter(messages)
+
+    async def replay() -> Message:
+        message = next(left, None)
+        return await receive() if message is None else message
+
+    return replay
 
 
 def _refusal(request: Request) -> Response | None:
@@ -144,9 +172,8 @@ def _refusal(request: Request) -> Response | None:
     if key is not None:
         given = request.headers.get("X-API-Key", "").encode()
         if not compare_digest(given, key.get_secret_value().encode()):
-            return _problem(
-                401, "X-API-Key: missing or wrong", headers={"WWW-Authenticate": "ApiKey"}
-            )
+            challenge = {"WWW-Authenticate": "ApiKey"}
+            return _problem(401, "X-API-Key: missing or wrong", headers=challenge)
     length = request.headers.get("Content-Length", "")
     if not length.isascii() or not length.isdigit():
         return _problem(411, "Content-Length: is missing; a body is sent whole")
@@ -156,15 +183,16 @@ def _refusal(request: Request) -> Response | None:
 
 
 def _problem(
-    status: int, detail: str, reason: str = "", headers: dict[str, str] | None = None
+    status: int,
+    detail: str,
+    reason: str = "",
+    headers: dict[str, str] | None = None,
+    *,
+    closes: bool = False,
 ) -> Response:
-    body = ProblemBody(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        reason=reason or _REASONS.get(status, "other"),
-    )
-    return JSONResponse(body.model_dump(), status, headers, "application/problem+json")
+    problem = Problem(status, detail, reason, headers or {})
+    more = {"Connection": "close"} if closes else {}
+    return Response(problem.body(), status, problem.headers | more, CONTENT_TYPE)
 
 
 app = _App(title="IoT ML Service", version="0.2.0", lifespan=_lifespan, redirect_slashes=False)
@@ -180,10 +208,11 @@ async def _on_invalid(request: Request, error: RequestValidationError) -> Respon
 
 @app.exception_handler(HTTPException)
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
-    detail = str(error.detail)
+    headers = dict(error.headers or {})
     if error.status_code == 404:
         detail = f"nothing is here; forecasts are asked for at {PREDICT}"
-    return _problem(error.status_code, detail, headers=dict(error.headers or {}))
+        return _problem(404, detail, "path", headers)
+    return _problem(error.status_code, str(error.detail), headers=headers)
 
 
 @app.exception_handler(AskError)
@@ -284,3 +313,15 @@ def predict_endpoint(
 def _reach(connections: Connections) -> None:
     with connections.one() as database:
         database.query("now_ms")
+
+
+def main(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8002,
+) -> None:
+    """Answer forecasts over HTTP."""
+    sys.exit(run_service("ml", lambda: Service(app, refusals), host, port))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from contract.errors import SetupError, UnavailableError
+from contract.errors import SetupError
 from contract.settings import child_environment, load_settings
 from dataflows.states import make_store
 from ops.children import Children, with_stack
@@ -25,6 +25,7 @@ from sql.database import Database
 from sql.schema import apply_schema, open_database
 
 _PORT = 8001
+_START_S = 60.0
 _DRAIN_S = 30.0
 _COLOURS = {"critical": "red", "warning": "yellow", "notice": "green"}
 
@@ -105,11 +106,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
 
     url = f"http://127.0.0.1:{port}"
     async with EdgeClient(url, settings) as client:
-        try:
-            await client.wait_ready()
-        except UnavailableError:
-            children.check()  # its own last words say more
-            raise
+        await client.wait_ready(_START_S, children.check)  # its own last words say more
         console.print(
             f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}",
             highlight=False,

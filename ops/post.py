@@ -1,6 +1,7 @@
 """Packets to an edge over HTTP, sent again until they are answered."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -14,6 +15,10 @@ from contract.settings import Settings
 _PATIENCE_S = 60.0
 _START_S = 10.0
 _NOT_YET = ("unknown_device", "unknown_sensor")
+
+
+def _nothing() -> None:
+    """Wait for the edge alone."""
 
 
 class EdgeClient:
@@ -42,14 +47,17 @@ class EdgeClient:
         except (httpx.HTTPError, httpx.InvalidURL):
             return False
 
-    async def wait_ready(self) -> None:
-        """Return when an edge answers.
+    async def wait_ready(
+        self, seconds: float = _START_S, meanwhile: Callable[[], None] = _nothing
+    ) -> None:
+        """Return when an edge answers; `meanwhile` is called while none does, and may raise.
 
         Raises:
-            UnavailableError: none did within 10 s.
+            UnavailableError: none did within `seconds`.
         """
-        end = monotonic() + _START_S
+        end = monotonic() + seconds
         while not await self.ready():
+            meanwhile()
             if monotonic() > end:
                 raise self._no_edge()
             await asyncio.sleep(0.1)
@@ -76,7 +84,7 @@ class EdgeClient:
             answer = await self._http.post("/ingest/packets", json=packet)
         except httpx.TransportError as error:
             raise self._no_edge() from error
-        if answer.status_code == 202:
+        if answer.is_success:
             body = answer.json()
             if not body["unknown_sensors"]:
                 return int(body["accepted"])

@@ -17,11 +17,12 @@ from contract.errors import SettingError
 from contract.settings import Settings
 
 _OURS = {
-    "acks", "request.required.acks", "auto.offset.reset", "bootstrap.servers",
+    "acks", "request.required.acks", "auto.offset.reset", "batch.size", "bootstrap.servers",
     "delivery.timeout.ms", "enable.auto.commit", "enable.auto.offset.store",
     "enable.gapless.guarantee", "enable.idempotence", "enable.partition.eof", "group.id",
     "group.instance.id", "group.protocol", "isolation.level", "linger.ms",
-    "message.send.max.retries", "message.timeout.ms", "metadata.broker.list", "partitioner",
+    "message.max.bytes", "message.send.max.retries", "message.timeout.ms",
+    "metadata.broker.list", "partitioner",
     "queue.buffering.max.kbytes", "queue.buffering.max.messages", "queue.buffering.max.ms",
     "queuing.strategy", "retries", "test.mock.num.brokers", "transactional.id",
 }  # fmt: skip

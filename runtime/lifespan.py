@@ -6,8 +6,8 @@ from contract.errors import IotError
 
 
 async def run_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the lifespan of `app`; an error of ours is told in one line, where the framework sends a
-    traceback.
+    """Run the lifespan of `app`; an error of ours is reported in one line, where the framework
+    sends a traceback, and kept in the lifespan's state as `failed`.
     """
     failed: list[Message] = []
 
@@ -24,4 +24,5 @@ async def run_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
             for message in failed:
                 await send(message)
             raise
+        scope.get("state", {})["failed"] = error
         await send({"type": "lifespan.startup.failed", "message": str(error)})

@@ -39,3 +39,15 @@ def configure_log() -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def configure_service_log() -> None:
+    """The same in the lifespan of a service: what uvicorn set up for itself where it was started
+    by its own command gives way, and its lines become ours.
+    """
+    configure_log()
+    for name in ("uvicorn", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        if logger.handlers:  # else its lines are not wanted
+            logger.handlers.clear()
+            logger.propagate = True

@@ -4,13 +4,20 @@ from collections.abc import Mapping
 from time import monotonic, sleep
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
+from confluent_kafka.admin import (
+    AdminClient,
+    ClusterMetadata,
+    ConfigResource,
+    NewTopic,
+    TopicMetadata,
+)
 
 from contract.errors import SetupError, UnavailableError
 from runtime.kafka import KafkaAccess
 from runtime.reach import ANSWER_S, check_reachable, cluster_metadata, why_no_answer
 
 PARTITIONS = 12
+_LARGEST = 1_000_000
 _KNOWN_S = 3.0
 """How long a new topic may take to be known."""
 
@@ -32,8 +39,7 @@ def ensure_topic(kafka: KafkaAccess, topic: str, config: Mapping[str, str] | Non
     admin = AdminClient(kafka.config())
     made = False
     try:
-        takes_orders = cluster.controller_id in cluster.brokers
-        if topic not in cluster.topics and takes_orders:
+        if topic not in cluster.topics and _takes_orders(cluster):
             ours = {"message.timestamp.type": "LogAppendTime"}
             new = NewTopic(topic, PARTITIONS, config=ours | dict(config or {}))
             try:
@@ -63,6 +69,11 @@ def ensure_topic(kafka: KafkaAccess, topic: str, config: Mapping[str, str] | Non
     return len(found.partitions)
 
 
+def _takes_orders(cluster: ClusterMetadata) -> bool:
+    """The in-memory broker does not: it answers neither questions nor orders of an admin client."""
+    return cluster.controller_id in cluster.brokers
+
+
 def _described(admin: AdminClient, topic: str) -> TopicMetadata:
     """What the broker knows of the topic; one that it has just made takes a moment to be known."""
     end = monotonic() + _KNOWN_S
@@ -71,3 +82,18 @@ def _described(admin: AdminClient, topic: str) -> TopicMetadata:
         if found.error is None or monotonic() > end:
             return found
         sleep(0.1)
+
+
+def largest_record(kafka: KafkaAccess, topic: str) -> int:
+    """The bytes of the largest batch of records that the topic takes (its `max.message.bytes`);
+    the library's own limit of 1 000 000 where the broker does not say.
+    """
+    admin = AdminClient(kafka.config())
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    try:
+        if not _takes_orders(admin.list_topics(timeout=ANSWER_S)):
+            return _LARGEST
+        found = admin.describe_configs([asked], request_timeout=ANSWER_S)[asked].result()
+        return int(found["max.message.bytes"].value)
+    except (KafkaException, KeyError, TypeError, ValueError):
+        return _LARGEST

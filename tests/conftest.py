@@ -1,28 +1,48 @@
-"""What tests run against: settings, databases on each engine, and one broker for the session.
+"""What tests run against: settings, databases on each engine, and one broker for each process.
 
-Real servers are named by `KAFKA_BOOTSTRAP_SERVERS` and `DB_HOST`, `DB_PASSWORD`, ...; where they
-are not, the embedded broker and SQLite serve, and SQL Server comes from a Docker engine if one
-answers.
+Which servers there are, and what becomes of tests where there are none: `tests.servers`.
 """
 
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import which
-from subprocess import run
 
 import pytest
-from pydantic import SecretStr
 
-from contract.settings import Settings, child_environment, load_settings
+from contract.settings import Settings, child_environment
 from ops.children import Children
 from sql.database import Database
 from sql.schema import apply_schema, open_database
+from tests.servers import MISSING, Servers, docker_answers, lacking, missing, odbc_loads
 from tests.sql.installations import new_database
 
-_GIVEN = load_settings()
-"""The settings from outside, read before tests forget them."""
+_SERVERS = pytest.StashKey[Servers]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    told = getattr(config, "workerinput", {}).get("servers")
+    config.stash[_SERVERS] = Servers(told)
+    config.add_cleanup(config.stash[_SERVERS].close)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    """Tell a worker of pytest-xdist, before it starts, where the servers are."""
+    node.workerinput["servers"] = node.config.stash[_SERVERS].tell()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start a Kafka of their own run one after the other: each takes much memory."""
+    for item in items:
+        if "kafka" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("a Kafka of its own"))
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Servers:
+    return pytestconfig.stash[_SERVERS]
 
 
 @pytest.fixture(autouse=True)
@@ -32,26 +52,11 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def mssql_server() -> Iterator[Settings]:
+def mssql_server(servers: Servers) -> Settings:
     """Settings that reach a server which speaks T-SQL."""
-    if _GIVEN.db_host:
-        yield _GIVEN
-        return
-    docker = ["docker", "version", "--format", "{{.Server.Version}}"]
-    if not which("docker") or run(docker, capture_output=True, check=False).returncode:
-        pytest.skip("no SQL Server: set DB_HOST and DB_PASSWORD, or start a Docker engine")
-    from testcontainers.mssql import SqlServerContainer  # noqa: PLC0415 - likewise
-
-    image = "mcr.microsoft.com/mssql/server:2022-latest"
-    with SqlServerContainer(image, password="Only-4-tests") as server:  # noqa: S106
-        yield Settings(
-            db_engine="mssql",
-            db_host=server.get_container_host_ip(),
-            db_port=int(server.get_exposed_port(1433)),
-            db_user="sa",
-            db_password=SecretStr("Only-4-tests"),
-            db_trust_server_certificate=True,
-        )
+    if (found := servers.mssql_settings()) is None:
+        pytest.skip(missing("unixODBC" if docker_answers() and not odbc_loads() else "SQL Server"))
+    return found
 
 
 @pytest.fixture(params=["sqlite", "mssql"])
@@ -80,10 +85,10 @@ def database(settings: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the broker that the session's tests use."""
-    if _GIVEN.kafka_bootstrap_servers:
-        yield _GIVEN.kafka_bootstrap_servers
+def brokers(given_brokers: str | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the broker that the tests of this process use."""
+    if given_brokers:
+        yield given_brokers
         return
     with Children(tmp_path_factory.mktemp("broker")) as children:
         broker = children.start("broker", "ops.broker", env=child_environment({}))
@@ -92,18 +97,21 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def given_brokers() -> str | None:
-    """The address of the real broker that was given, if one was."""
-    return _GIVEN.kafka_bootstrap_servers
+def given_brokers(servers: Servers) -> str | None:
+    """The address of a real broker, where there is one."""
+    return servers.kafka()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A line for each reason why tests were skipped."""
+    """A line for each thing that is missing here, with how many tests it has kept from running,
+    and for each other reason why tests were skipped.
+    """
     skipped = terminalreporter.stats.get("skipped", [])
-    for reason, count in Counter(report.longrepr[2] for report in skipped).items():
-        terminalreporter.write_line(f"{count} skipped: {reason.removeprefix('Skipped: ')}")
-
-
-def pytest_report_header() -> list[str]:
-    kafka = _GIVEN.kafka_bootstrap_servers or "embedded, in memory"
-    return [f"broker: {kafka}", f"SQL Server: {_GIVEN.db_host or 'none given'}"]
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    for part in MISSING:
+        count = reasons.pop(missing(part), 0)
+        if count or part in lacking():
+            not_run = f" ({count} tests not run)" if count else ""
+            terminalreporter.write_line(missing(part) + not_run)
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"{count} skipped: {reason}")

@@ -13,13 +13,16 @@ _SKEW_S = 2.0
 
 def check_database(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
     """Whether it answers, and whether its schema is this program's; `now` is this machine's clock,
-    epoch seconds.
+    epoch seconds. Without an ODBC driver nothing else is looked at.
 
     Raises:
         IotError: by blame, see `Database`.
     """
     if settings.engine == "mssql":
-        yield from guarded("ODBC driver", _driver(settings))
+        drivers = list(guarded("ODBC driver", _driver(settings)))
+        yield from drivers
+        if drivers[-1].state is State.FAIL:
+            return  # a connection would fail for the same reason
     database = Database(settings)
     try:
         before = now()

@@ -36,7 +36,7 @@ def usual_ports(metrics_port: int) -> tuple[Port, ...]:
     return (
         Port(8001, Edge, "python -m ingest_edge --port"),
         Port(metrics_port, Flow, "iot run --metrics-port"),
-        Port(8002, Service, "uvicorn ml.service:app --port"),
+        Port(8002, Service, "python -m ml.service --port"),
     )
 
 

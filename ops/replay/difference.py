@@ -130,12 +130,14 @@ class Difference:
     found: tuple[Stored, ...]
     changes: tuple[Change, ...]
     unchanged: Counter[int | None]
+    pending: tuple[Change, ...] = ()
+    """Ends that belong to new events and are no change of their own, see `difference`."""
 
     def corrections(self, *, notify: bool) -> list[Correction]:
         """What makes the live database hold what was found. Notifications of new events are stored
         as read without `notify`.
         """
-        return [_correction(change, notify=notify) for change in self.changes]
+        return [_correction(change, notify=notify) for change in (*self.changes, *self.pending)]
 
 
 def difference(
@@ -144,12 +146,22 @@ def difference(
     concerns: Callable[[Stored], bool],
     newest: int,
     until: int,
+    *,
+    same_rules: bool = False,
 ) -> Difference:
     """Compare. `concerns` tells of an event of the live database whether the replay would have
     found it; those with an id above `newest`, and ends after `until`, it could not know of.
+
+    With `same_rules` both come from the same rules, so an event that stands in the live database
+    and whose end comes with an event that is missing there does not differ: the live flow has not
+    come that far. The missing event is new; the end is corrected with it, and counts as unchanged.
     """
+    live = list(live)
     there = {one.event_key: one for one in live if one.by_flow and one.status != "superseded"}
+    stored = {one.event_key for one in live}
+    to_come = {one.id for one in found if same_rules and one.event_key not in stored}
     changes: list[Change] = []
+    pending: list[Change] = []
     unchanged: Counter[int | None] = Counter()
     keys = set()
     for one in found:
@@ -157,7 +169,12 @@ def difference(
         old = there.get(one.event_key)
         if old is None:
             changes.append(Change("new", one, None))
-        elif fields := _differing(one, old, newest, until):
+            continue
+        fields = _differing(one, old, newest, until)
+        if fields == ("end",) and old.end is None and one.ended_by in to_come:
+            pending.append(Change("changed", one, old, fields))
+            fields = ()
+        if fields:
             changes.append(Change("changed", one, old, fields))
         else:
             unchanged[one.sensor_id] += 1
@@ -167,7 +184,7 @@ def difference(
         if old.event_key not in keys and old.id <= newest and concerns(old)
     ]
     changes.sort(key=lambda change: (change.event.at, change.event.event_key))
-    return Difference(tuple(found), tuple(changes), unchanged)
+    return Difference(tuple(found), tuple(changes), unchanged, tuple(pending))
 
 
 def _differing(found: Stored, live: Stored, newest: int, until: int) -> tuple[str, ...]:
@@ -189,7 +206,8 @@ def _correction(change: Change, *, notify: bool) -> Correction:
     if change.kind == "new" and not notify:
         event = replace(event, silent=True)
     status: Literal["active", "resolved"] = "active" if one.end is None else "resolved"
-    return Correction(event, status, one.end, ends=change.kind == "new" or "end" in change.fields)
+    # a new one may have come meanwhile from the live flow, and may have ended: that end stays
+    return Correction(event, status, one.end, ends="end" in change.fields)
 
 
 def as_found(events: Iterable[Stored]) -> list[Correction]:

@@ -236,6 +236,7 @@ def _difference(run: Run, settings: Settings, seen: Mapping[int, Seen]) -> Diffe
         concerns,
         plan.newest_event,
         min(part.until for part in plan.parts),
+        same_rules=plan.rules is None,
     )
 
 

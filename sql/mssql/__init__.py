@@ -128,10 +128,15 @@ def _numbers(error: Exception) -> set[int]:
 def _pyodbc() -> Any:
     try:
         import pyodbc  # noqa: PLC0415 - needs the system's libodbc, which SQLite users lack
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            "DB_ENGINE: SQL Server needs pyodbc, which is not installed: "
+            "pip install 'iot-pipeline[mssql]'"
+        ) from error
     except ImportError as error:
         raise SetupError(
-            f"DB_ENGINE: SQL Server needs pyodbc and the system library unixodbc ({error}): "
-            "pip install 'iot-pipeline[mssql]' and apt-get install unixodbc"
+            f"DB_ENGINE: SQL Server needs the system library unixODBC, which cannot be loaded "
+            f"({error}): apt-get install unixodbc, or your system's package of that name"
         ) from error
     return pyodbc
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from contract.settings import Settings
 from ops.post import EdgeClient
+from runtime.log import configure_log
 from tests.chaos.log import read_posts
+
+_START_S = 120.0
 
 
 async def _post(client, packets, acknowledged, pause_s):
@@ -23,11 +26,12 @@ async def _post(client, packets, acknowledged, pause_s):
 async def main(url, posts, acknowledged, pause):
     with Path(acknowledged).open("a") as file:
         async with EdgeClient(url, Settings()) as client:
-            await client.wait_ready()
+            await client.wait_ready(_START_S)
             devices = read_posts(Path(posts))
             pause_s = float(pause)
             await asyncio.gather(*(_post(client, packets, file, pause_s) for packets in devices))
 
 
 if __name__ == "__main__":
+    configure_log()  # to the log: nobody reads what it prints, and a full pipe would hold it up
     asyncio.run(main(*sys.argv[1:]))

@@ -2,24 +2,21 @@
 of it in the tables.
 """
 
-import socket
 import sqlite3
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from random import randrange
 from signal import SIGKILL
 from time import sleep, time
 
 from bytewax.recovery import init_db_dir
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.packet import Packet, encode
 from contract.settings import child_environment
 from ops.children import Child, end_of, with_stack
 from runtime.kafka import kafka_access
-from tests.pipeline.conftest import Pipeline, wait_until
+from tests.pipeline.conftest import Pipeline, create_topic, wait_until
+from tests.ports import free_ports
 
 PARTITIONS = 4
 """What the embedded broker gives every topic."""
@@ -67,10 +64,7 @@ class Rig:
         self._kafka = kafka_access(pipeline.settings)
         kind = "LogAppendTime" if append_time else "CreateTime"
         self.programs: dict[str, Program] = {}
-        topic = NewTopic(pipeline.topic, PARTITIONS, config={"message.timestamp.type": kind})
-        admin = AdminClient(self._kafka.config())
-        with suppress(KafkaException):  # the embedded broker makes its topics by itself
-            admin.create_topics([topic], request_timeout=3)[pipeline.topic].result(10)
+        create_topic(self._brokers, pipeline.topic, PARTITIONS, kind)
         self._committed = Consumer(self._kafka.config() | {"group.id": f"{pipeline.topic}.flow"})
 
     @property
@@ -132,7 +126,7 @@ class Rig:
                 self.forget_committed()
             program.child = self._start(program.name, *program.command, env=program.env)
 
-    def until(self, condition, what: str, seconds: float = 60.0) -> None:
+    def until(self, condition, what: str, seconds: float = 240.0) -> None:
         """Return when the condition holds; who is killed meanwhile is started again."""
 
         def holds() -> bool:
@@ -192,16 +186,6 @@ class Rig:
     def close(self) -> None:
         self._committed.close()
         self.pipeline.database.close()
-
-
-def free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody has."""
-    while True:
-        first = randrange(20_000, 30_000)
-        with ExitStack() as stack, suppress(OSError):
-            for port in range(first, first + count):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
 
 
 def copy_database(old: Path, new: Path) -> None:

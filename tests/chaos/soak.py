@@ -21,9 +21,10 @@ from ops.devices import SensorSpec
 from sinks.times import text_of
 from tests.chaos.kafka import Kafka
 from tests.chaos.load import PACKETS_A_SECOND, READINGS_A_SENSOR, number_of
-from tests.chaos.rig import DifferenceError, free_ports
+from tests.chaos.rig import DifferenceError
 from tests.chaos.tables import check_pairs
 from tests.pipeline.conftest import Pipeline, wait_until
+from tests.ports import free_ports
 
 DEVICES, SENSORS = 50, 10
 RATE = DEVICES * SENSORS * READINGS_A_SENSOR * PACKETS_A_SECOND

@@ -2,7 +2,6 @@
 
 import signal
 from contextlib import closing
-from time import monotonic
 from uuid import uuid4
 
 from confluent_kafka import Consumer, TopicPartition
@@ -36,13 +35,12 @@ def test_offsets_are_committed_again_after_the_broker_was_away_and_the_end_does_
             commits.put(0, 3)  # as the next snapshots do
             return committed() == 3
 
-        wait_until(again, 60)
+        wait_until(again)
     kafka.signal(signal.SIGSTOP)
     try:
         commits.put(0, 4)
-        asked = monotonic()
         commits.settle(0.5)
         commits.settle(0.5)
-        assert monotonic() - asked < 2
+        assert commits._at_it  # the broker has not answered, and nobody has waited for it
     finally:
         kafka.signal(signal.SIGCONT)

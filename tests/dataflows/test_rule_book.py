@@ -1,7 +1,7 @@
 import sqlite3
 from contextlib import closing
 from math import inf
-from time import monotonic, sleep, time
+from time import time
 
 import pytest
 
@@ -10,6 +10,7 @@ from contract.settings import Settings
 from dataflows.rule_book import LiveRules, in_force
 from ops.devices import SensorSpec, register
 from sql.schema import apply_schema, open_database
+from tests.pipeline.conftest import wait_until
 
 HOT = SensorSpec("boiler", "temperature", "°C", {"warning": (0, 80)})
 
@@ -25,7 +26,7 @@ def settings(tmp_path):
 
 
 def execute(settings, statement, *values):
-    with closing(sqlite3.connect(settings.iot_sqlite_path, timeout=10)) as connection, connection:
+    with closing(sqlite3.connect(settings.iot_sqlite_path, timeout=60)) as connection, connection:
         return connection.execute(statement, values).fetchall()
 
 
@@ -83,10 +84,7 @@ def test_rules_are_refreshed_without_being_asked(settings):
     book.load()
     book.editions(0)  # starts the reading
     execute(settings, "UPDATE alert_thresholds SET threshold_value_max = 70")
-    end = monotonic() + 20
-    while len(book.editions(0)) == 1:
-        assert monotonic() < end
-        sleep(0.05)
+    wait_until(lambda: len(book.editions(0)) > 1)
 
 
 def test_names_are_those_of_the_database(settings):

@@ -1,15 +1,10 @@
 import asyncio
-import gzip
-import tracemalloc
-import zlib
 
 import pytest
 
 from contract.errors import PacketError, UnavailableError
 from ingest_edge import body as module
-from ingest_edge.body import MAX_BODY, MAX_INFLATED, Bodies, Incoming, discard
-
-GZIP = {b"content-encoding": b"gzip"}
+from ingest_edge.body import MAX_BODY, Bodies, Incoming, discard
 
 
 def sender(*pieces, end=True):
@@ -48,13 +43,6 @@ def status_of(*arguments, **options):
 def test_a_body_is_what_its_pieces_make():
     assert read(b"abc") == b"abc"
     assert read(b"", b"ab", b"", b"c") == b"abc"
-    assert read(b"abc", headers={b"content-encoding": b"identity"}) == b"abc"
-
-
-def test_gzip_is_inflated_also_in_pieces():
-    packed = gzip.compress(b"abc" * 1000)
-    assert read(packed, headers=GZIP) == b"abc" * 1000
-    assert read(packed[:9], packed[9:], headers={b"content-encoding": b"GZIP"}) == b"abc" * 1000
 
 
 def test_a_body_has_one_mib_at_most_however_it_comes():
@@ -69,39 +57,6 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_or_as_soon_as_it_is_t
     assert status_of(b"", headers={b"content-length": b"%d" % (MAX_BODY + 1)}, end=False) == 413
     assert status_of(b"", headers={b"content-length": b"9" * 5000}, end=False) == 413
     assert status_of(*[b"x" * 65536] * 17, end=False) == 413
-
-
-def test_gzip_inflates_to_eight_mib_at_most():
-    assert len(read(gzip.compress(b"x" * MAX_INFLATED), headers=GZIP)) == MAX_INFLATED
-    assert status_of(gzip.compress(b"x" * (MAX_INFLATED + 1)), headers=GZIP) == 413
-    bomb = gzip.compress(b"x" * 20 * MAX_INFLATED, 1)
-    tracemalloc.start()
-    assert status_of(bomb, headers=GZIP) == 413
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert most < 3 * MAX_INFLATED
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"no gzip at all",
-        gzip.compress(b"abc")[:-1],
-        gzip.compress(b"abc")[:-8] + b"\0" * 8,
-        gzip.compress(b"abc") + b"more",
-        gzip.compress(b"abc") + gzip.compress(b"def"),
-        zlib.compress(b"abc"),
-    ],
-    ids=["empty", "plain", "cut off", "wrong sum", "more", "two", "zlib"],
-)
-def test_what_is_not_gzip_is_refused(content):
-    assert status_of(content, headers=GZIP) == 422
-
-
-@pytest.mark.parametrize("encoding", [b"br", b"deflate", b"zstd", b"gzip, gzip", b"\xff"])
-def test_other_encodings_are_refused(encoding):
-    assert status_of(b"abc", headers={b"content-encoding": encoding}) == 415
 
 
 def test_a_sender_that_hangs_up_is_told_nothing_is_kept():

@@ -45,6 +45,8 @@ def test_a_stampede_asks_once(settings, rig):
 
 
 def test_what_is_not_there_is_asked_for_once_in_two_seconds(settings, rig, monkeypatch):
+    monkeypatch.setattr(module, "UNKNOWN_TTL_S", 60)
+
     async def run():
         async with opened(settings) as (directory, asked):
             for _ in range(100):
@@ -66,6 +68,8 @@ def test_what_is_not_there_is_asked_for_once_in_two_seconds(settings, rig, monke
 def test_a_device_that_lacks_a_sensor_is_asked_for_again_but_not_all_the_time(
     settings, rig, monkeypatch
 ):
+    monkeypatch.setattr(module, "UNKNOWN_TTL_S", 60)
+
     async def run():
         async with opened(settings) as (directory, asked):
             await directory.device(rig.uuid)

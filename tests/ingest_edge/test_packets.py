@@ -1,11 +1,14 @@
 import json
+from time import thread_time
 from uuid import UUID
 
 import pytest
 
 from contract.errors import PacketError
+from contract.packet import MIN_DEVICE_TIME_MS, decode, encode
 from ingest_edge.packets import Device, legacy_packet, legacy_readings, packet_of
-from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, parse, time_ms
+from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, parse
+from ingest_edge.times import time_ms
 
 NOW = 1732442400000
 DEVICE_UUID, S1, S2 = (str(UUID(int=n)) for n in (1, 101, 102))
@@ -21,7 +24,7 @@ def reading(value=1.5, sensor=S1, **more):
 
 
 def accepted(*readings, **more):
-    return packet_of(parse(body(*readings, **more), PacketBody), DEVICE, NOW)
+    return packet_of(parse(body(*readings, **more), PacketBody)[0], DEVICE, NOW)
 
 
 def test_without_any_time_the_event_time_is_the_arrival():
@@ -41,6 +44,35 @@ def test_a_time_more_than_five_minutes_ahead_is_kept_but_not_believed():
     assert packet.device_ts == [NOW + 300_000, NOW + 300_001]
 
 
+def test_a_time_before_2000_is_kept_but_not_believed_and_named():
+    first, last = 946_684_800, 946_684_799.999
+    old = "0001-01-01T00:00:00Z"
+    found = accepted(reading(), reading(ts=last), reading(ts=first), reading(ts=old), ts=NOW / 1000)
+    assert found.packet.ts == [NOW, NOW, first * 1000, NOW]
+    assert found.packet.device_ts == [NOW, 946_684_799_999, first * 1000, MIN_DEVICE_TIME_MS]
+    assert decode(encode(found.packet)) == found.packet
+    assert found.not_believed == 2
+    (warning,) = found.warnings
+    assert warning.startswith("readings[1] and 1 more: its time is before 2000-01-01")
+
+
+def test_the_place_in_a_warning_is_the_readings_in_the_body_not_in_the_packet():
+    (warning,) = accepted(reading(sensor=str(UUID(int=5))), reading(ts=5)).warnings
+    assert warning.startswith("readings[1]: ")
+
+
+def test_a_time_has_one_of_three_names_in_packets_and_legacy_bodies():
+    for name in ("ts", "timestamp", "sensor_ts"):
+        found = accepted(reading(), reading(**{name: 1e9}), **{name: 2e9 - 1e9 + 1})
+        assert found.packet.ts == [10**12 + 1000, 10**12]
+        one = parse(json.dumps({"sensor_id": 7, "value": 1, name: 1e9}).encode(), LegacyReading)[0]
+        assert legacy_readings(one)[0].device_ts == 10**12
+        many = {"readings": [{"sensor_id": 7, "value": 1}], name: 1e9}
+        assert (
+            legacy_readings(parse(json.dumps(many).encode(), LegacyBody)[0])[0].device_ts == 10**12
+        )
+
+
 def test_readings_of_one_sensor_at_one_time_are_numbered():
     assert accepted(reading(1), reading(2), reading(3, S2), reading(4)).packet.seq == [0, 1, 0, 2]
 
@@ -57,7 +89,7 @@ def test_uuids_may_come_in_upper_case():
 
 def test_names_and_texts_that_look_like_names_are_no_fault():
     content = body(reading(note="value", tags=["ts"]), packet_id='a "value" and a "ts"', ts=None)
-    assert packet_of(parse(content, PacketBody), DEVICE, NOW).packet.value == [1.5]
+    assert packet_of(parse(content, PacketBody)[0], DEVICE, NOW).packet.value == [1.5]
 
 
 def test_no_known_sensor_at_all_is_refused():
@@ -66,18 +98,21 @@ def test_no_known_sensor_at_all_is_refused():
 
 
 def test_a_retry_has_the_same_id_where_the_device_dated_it_and_only_there():
-    dated = [accepted(reading(ts=5.0)).packet.packet_id for _ in range(2)]
+    then = NOW / 1000 - 5
+    dated = [accepted(reading(ts=then)).packet.packet_id for _ in range(2)]
     undated = [accepted(reading()).packet.packet_id for _ in range(2)]
-    half = [accepted(reading(), reading(ts=5.0)).packet.packet_id for _ in range(2)]
+    half = [accepted(reading(), reading(ts=then)).packet.packet_id for _ in range(2)]
+    unset = [accepted(reading(ts=5.0)).packet.packet_id for _ in range(2)]
     given = accepted(reading(), packet_id="mine").packet.packet_id
     assert dated[0] == dated[1]
     assert undated[0] != undated[1]
     assert half[0] != half[1]
+    assert unset[0] != unset[1]  # the same second of another boot
     assert given == "mine"
 
 
 WRONG = [
-    (b"", "not valid JSON"),
+    (b"", "the body is empty"),
     (b"[]", "Expected `object`"),
     (b"\xff", "not valid JSON"),
     (body(reading(ts="zone")).replace(b"zone", b"\xff"), "not valid JSON"),
@@ -94,7 +129,7 @@ WRONG = [
     (body(reading(sensor="no")), "readings[0].sensor_uuid: Invalid UUID"),
     (body(reading(ts="yesterday")), "readings[0].ts: not an ISO-8601 time"),
     (body(reading(), ts="0001-01-01T00:00:00+23:00"), "ts: not between"),
-    (body(reading(), ts=-1), "ts: not between"),
+    (body(reading(), ts=-1e11), "ts: not between"),
     (body(reading(), ts=1e300), "ts: not between"),
     (body(reading(), ts=[]), "ts: "),
     (body(reading(), packet_id=""), "packet_id: "),
@@ -105,13 +140,16 @@ WRONG = [
     (body(reading(ts=5)).replace(b'"ts"', b'"ts": 4, "ts"'), "the same name twice"),
     (body(reading(), ts=5).replace(b'"ts"', b'"ts": null, "ts"'), "the same name twice"),
     (body(reading(ts=NOW)), "give epoch seconds, not milliseconds"),
+    (body(reading(ts=NOW * 1000)), "give epoch seconds, not microseconds"),
+    (body(reading(ts=5, timestamp=6)), "readings[0].ts: timestamp gives a time as well"),
+    (body(reading(), sensor_ts=5, timestamp=6), "timestamp: sensor_ts gives a time as well"),
 ]
 
 
 @pytest.mark.parametrize(("content", "words"), WRONG, ids=range(len(WRONG)))
 def test_what_is_wrong_is_named_by_field_and_index_and_not_repeated(content, words):
     with pytest.raises(PacketError) as refused:
-        packet_of(parse(content, PacketBody), DEVICE, NOW)
+        packet_of(parse(content, PacketBody)[0], DEVICE, NOW)
     assert refused.value.status == 422
     assert words in str(refused.value)
     assert "yesterday" not in str(refused.value)
@@ -126,9 +164,14 @@ def test_what_is_wrong_is_named_by_field_and_index_and_not_repeated(content, wor
         ("2024-11-24T11:00:00+01:00", NOW),
         ("2024-11-24T10:00:00.123999Z", NOW + 123),
         ("1970-01-01T00:00:00.001Z", 1),
+        ("2024-11-24t10:00:00z", NOW),
+        (" 2024-11-24T10:00:00Z ", NOW),
+        ("2024-11-24T10:00:00,5Z", NOW + 500),
+        ("2016-12-31T23:59:60Z", 1483228800000),
+        ("2017-01-01T00:59:60.5+01:00", 1483228800500),
+        ("20161231T235960Z", 1483228800000),
         (1732442400, NOW),
         (1732442400.123, NOW + 123),
-        (None, None),
     ],
 )
 def test_times_are_iso_or_epoch_seconds_in_utc(when, ms):
@@ -136,15 +179,63 @@ def test_times_are_iso_or_epoch_seconds_in_utc(when, ms):
 
 
 def test_legacy_readings_become_the_packet_of_their_device():
-    content = b'{"readings":[{"sensor_id":7,"value":1},{"sensor_id":8,"value":2,"timestamp":5}]}'
-    checked = legacy_readings(parse(content, LegacyBody).readings, "readings[{}].")
+    content = b'{"readings":[{"sensor_id":7,"value":1},{"sensor_id":8,"value":2,"timestamp":1e9}]}'
+    checked = legacy_readings(parse(content, LegacyBody)[0])
     packet = legacy_packet(DEVICE, checked, NOW).packet
-    assert (packet.sensor_id, packet.ts, packet.device_ts) == ([7, 8], [NOW, 5000], [None, 5000])
+    assert (packet.sensor_id, packet.ts, packet.device_ts) == (
+        [7, 8],
+        [NOW, 10**12],
+        [None, 10**12],
+    )
 
 
 def test_a_wrong_legacy_reading_is_named_too():
-    one = parse(b'{"sensor_id":7,"value":1,"timestamp":"x"}', LegacyReading)
+    one, _ = parse(b'{"sensor_id":7,"value":1,"timestamp":"x"}', LegacyReading)
     with pytest.raises(PacketError, match=r"^timestamp: "):
-        legacy_readings([one], "")
-    with pytest.raises(PacketError, match=r"^readings\[0\]\.timestamp: "):
-        legacy_readings([one], "readings[{}].")
+        legacy_readings(one)
+    many = b'{"readings":[{"sensor_id":7,"value":1,"ts":"x"}]}'
+    with pytest.raises(PacketError, match=r"^readings\[0\]\.ts: "):
+        legacy_readings(parse(many, LegacyBody)[0])
+
+
+FINE = [
+    {"note": "x"},
+    {"unit": "C", "quality": 3, "value2": 1},
+    {"tst": None, "ts": 1e9},
+    {"TS": 1, "timestamp": 1e9},
+]
+ODD = [
+    ({"time": 1e9}, "a time"),
+    ({"TimeStamp": 1e9}, "a time"),
+    ({"sensorTs": 1e9}, "a time"),
+    ({"date_time": "x"}, "a time"),
+]
+
+
+@pytest.mark.parametrize("more", FINE, ids=range(len(FINE)))
+def test_an_unknown_field_that_replaces_nothing_is_no_reason_to_warn(more):
+    assert parse(body(reading(**more)), PacketBody)[1] == []
+    assert parse(body(reading()), PacketBody)[1] == []
+
+
+@pytest.mark.parametrize(("more", "word"), ODD, ids=range(len(ODD)))
+def test_an_unknown_field_that_looks_like_a_missing_one_is_named_without_repeating_it(more, word):
+    (warning,) = parse(body(reading(), reading(**more), reading(**more)), PacketBody)[1]
+    assert warning.startswith(f"readings[1] and 1 more: a field that looks like {word}")
+    assert warning.count("TimeStamp") == warning.count("date_time") == 0
+    (top,) = parse(body(reading(), **more), PacketBody)[1]
+    assert top.startswith(f"a field that looks like {word}")
+
+
+def test_a_misspelt_packet_id_is_named():
+    assert "packet_id" in parse(body(reading(), packetId="x"), PacketBody)[1][0]
+    assert parse(body(reading(), packetId="x", packet_id="y"), PacketBody)[1] == []
+
+
+def test_the_search_for_misspelt_names_is_bounded():
+    many = body(reading(**{f"tims{n}": 1 for n in range(3000)}))
+    start = thread_time()
+    parse(body(reading(**{f"n{n}": 1 for n in range(20)})), PacketBody)
+    few, start = thread_time() - start, thread_time()
+    parse(many, PacketBody)
+    assert thread_time() - start < 50 * few

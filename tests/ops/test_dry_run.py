@@ -48,7 +48,7 @@ def run(tmp_path):
             [sys.executable, "-m", "ops.cli", "dry-run", "--input", "log.jsonl",
              "--rules", "rules.json", *arguments],
             env=child_environment({"IOT_LANG": "en", "PYTHONPATH": ":".join(sys.path)}),
-            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         return process.returncode, process.stdout.splitlines(), process.stderr
 
@@ -131,7 +131,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(run, tmp_path):
     process = subprocess.run(
         ["/bin/sh", "-c", command],
         env=child_environment({"PYTHONPATH": ":".join(sys.path)}),
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert process.stdout.count("\n") == 1
     assert process.stderr == ""

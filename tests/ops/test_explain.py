@@ -117,7 +117,7 @@ class Story:
         return subprocess.run(
             [sys.executable, "-m", "ops.cli", "explain", *arguments],
             env=child_environment(given),
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
 
     def explain(self, event):

@@ -144,6 +144,45 @@ def test_an_end_that_the_replay_could_not_know_of_does_not_differ(holding, found
     assert compared(now, live, until=AT + 4_999) == [("gone", "end of a", ())]
 
 
+def test_an_end_that_the_live_flow_has_still_to_write_comes_with_its_event_and_is_no_change(
+    holding, found, settings
+):
+    """A flow that is behind the end of the log has the beginning of what the replay finds."""
+    log = [event("a"), end_of("a", AT + 5_000)]
+    live, now = holding(log[0]), found(*log)
+    told = difference(now, live, lambda _: True, NEWEST, UNTIL, same_rules=True)
+    assert [(one.kind, one.event.event_key) for one in told.changes] == [("new", "end of a")]
+    assert told.unchanged == Counter({1: 1})
+    assert compared(now, live) == [("changed", "a", ("end",)), ("new", "end of a", ())]
+    write_corrections(settings, told.corrections(notify=False))
+    same = {one.event_key: (one.status, one.end) for one in holding()}
+    assert same == {one.event_key: (one.status, one.end) for one in now}
+    assert [one.event_key for one in holding(*log)] == ["a", "end of a"]
+    assert difference(now, holding(), lambda _: True, NEWEST, UNTIL).changes == ()
+
+
+def test_an_end_whose_event_is_there_is_a_change_under_the_same_rules_too(holding, found, database):
+    log = [event("a"), end_of("a", AT + 5_000)]
+    holding(*log)
+    database._connection.execute(
+        "UPDATE ml_events SET status = 'active', resolved_at = NULL WHERE event_key = 'a'"
+    )
+    told = difference(found(*log), holding(), lambda _: True, NEWEST, UNTIL, same_rules=True)
+    assert [(one.kind, one.event.event_key, one.fields) for one in told.changes] == [
+        ("changed", "a", ("end",))
+    ]
+
+
+def test_what_the_live_flow_writes_while_the_replay_compares_keeps_its_end(
+    holding, found, settings
+):
+    told = difference(found(event("a")), holding(), lambda _: True, NEWEST, UNTIL)
+    holding(event("a"), end_of("a", AT + 5_000))
+    write_corrections(settings, told.corrections(notify=False))
+    ends = {one.event_key: one.end for one in holding()}
+    assert ends["a"] == AT + 5_000
+
+
 def test_what_was_superseded_and_holds_again_is_new(holding, found, database, settings):
     live = holding(event("a"))
     gone = difference(found(), live, lambda _: True, NEWEST, UNTIL)

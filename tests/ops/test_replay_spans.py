@@ -1,11 +1,10 @@
 """Which part of each partition a replay takes."""
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Producer
 
 from contract.errors import SetupError, UnavailableError
 from contract.packet import MAX_TIME_MS
@@ -13,6 +12,7 @@ from contract.settings import Settings
 from ops.replay.moments import Offset
 from ops.replay.spans import Part, find_parts
 from tests.chaos.kafka import Kafka, why_not
+from tests.pipeline.conftest import create_topic
 
 AT = 1732442400000
 NOW = AT + 60_000
@@ -26,10 +26,7 @@ def topic(brokers):
 def new_topic(brokers):
     """Ten records a second apart on partition 1, one on partition 2, none elsewhere."""
     name = f"test.{uuid4().hex[:12]}"
-    admin = AdminClient({"bootstrap.servers": brokers})  # the answer dies with it
-    new = NewTopic(name, 4, config={"message.timestamp.type": "CreateTime"})
-    with suppress(KafkaException):  # the embedded broker makes its topics by itself
-        admin.create_topics([new], request_timeout=3)[name].result(10)
+    create_topic(brokers, name, 4, "CreateTime")
     fill(brokers, name, 1, 10, b"x")
     fill(brokers, name, 2, 1, b"x")
     return Settings(kafka_bootstrap_servers=brokers, kafka_topic=name)

@@ -24,7 +24,7 @@ print(json.dumps([(one.exit_code, one.stdout, one.stderr) for one in results]))
 def simulate(folder, *commands):
     """Exit code, output and errors of each `iot simulate`, all in one other process."""
     process = subprocess.run(
-        [sys.executable, "-c", _RUN], input=json.dumps(commands), cwd=folder, timeout=120,
+        [sys.executable, "-c", _RUN], input=json.dumps(commands), cwd=folder, timeout=240,
         env=child_environment({}), capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(process.stdout)
@@ -134,7 +134,7 @@ def test_the_command_dry_run_takes_the_files_as_they_are(folder):
     file, rules, expected = files(folder, "flap", 0)
     process = subprocess.run(
         [sys.executable, "-m", "ops.cli", "dry-run", "--input", file, "--rules", rules],
-        env=child_environment({}), capture_output=True, text=True, timeout=60, check=True,
+        env=child_environment({}), capture_output=True, text=True, timeout=240, check=True,
     )  # fmt: skip
     lines = [json.loads(line) for line in process.stdout.splitlines()]
     events = [line for line in lines if line["kind"] == "event"]

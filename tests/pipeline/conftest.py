@@ -1,33 +1,51 @@
 """The pipeline as its users run it: edge and flow as processes, around a broker and a file."""
 
 import json
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
 
 import httpx
 import pytest
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from contract.settings import child_environment, load_settings
 from ops.children import Child, Children, with_stack
 from ops.devices import RegisteredDevice, SensorSpec, register
 from sql.schema import apply_schema, open_database
+from tests.ports import free_ports
 
 ABOVE_80 = SensorSpec("boiler", "temperature", "°C", {"warning": (0, 80), "critical": (-10, 90)})
 PLAIN = SensorSpec("pump", "power", "W")
 
 
-def wait_until(condition, seconds=30.0, message="it did not happen in time"):
+def wait_until(condition, seconds=120.0, message="it did not happen in time"):
+    """Return when the condition holds; the limit is there for what never happens."""
     end = monotonic() + seconds
     while not condition():
         assert monotonic() < end, message
         sleep(0.05)
+
+
+def create_topic(brokers: str, name: str, partitions: int, timestamps: str) -> None:
+    """Make a topic with `timestamps` as its `message.timestamp.type`, unless it is there; the
+    embedded broker makes its topics by itself, and does not answer.
+    """
+    admin = AdminClient({"bootstrap.servers": brokers})
+    if str(admin.list_topics(timeout=60).cluster_id).startswith("mockCluster"):
+        return
+    new = NewTopic(name, partitions, config={"message.timestamp.type": timestamps})
+    try:
+        admin.create_topics([new])[name].result()
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
 
 
 class Pipeline:
@@ -45,20 +63,20 @@ class Pipeline:
         self.settings = load_settings(**{k.lower(): v for k, v in self.values.items()})
         apply_schema(self.settings)
         self.database = open_database(self.settings)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.metrics_port = random.randint(20_000, 29_000)
+        self.port = free_ports()
+        self.metrics_port = free_ports(4)
+        """And of the processes after the first, one each."""
         self.url = f"http://127.0.0.1:{self.port}"
         self.recovery = folder / "recovery"
 
     def register(self, name: str = "rig", *sensors: SensorSpec) -> RegisteredDevice:
         return register(self.database, name, sensors or (ABOVE_80, PLAIN))
 
-    def start_edge(self, **values: str) -> Child:
+    def start_edge(self, *options: str, module=("ingest_edge",), **values: str) -> Child:
         env = child_environment(self.values | values)
-        edge = self.children.start("edge", "ingest_edge", "--port", str(self.port), env=env)
-        wait_until(lambda: self._answers() or self.children.check(), 20, "the edge did not start")
+        arguments = (*module, "--port", str(self.port), *options)
+        edge = self.children.start("edge", *arguments, env=env)
+        wait_until(lambda: self._answers() or self.children.check(), message="no edge")
         return edge
 
     def start_flow(self, epoch_s: int = 1) -> Child:
@@ -108,13 +126,13 @@ class Pipeline:
         self.children.stop(child)
 
     def post(self, body: dict, path: str = "/ingest/packets", **headers: str) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, headers=headers, timeout=20)
+        return httpx.post(self.url + path, json=body, headers=headers, timeout=120)
 
     def iot(self, *arguments: str, **values: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "ops.cli", *arguments],
             env=child_environment(self.values | values),
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     def rows(self, statement: str) -> list[tuple]:
@@ -138,12 +156,42 @@ class Pipeline:
             " ORDER BY e.created_at, e.event_key"
         )
 
-    def wait_stored(self, count: int, seconds: float = 30.0) -> None:
+    def wait_stored(self, count: int, seconds: float = 240.0) -> None:
         def stored() -> bool:
             self.children.check()
             return self.rows("SELECT count(*) FROM sensor_readings")[0][0] >= count
 
         wait_until(stored, seconds, f"{count} readings were not stored in time")
+
+    def forget_progress(self) -> None:
+        """Let what flows have committed be nothing, so that `wait_taken` waits for the next one."""
+        with closing(self._group()) as consumer:
+            topics = consumer.list_topics(self.topic, timeout=60).topics
+            here = [
+                TopicPartition(self.topic, number, 0) for number in topics[self.topic].partitions
+            ]
+            consumer.commit(offsets=here, asynchronous=False)
+
+    def wait_taken(self) -> None:
+        """Return when the flow has taken a snapshot behind all that is on the topic."""
+        with closing(self._group()) as consumer:
+            here = self._partitions(consumer)
+            ends = [consumer.get_watermark_offsets(one, 60)[1] for one in here]
+
+            def taken() -> bool:
+                self.children.check()
+                return [one.offset for one in consumer.committed(here, 60)] == ends
+
+            wait_until(taken, 240, "the flow did not take the log")
+
+    def _group(self) -> Consumer:
+        """A member of the flow's group, that reads nothing."""
+        brokers = self.values["KAFKA_BOOTSTRAP_SERVERS"]
+        return Consumer({"bootstrap.servers": brokers, "group.id": f"{self.topic}.flow"})
+
+    def _partitions(self, consumer: Consumer, offset: int = OFFSET_INVALID) -> list[TopicPartition]:
+        found = consumer.list_topics(self.topic, timeout=60).topics[self.topic].partitions
+        return [TopicPartition(self.topic, number, offset) for number in found]
 
     def log(self, name: str) -> list[dict]:
         lines = (self.folder / f"{name}.log").read_text().splitlines()

@@ -111,7 +111,7 @@ def test_a_device_that_was_unknown_is_let_in_soon_after_it_was_made(pipeline, ri
     pipeline.database.execute("add_device", late["device_uuid"], "late", "gateway")
     sensor = late["readings"][0]["sensor_uuid"]
     pipeline.database.execute("add_sensor", late["device_uuid"], sensor, "other", "x", "")
-    wait_until(lambda: pipeline.post(late).status_code == 202, 5)
+    wait_until(lambda: pipeline.post(late).status_code == 202)
 
 
 def test_an_inactive_sensor_counts_as_unknown(pipeline, rig):
@@ -138,16 +138,16 @@ def test_packets_in_flight_are_answered_before_a_stop(pipeline, brokers):
 
     def post(number):
         with suppress(httpx.TransportError):  # refused at the door: nothing is promised
-            answers.append(pipeline.post(body(rig, number)).status_code)
+            while True:
+                answers.append(pipeline.post(body(rig, number)).status_code)
 
     with ThreadPoolExecutor(8) as pool:
-        for number in range(300):
+        for number in range(8):
             pool.submit(post, number)
         wait_until(lambda: len(answers) > 100)
         edge.process.send_signal(signal.SIGTERM)
-    assert edge.process.wait(15) in (0, -signal.SIGTERM)
+    assert edge.process.wait(120) in (0, -signal.SIGTERM)
     assert set(answers) <= {202}
-    assert 100 < len(answers) < 300
     assert len(records(brokers, pipeline.topic)) >= len(answers)
 
 
@@ -157,7 +157,7 @@ def test_a_stop_does_not_wait_for_a_sender_that_never_ends(pipeline):
         slow.sendall(b"POST /ingest/packets HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         sleep(0.5)
         edge.process.send_signal(signal.SIGTERM)
-        edge.process.wait(25)
+        edge.process.wait(120)
 
 
 def test_gzip_is_understood(pipeline, rig, brokers):
@@ -191,6 +191,52 @@ def test_a_device_key_opens_for_its_device_only_and_at_every_door(pipeline):
         "own": 202, "no key": 401, "another's": 403, "unknown": 404,
         "legacy, own": 200, "legacy, another's": 403, "legacy, both": 403,
     }  # fmt: skip
+
+
+def test_a_device_that_sends_too_often_is_refused_before_its_body_is_parsed(pipeline):
+    rig = pipeline.register()
+    key = pipeline.iot("devices", "new-key", "rig").stdout.strip()
+    pipeline.start_edge(DEVICE_PACKETS_PER_SECOND="0.01")
+    header = {"X-Device-Key": key}
+    url = f"{pipeline.url}/ingest/packets"
+    first = httpx.post(url, content=b"{", headers=header)
+    again = httpx.post(url, content=b"{", headers=header)
+    assert (first.status_code, again.status_code) == (422, 429)
+    assert int(again.headers["retry-after"]) > 1
+    # without a key of its own the device is known from the body only
+    assert httpx.post(url, content=b"{").status_code == 422
+    assert pipeline.post(body(rig)).status_code == 429
+
+
+def test_accepted_may_be_200_and_the_old_paths_stay_as_they_are(pipeline):
+    rig = pipeline.register()
+    pipeline.start_edge(INGEST_SUCCESS_STATUS="200")
+    ids = dict(pipeline.rows("SELECT name, id FROM sensors"))
+    old = pipeline.post({"sensor_id": ids["boiler"], "value": 23.5}, "/ingest/readings")
+    assert pipeline.post(body(rig)).status_code == old.status_code == 200
+    checked = pipeline.iot("check-edge", pipeline.url)
+    assert "a good packet" in checked.stdout
+    metrics = httpx.get(f"{pipeline.url}/metrics").text
+    assert 'iot_edge_requests_total{path="/ingest/packets",status="200"} ' in metrics
+
+
+def test_warnings_say_what_was_probably_not_meant_and_what_was_not_believed_is_counted(
+    pipeline, rig
+):
+    plain = pipeline.post(body(rig, ts=1e9)).json()
+    assert "warnings" not in plain
+    odd = body(rig, ts=5, packetId="x")
+    odd["readings"].append({"sensor_uuid": str(uuid4()), "value": 1})
+    warnings = pipeline.post(odd).json()["warnings"]
+    assert [warning.split(":")[0] for warning in warnings] == [
+        "a field that looks like packet_id was ignored", "readings[0]",
+        "1 reading was left out",
+    ]  # fmt: skip
+    legacy = {"sensor_id": 1, "value": 1, "timestamp": "1970-01-01T00:00:05Z"}
+    answer = pipeline.post(legacy, "/ingest/readings").json()
+    assert (answer["inserted"], len(answer["warnings"])) == (1, 1)
+    metrics = httpx.get(f"{pipeline.url}/metrics").text
+    assert "iot_edge_readings_clock_skewed_total 2.0" in metrics
 
 
 def test_a_revoked_key_stops_within_the_ttl(pipeline):
@@ -343,7 +389,7 @@ def test_the_commands_of_the_old_readme_go_on_working(pipeline, key):
     for command in SEED:
         words = shlex.split(command.replace("\\\n", " ").replace(":8001", f":{pipeline.port}"))
         words += ["--silent", "--write-out", "\n%{http_code}"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
         text, _, status = done.stdout.rpartition("\n")
         answers.append((int(status), json.loads(text)))
     (first, packet), (second, reading) = answers
@@ -459,9 +505,9 @@ def test_a_fault_and_a_stop_tell_no_key_and_no_payload(pipeline):
         )
         sleep(0.5)
         edge.process.send_signal(signal.SIGTERM)
-        slow.settimeout(25)
+        slow.settimeout(120)
         last = slow.recv(65536)
-        edge.process.wait(25)
+        edge.process.wait(120)
     assert last.startswith(b"HTTP/1.1 503")
     assert b"application/problem+json" in last
     told = (pipeline.folder / "edge.log").read_text()

@@ -24,11 +24,11 @@ def records(brokers, topic):
     consumer = Consumer(
         {"bootstrap.servers": brokers, "group.id": uuid4().hex, "enable.partition.eof": True}
     )
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
     found, ended = [], 0
     while ended < len(partitions):
-        message = consumer.poll(10)
+        message = consumer.poll(60)
         assert message is not None, "the broker did not answer"
         if message.error():
             ended += 1
@@ -81,7 +81,7 @@ def test_the_last_pane_of_a_sensor_that_falls_silent_closes_without_another_read
     pipeline.post(
         {"device_uuid": rig.uuid, "readings": [{"sensor_uuid": rig.sensors["boiler"], "value": 85}]}
     )
-    wait_until(lambda: len(pipeline.events()) == 1, 20)
+    wait_until(lambda: len(pipeline.events()) == 1)
 
 
 RECORD = (
@@ -225,7 +225,7 @@ def test_killing_the_flow_again_and_again_ends_with_the_rows_of_an_undisturbed_r
         pipeline.wait_stored(int(len(expected) * share))
         pipeline.kill(flow)
         flow = pipeline.start_flow()
-    assert feed.process.wait(60) == 0
+    assert feed.process.wait(240) == 0
     pipeline.children.stop(feed)
     pipeline.wait_stored(len(expected))
     wait_until(lambda: len(pipeline.readings()) == len(expected))

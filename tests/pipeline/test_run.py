@@ -55,7 +55,17 @@ def produce(pipeline, turns, start):
             far = (0.0, 18.0, 0.0, 25.0)[(turn // 8 + device) % 4]
             one = packet(device, f"{device}.{turn}", at, [(device, at, 20 + far + noise.random())])
             producer.produce(pipeline.topic, encode(one), one.device_uuid, device % 4)
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
+
+
+def wait_for_epochs(pipeline, number):
+    """Return when the first process has taken so many more snapshots."""
+
+    def taken():
+        return pipeline.metrics().get("iot_flow_epoch_seconds_count", 0)
+
+    before = taken()
+    wait_until(lambda: taken() >= before + number)
 
 
 def pids(pipeline):
@@ -75,8 +85,9 @@ def test_states_move_with_every_change_of_the_number_of_processes(pipeline):
         if more or processes == 3:
             os.kill(pids(pipeline)[-1], signal.SIGKILL)
         if step == len(plan) - 1:
-            wait_until(lambda: pipeline.metrics()["iot_flow_panes_total"] > 0)
-            sleep(7)  # every pane closes, its sensor being silent
+            wait_until(lambda: pipeline.metrics().get("iot_flow_panes_total", 0) > 0)
+            sleep(7)  # every pane may close, its sensor being silent
+            wait_for_epochs(pipeline, 3)  # and has closed, however slow this machine is
         pipeline.children.check()
         pipeline.children.stop(run)
         assert run.process.returncode == 0
@@ -89,7 +100,7 @@ def test_states_move_with_every_change_of_the_number_of_processes(pipeline):
     flow = calm.start_flow()
     calm.wait_stored(len(found["sensor_readings"]))
     with suppress(AssertionError):  # the next line shows what differs
-        wait_until(lambda: tables(calm) == found)
+        wait_until(lambda: tables(calm) == found, 60)
     pipeline.children.stop(flow)
     assert tables(calm) == found
 
@@ -119,7 +130,7 @@ def test_what_cannot_run_is_not_tried_again(pipeline):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         pipeline.metrics_port = taken.getsockname()[1]
         run = pipeline.start_run()
-        assert run.process.wait(20) == 1
+        assert run.process.wait(120) == 1
     said = (pipeline.folder / "run.log").read_text()
     assert "METRICS_PORT: 127.0.0.1:" in said
     assert "iot: the flow of partitions 0-3 cannot run: see its last line above" in said
@@ -131,7 +142,7 @@ def test_what_cannot_run_is_not_tried_again(pipeline):
 def test_partitions_that_the_topic_lacks_are_told_before_states_move(pipeline):
     pipeline.values["KAFKA_PARTITIONS"] = "0-1000"
     run = pipeline.start_run()
-    assert run.process.wait(20) == 1
+    assert run.process.wait(120) == 1
     said = (pipeline.folder / "run.log").read_text()
     assert f"iot: KAFKA_PARTITIONS: the topic {pipeline.topic} has no partition " in said
     assert not (pipeline.folder / "root").exists()
@@ -139,6 +150,7 @@ def test_partitions_that_the_topic_lacks_are_told_before_states_move(pipeline):
 
 def test_metrics_say_how_far_it_is_and_the_broker_knows_it_too(pipeline, brokers):
     rigs(pipeline)
+    began = time()
     pipeline.start_run(2)
     produce(pipeline, range(20), int(time()) * 1000 - 60_000)
     pipeline.wait_stored(SENSORS * 20)
@@ -168,7 +180,7 @@ def test_metrics_say_how_far_it_is_and_the_broker_knows_it_too(pipeline, brokers
     wait_until(lambda: [one.offset for one in consumer.committed(here, 10)] == [SENSORS * 5] * 4)
     consumer.close()
     wait_until(lambda: pipeline.metrics()["iot_flow_epoch_seconds_count"] > 0)
-    assert abs(pipeline.metrics()["iot_flow_snapshot_timestamp_seconds"] - time()) < 5
+    assert began < pipeline.metrics()["iot_flow_snapshot_timestamp_seconds"] <= time()
 
 
 def test_ctrl_c_waits_for_the_database_and_a_second_one_does_not(pipeline):
@@ -183,7 +195,7 @@ def test_ctrl_c_waits_for_the_database_and_a_second_one_does_not(pipeline):
         sleep(2)
         assert run.process.poll() is None
         run.process.send_signal(signal.SIGINT)
-        run.process.wait(5)
+        run.process.wait(120)
     pid = pids(pipeline)[-1]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -200,7 +212,7 @@ def test_a_topic_that_ends_before_what_comes_next_is_told_and_taken_from_its_sta
     root = pipeline.folder / "root"
     write_states(root / "0-3", {one: PartitionState(1000) for one in range(4)})
     run = pipeline.start_run()
-    assert run.process.wait(20) == 1
+    assert run.process.wait(120) == 1
     said = (pipeline.folder / "run.log").read_text()
     assert "begins at 0 and ends at 20: the topic was made anew, or the broker has lost" in said
     pipeline.children.stop(run)
@@ -220,7 +232,7 @@ def test_a_flow_can_be_stopped_while_the_broker_stands_still(pipeline):
     try:
         sleep(3)  # snapshots are taken meanwhile, and nobody hears of them
         run.process.terminate()
-        assert run.process.wait(10) == 0
+        assert run.process.wait(120) == 0
     finally:
         broker.process.send_signal(signal.SIGCONT)
 

@@ -4,6 +4,7 @@ one is in the dead letters with its reason, and the flow goes on.
 
 from dataclasses import replace
 from multiprocessing import get_context
+from threading import Event as Moment
 from threading import Thread
 from time import monotonic, sleep
 
@@ -123,11 +124,11 @@ def test_while_the_server_is_away_for_half_a_minute_the_flow_waits(proxied):
     partition.write_batch([readings(100)])
     partition.snapshot()
     proxy.leave()
-    Thread(target=lambda: (sleep(30), proxy.come_back())).start()
-    began = monotonic()
+    is_back = Moment()
+    Thread(target=lambda: (sleep(30), is_back.set(), proxy.come_back())).start()
     partition.write_batch([readings(1_000, 100)])
     partition.snapshot()
-    assert monotonic() - began > 29
+    assert is_back.is_set()
     partition.write_batch([readings(100, 1_100)])
     partition.close()
     assert_stored(settings, 1_200)
@@ -171,7 +172,7 @@ def test_a_statement_that_takes_too_long_is_tried_again(rig, monkeypatch):
     before = retries()
     other = hold(rig, LATEST)
     partition.write_batch([readings(1_000, 100)])
-    deadline = monotonic() + 90
+    deadline = monotonic() + 240
     while retries() < before + 4 and monotonic() < deadline:  # the batch is halved after three
         sleep(0.05)
     other.commit()

@@ -17,13 +17,17 @@ _REASONS = {
     404: "unknown_device",
     405: "method",
     408: "slow",
+    411: "length",
     413: "too_large",
+    414: "too_large",
     415: "encoding",
     422: "invalid",
     429: "rate_limited",
     431: "too_large",
     500: "fault",
+    501: "http",
     503: "unavailable",
+    505: "http",
 }
 
 

@@ -1,0 +1,100 @@
+"""The times that devices give: ISO-8601 or RFC 3339 text, or epoch seconds."""
+
+import re
+from datetime import UTC, datetime
+from math import floor
+from typing import Protocol
+
+from contract.errors import PacketError
+from contract.packet import MAX_TIME_MS, MIN_DEVICE_TIME_MS
+
+NAMES = ("ts", "timestamp", "sensor_ts")
+"""The names under which a time is understood."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_leap_second = re.compile(r"(.*\d{2}:?\d{2}:?)60((?:[.,]\d+)?(?:Z|[+-][\d:]+)?)").fullmatch
+_RANGE = "not between the years 1 and 9998"
+
+
+class Dated(Protocol):
+    """What has a time, under one of three names."""
+
+    @property
+    def ts(self) -> str | float | None: ...  # noqa: D102 - named by the class
+    @property
+    def timestamp(self) -> str | float | None: ...  # noqa: D102
+    @property
+    def sensor_ts(self) -> str | float | None: ...  # noqa: D102
+
+
+def time_of(dated: Dated, place: str) -> int | None:
+    """What `dated` gives as its time, in epoch milliseconds UTC; None where it gives none.
+
+    `place` names it, and ends with a point unless it is empty.
+
+    Raises:
+        PacketError: 422, no such time, one outside the years 1 to 9998, or two of them.
+    """
+    if dated.timestamp is None and dated.sensor_ts is None:
+        return None if dated.ts is None else time_ms(dated.ts, f"{place}ts")
+    names = [name for name in NAMES if getattr(dated, name) is not None]
+    if len(names) > 1:
+        raise PacketError(f"{place}{names[0]}: {names[1]} gives a time as well; send one of them")
+    return time_ms(getattr(dated, names[0]), f"{place}{names[0]}")
+
+
+def time_ms(when: str | float, place: str) -> int:
+    """`when` in epoch milliseconds UTC, rounded down.
+
+    A leap second is the second after it, as on every POSIX clock.
+
+    Raises:
+        PacketError: 422, no such time, or none between the years 1 and 9998; `place` names it.
+
+    >>> time_ms("2024-11-24T10:00:00.5Z", "ts"), time_ms(1732442400, "ts")
+    (1732442400500, 1732442400000)
+    >>> time_ms("2016-12-31t23:59:60.25z", "ts") == time_ms("2017-01-01T00:00:00.25Z", "ts")
+    True
+    """
+    if isinstance(when, str):
+        ms = _text_ms(when, place)
+    else:
+        # a microsecond more than said: 0.123 is a little less than that in binary
+        ms = floor(min(max(when, -1e12), 1e12) * 1000 + 0.001)
+    if not MIN_DEVICE_TIME_MS <= ms <= MAX_TIME_MS:
+        raise PacketError(f"{place}: {_RANGE}{_unit_hint(when)}")
+    return ms
+
+
+def _text_ms(text: str, place: str) -> int:
+    leap = 0
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:  # what is rare is looked at only here
+        plain = text.strip().upper()
+        if (found := _leap_second(plain)) is not None:
+            plain, leap = f"{found[1]}59{found[2]}", 1000
+        try:
+            moment = datetime.fromisoformat(plain)
+        except ValueError as error:
+            raise PacketError(f"{place}: not an ISO-8601 time{_text_hint(plain)}") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        elapsed = moment - _EPOCH
+    except OverflowError as error:
+        raise PacketError(f"{place}: {_RANGE}") from error
+    return (elapsed.days * 86_400 + elapsed.seconds) * 1000 + elapsed.microseconds // 1000 + leap
+
+
+def _text_hint(text: str) -> str:
+    if text.replace(".", "", 1).isdigit():
+        return "; epoch seconds go without quotation marks"
+    return " such as 2026-01-31T12:00:00Z"
+
+
+def _unit_hint(when: str | float) -> str:
+    """The unit that would make a number that is too large for seconds a time of this century."""
+    if not isinstance(when, str):
+        for unit, scale in (("milli", 1e3), ("micro", 1e6), ("nano", 1e9)):
+            if 946_684_800 <= when / scale < 4_102_444_800:
+                return f"; give epoch seconds, not {unit}seconds"
+    return ""

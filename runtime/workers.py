@@ -1,0 +1,191 @@
+"""Several processes that answer on one port: a parent that serves nothing, and its workers.
+
+The parent binds the port and hands the socket to each worker. So a taken port is reported once,
+before anything starts; a worker that dies takes no waiting connection with it, as it would if each
+had a queue of its own (`SO_REUSEPORT`); and its successor needs no address. The first worker starts
+alone: what keeps it from starting would keep the others from it too, and is reported once.
+
+What workers count is added up through files in a temporary directory of the owner's alone
+(prometheus_client's multiprocess mode), so a counter does not fall when a worker dies. A worker
+ends in order when its parent is gone: its standard input ends.
+"""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from shutil import rmtree
+from tempfile import mkdtemp
+from threading import Thread
+from time import monotonic, sleep
+from types import FrameType
+
+import structlog
+from prometheus_client.multiprocess import mark_process_dead
+
+from contract.errors import NO_USE
+from contract.settings import same_environment
+
+_PAUSES_S = (0.5, 1, 2, 4, 8, 16, 30, 30)
+"""Before the first start after a failure, the second, ...; after the last one we give up."""
+_STEADY_S = 60.0
+"""A worker that ran for this long has not failed in a row."""
+_LOOK_S = 0.1
+_STOP_S = 30.0
+"""How long workers may take to end: requests in flight have 15 s, then the broker has 10 s."""
+_log = structlog.get_logger("workers")
+
+
+def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> int:
+    """Keep `count` workers running until SIGTERM or Ctrl-C, and return the exit code.
+
+    `command` is completed with the number of the inherited socket. A second signal ends the
+    workers at once.
+    """
+    metrics = mkdtemp(prefix="iot-metrics-")  # mode 0700
+    signals = _Signals()
+    environment = same_environment({"PROMETHEUS_MULTIPROC_DIR": metrics})
+    start = _Start([*command, str(listener.fileno())], environment, metrics, listener)
+    workers = [_Worker(index, start) for index in range(count)]
+    try:
+        while not signals.count:
+            for worker in workers:
+                code = worker.look_after()
+                if code is not None:
+                    return code
+                if not worker.served:  # the others come when it is
+                    break
+            sleep(_LOOK_S)
+        return 0
+    finally:
+        _end(workers, signals)
+        rmtree(metrics, ignore_errors=True)
+
+
+def become_worker(descriptor: int) -> tuple[socket.socket, Callable[[], None]]:
+    """In a worker: the inherited socket, and what to call once it accepts connections."""
+    Thread(target=_end_with_parent, name="parent", daemon=True).start()
+
+    def ready() -> None:
+        os.write(sys.stdout.fileno(), b"ready\n")
+
+    return socket.socket(fileno=descriptor), ready
+
+
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    command: Sequence[str]
+    environment: dict[str, str]
+    metrics: str
+    listener: socket.socket
+
+    def __call__(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            self.command,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[self.listener.fileno()],
+            start_new_session=True,  # Ctrl-C is ours: we end them in order
+        )
+
+
+@dataclass(slots=True)
+class _Worker:
+    index: int
+    start: _Start
+    ready: bool = False
+    """Whether the process accepts connections."""
+    served: bool = False
+    """Whether one of its processes ever did."""
+    process: "subprocess.Popen[bytes] | None" = None
+    failures: int = 0
+    start_at: float = field(default_factory=monotonic)
+    started_at: float = 0.0
+
+    def look_after(self) -> int | None:
+        """Start it where it is not running and may; the exit code where it must not run again."""
+        if self.process is None:
+            if monotonic() >= self.start_at:
+                self.started_at = monotonic()
+                self.process = self.start()
+            return None
+        code = self.process.poll()
+        if code is not None:
+            return self._ended(self.process, code)
+        assert self.process.stdout is not None
+        if not self.ready and select.select([self.process.stdout], [], [], 0)[0]:
+            self.ready = bool(os.read(self.process.stdout.fileno(), 16))
+            if self.ready:
+                self.served = True
+                _log.info("worker ready", worker=self.index, pid=self.process.pid)
+        return None
+
+    def _ended(self, process: "subprocess.Popen[bytes]", code: int) -> int | None:
+        _close(process)
+        self.process, self.ready = None, False
+        mark_process_dead(process.pid, self.start.metrics)  # type: ignore[no-untyped-call]
+        if code == NO_USE or not self.served:  # its last line says why
+            return code if code > 0 else 1
+        self.failures = 1 if monotonic() - self.started_at > _STEADY_S else self.failures + 1
+        if self.failures > len(_PAUSES_S):
+            _log.error("a worker ends again and again, giving up", ending=ending(code))
+            return 1
+        pause = _PAUSES_S[self.failures - 1]
+        _log.error(
+            "worker ended, starting another", pid=process.pid, ending=ending(code), in_s=pause
+        )
+        self.start_at = monotonic() + pause
+        return None
+
+
+def ending(code: int) -> str:
+    """How a process ended, for a person, of its `Popen.returncode`.
+
+    >>> ending(3), ending(-9)
+    ('exit code 3', 'SIGKILL')
+    """
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    """Close our ends of its pipes."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def _end(workers: Sequence[_Worker], signals: "_Signals") -> None:
+    running = [worker.process for worker in workers if worker.process is not None]
+    for process in running:
+        process.terminate()
+    end = monotonic() + _STOP_S
+    while any(process.poll() is None for process in running):
+        if signals.count > 1 or monotonic() > end:
+            for process in running:
+                process.kill()
+        sleep(_LOOK_S)
+    for process in running:
+        _close(process)
+
+
+class _Signals:
+    """How often SIGTERM or SIGINT came."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1

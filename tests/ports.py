@@ -1,0 +1,28 @@
+"""Free ports for the programs that tests start."""
+
+import os
+import socket
+from contextlib import ExitStack, suppress
+from itertools import count
+
+_LOWEST, _EACH, _SHARES = 12_000, 2_000, 10
+"""Below those that systems give to outgoing connections, which could take one before its program
+does."""
+_turns = count(os.getpid())
+
+
+def free_ports(number: int = 1) -> int:
+    """The first of `number` ports in a row that nobody has.
+
+    The workers of pytest-xdist look in different places, and a process does not give the same one
+    twice before it has given all others.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", f"gw{os.getpid()}").removeprefix("gw")
+    lowest = _LOWEST + int(worker) % _SHARES * _EACH
+    for turn in _turns:
+        first = lowest + turn * 8 % (_EACH - number)
+        with ExitStack() as stack, suppress(OSError):
+            for port in range(first, first + number):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+    raise AssertionError("unreachable")
