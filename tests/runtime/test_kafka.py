@@ -93,3 +93,28 @@ def test_a_broker_that_is_away_and_a_host_that_does_not_exist_are_worth_another_
     nowhere = Settings(kafka_bootstrap_servers="no-such-host.invalid:9092")
     with pytest.raises(UnavailableError, match=r"no such host: .*no-such-host.invalid"):
         cluster_metadata(kafka_access(nowhere))
+
+
+def test_no_other_module_writes_what_a_client_needs_to_be_let_in():
+    """The in-memory broker, which is a producer's, has no address to be reached at."""
+    root = Path(__file__).parents[2]
+    packages = (
+        "contract",
+        "runtime",
+        "ingest_edge",
+        "dataflows",
+        "sinks",
+        "ml",
+        "sql",
+        "ops",
+        "bench",
+    )
+    writers = {
+        str(file.relative_to(root))
+        for package in packages
+        for file in (root / package).rglob("*.py")
+        if re.search(
+            r'"(bootstrap\.servers|security\.protocol|s(asl|sl)\.[a-z.]+)"', file.read_text("utf-8")
+        )
+    }
+    assert writers == {"runtime/kafka.py", "runtime/reach.py"}
