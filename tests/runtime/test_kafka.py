@@ -117,4 +117,4 @@ def test_no_other_module_writes_what_a_client_needs_to_be_let_in():
             r'"(bootstrap\.servers|security\.protocol|s(asl|sl)\.[a-z.]+)"', file.read_text("utf-8")
         )
     }
-    assert writers == {"runtime/kafka.py", "runtime/reach.py"}
+    assert writers == {"runtime/kafka.py"}
