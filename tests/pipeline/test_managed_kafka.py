@@ -90,7 +90,8 @@ def secured(tmp_path_factory):
     write_certificates(folder)
     with Kafka(tmp_path_factory.mktemp("kafka"), folder) as kafka:
         kafka.start()
-        yield Secured(kafka.address, *kafka.secured, folder)
+        sasl, ssl, lost = kafka.secured
+        yield Secured(kafka.address, sasl, ssl, lost, folder)
 
 
 def settings(values):

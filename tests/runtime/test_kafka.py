@@ -78,7 +78,7 @@ def test_a_line_of_client_config_is_refused_by_name_and_its_value_is_not_repeate
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path):
-    with pytest.raises(SettingError, match="KAFKA_SSL_CA_LOCATION: .*/nowhere cannot be read"):
+    with pytest.raises(SettingError, match=r"KAFKA_SSL_CA_LOCATION: .*/nowhere cannot be read"):
         access(kafka_security_protocol="SSL", kafka_ssl_ca_location=Path("/nowhere"))
     file = tmp_path / "ca.pem"
     file.write_text("no certificate")
@@ -93,5 +93,5 @@ def test_a_broker_that_is_away_and_a_host_that_does_not_exist_are_worth_another_
     ):
         cluster_metadata(access())
     nowhere = Settings(kafka_bootstrap_servers="no-such-host.invalid:9092")
-    with pytest.raises(UnavailableError, match="no such host: .*no-such-host.invalid"):
+    with pytest.raises(UnavailableError, match=r"no such host: .*no-such-host.invalid"):
         cluster_metadata(kafka_access(nowhere))
