@@ -58,6 +58,7 @@ from ops.simulate import DEVICES, register_demo, simulate
 from ops.status import ask
 from ops.status_tables import status_tables
 from runtime.log import configure_log
+from runtime.private import keep_private
 from sql.schema import open_database
 
 app = typer.Typer(
@@ -607,6 +608,7 @@ def devices_list() -> None:
 
 def main() -> None:
     """Entry of the command `iot`."""
+    keep_private()
     app()
 
 
