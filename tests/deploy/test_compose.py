@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
-DOORS = {"edge": "8001:8001", "predict": "8002:8002"}
-"""What others come in by; its ports are open to all."""
+DOORS = {"edge": "8001:8001"}
+"""What others come in by; its port is open to all."""
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -30,6 +30,13 @@ def test_ports_are_open_to_this_host_alone_but_for_the_doors(name):
         assert ports == [DOORS[name]]
     else:
         assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_who_comes_in_by_an_open_port_must_show_a_key():
+    settings = COMPOSE["x-program"]["environment"]
+    assert settings["INGEST_API_KEY"].startswith("${INGEST_API_KEY:?")
+    for name in DOORS:
+        assert SERVICES[name]["environment"] == settings
 
 
 def test_each_variable_has_a_default_or_is_required_and_is_in_the_example():
