@@ -2,9 +2,7 @@
 
 import shutil
 import sys
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -19,12 +17,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from contract.settings import child_environment, load_settings
-from ops.children import Children
-from tests.chaos import endurance
-from tests.chaos.endurance import busy
+from contract.settings import load_settings
 from tests.chaos.faults import FAULTS, run_fault
-from tests.chaos.kafka import Kafka, why_not
+from tests.chaos.kafka import why_not
 from tests.chaos.matrix import case_of, run
 from tests.chaos.rig import DifferenceError
 from tests.chaos.soak import soak
@@ -117,49 +112,6 @@ def faults(
                 failed += 1
             print(f"{fault.__name__}, {monotonic() - began:.1f} s: {said}", flush=True)
     if failed:
-        raise typer.Exit(1)
-    shutil.rmtree(place)
-
-
-@app.command()
-def starts(
-    runs: Annotated[int, typer.Option(min=1, help="How often flows start and stop.")] = 500,
-    together: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 4,
-    busy_processes: Annotated[int, typer.Option("--busy", min=0, help="Beside them.")] = 4,
-) -> None:
-    """Start and stop flows under load: does one crash?"""
-    place = Path(mkdtemp(prefix="iot-starts-"))
-    began = monotonic()
-    with busy(busy_processes), ExitStack() as stack:
-        brokers = load_settings().kafka_bootstrap_servers
-        if brokers is None and why_not() is None:
-            brokers = stack.enter_context(Kafka(place / "kafka")).start()
-        if brokers is None:
-            children = stack.enter_context(Children(place))
-            broker = children.start("broker", "ops.broker", env=child_environment({}))
-            brokers = broker.process.stdout.readline().strip()
-        _say_ends(endurance.starts(place, brokers, runs, together), began, place)
-
-
-@app.command()
-def idle(
-    flows: Annotated[int, typer.Option(min=1, help="How many.")] = 6,
-    minutes: Annotated[float, typer.Option(min=2, max=60, help="For how long.")] = 5,
-) -> None:
-    """Let flows idle while a Kafka of our own is frozen and killed: does one crash?"""
-    if reason := why_not():
-        print(f"idle skipped, for it needs a Kafka of its own: {reason}")
-        return
-    place = Path(mkdtemp(prefix="iot-idle-"))
-    began = monotonic()
-    _say_ends(endurance.idle(place, flows, minutes * 60), began, place)
-
-
-def _say_ends(ends: Counter[str], began: float, place: Path) -> None:
-    said = ", ".join(f"{count} {how}" for how, count in ends.most_common())
-    print(f"{ends.total()} flows: {said}, in {monotonic() - began:.0f} s")
-    if set(ends) != {"ended with code 0"}:
-        print(f"all of it is in {place}")
         raise typer.Exit(1)
     shutil.rmtree(place)
 
