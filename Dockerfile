@@ -20,7 +20,8 @@ RUN printf '#!/bin/sh\nexec python -m ops.cli "$@"\n' > /usr/local/bin/iot \
     && chmod +x /usr/local/bin/iot \
     && useradd --create-home --uid 1000 iot \
     && mkdir -p /var/lib/iot/recovery \
-    && chown -R iot /var/lib/iot
+    && chown -R iot /var/lib/iot \
+    && chmod 700 /var/lib/iot/recovery
 USER iot
 ENV PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 CMD ["iot", "--help"]

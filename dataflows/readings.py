@@ -37,6 +37,7 @@ from dataflows.states import CONSUME, FLOW, MARK, WATCH
 from dataflows.watch import PartitionLogic, Watch
 from runtime.kafka import kafka_access
 from runtime.log import configure_log
+from runtime.private import keep_private
 from runtime.topic import ensure_topic
 from sinks.events import events_sink
 from sinks.predictions import predictions_sink
@@ -121,6 +122,7 @@ def flow() -> Dataflow:
     and Ctrl-C end the flow after the batch in hand, with a snapshot.
     """
     configure_log()
+    keep_private()
     sys.excepthook = _tell
     settings = load_settings()
     kafka = kafka_access(settings)

@@ -26,6 +26,7 @@ from dataflows.states import (
     store_files,
     write_states,
 )
+from runtime.private import check_private
 
 _CLAIM, _NEW, _READY = "claim.json", ".new", "ready.json"
 
@@ -125,11 +126,12 @@ def arrange(root: Path, topic: str, ranges: Sequence[frozenset[int]]) -> list[Pa
 
     Raises:
         SetupError: a process is running on what would have to move, a state would be left over, or
-            the root cannot be written.
+            the root cannot be written, or others can write it.
     """
     names = [partitions_text(one) for one in ranges]
     try:
         root.mkdir(parents=True, exist_ok=True)
+        check_private([root])
         if is_store(root) and in_use(root):  # its process holds what we would wait for
             raise SetupError(f"another process is running on {root}: stop it first")
         with _locked(root):

@@ -25,6 +25,7 @@ from bytewax.testing import TestingSink, run_main
 
 from contract.errors import SetupError
 from contract.partitions import partitions_text
+from runtime.private import check_private
 
 FLOW, CONSUME, MARK, WATCH = "readings", "consume", "mark_duplicates", "watch"
 """The names of the flow and of its steps that have a state: stores know states by them."""
@@ -65,8 +66,9 @@ def check_store(directory: Path) -> None:
     """See that Bytewax will be able to open a store.
 
     Raises:
-        SetupError: a file of it is damaged, missing, or not ours to write.
+        SetupError: a file of it is damaged, missing, not ours to write, or others can write it.
     """
+    check_private([directory, *store_files(directory)])
     found: set[int] = set()
     wanted = 0
     for file in directory.glob(_STORE):
@@ -110,8 +112,9 @@ def read_states(
     `scratch`, else where the system has such things.
 
     Raises:
-        SetupError: it has states of others than `partitions`.
+        SetupError: it has states of others than `partitions`, or others can write to it.
     """
+    check_private([directory, *store_files(directory)])
 
     def note(step: str, held: PartitionState, state: Any) -> Any:
         if state is not None:

@@ -26,6 +26,7 @@ from ml.outlook import Sensor
 from ml.rows import ANOMALY, BREACH, ForecastRow, forecast_row
 from ml.store import due_sensors, newest_readings, thresholds_of, write_forecast
 from runtime.log import configure_log
+from runtime.private import keep_private
 from sql.database import Database
 from sql.schema import open_database
 
@@ -226,6 +227,7 @@ def main(
     in hand, a second one at once.
     """
     configure_log()
+    keep_private()
     stop = _stop_on_signals()
     runner: _Runner | None = None
     try:

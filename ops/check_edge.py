@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from json import dumps
+from ssl import SSLContext
 from time import time
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import httpx
 from contract.errors import UnavailableError
 from contract.packet import MAX_READINGS
 from ops.post import iso
+from runtime.tls import check_trusted
 
 _PATH = "/ingest/packets"
 _TIMEOUT_S = 15.0
@@ -86,22 +88,28 @@ def checks(device_uuid: str, sensor_uuid: str, *, keyed: bool) -> list[Check]:
     return found
 
 
-def edge_wants_key(url: str) -> bool:
+def edge_wants_key(url: str, context: SSLContext) -> bool:
     """Whether the edge is closed to those without a key.
 
     Raises:
         UnavailableError: no edge answers there.
+        SettingError: its certificate is not trusted.
     """
     try:
-        answer = httpx.get(f"{url}/health", timeout=_TIMEOUT_S, trust_env=False)
+        answer = httpx.get(f"{url}/health", timeout=_TIMEOUT_S, trust_env=False, verify=context)
         return bool(answer.json()["auth"] != "open")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        check_trusted(url, error)
         raise UnavailableError(f"no edge answers at {url}: start it, or correct the URL") from error
 
 
-def run_checks(url: str, keys: dict[str, str], wanted: list[Check]) -> Iterator[Outcome]:
+def run_checks(
+    url: str, keys: dict[str, str], wanted: list[Check], context: SSLContext
+) -> Iterator[Outcome]:
     """Send each request, with `keys` as headers, and judge its answer."""
-    with httpx.Client(base_url=url, headers=keys, timeout=_TIMEOUT_S, trust_env=False) as client:
+    with httpx.Client(
+        base_url=url, headers=keys, timeout=_TIMEOUT_S, trust_env=False, verify=context
+    ) as client:
         for check in wanted:
             headers = {"Content-Type": "application/json"} | check.headers
             if "X-API-Key" in check.headers:  # a right device key would open all the same

@@ -58,6 +58,8 @@ from ops.simulate import DEVICES, register_demo, simulate
 from ops.status import ask
 from ops.status_tables import status_tables
 from runtime.log import configure_log
+from runtime.private import keep_private
+from runtime.tls import client_context
 from sql.schema import open_database
 
 app = typer.Typer(
@@ -422,7 +424,8 @@ def check_edge_command(
         raise SetupError("give --device and --sensor together, or neither")
     settings = load_settings()
     url = url.rstrip("/")
-    keyed = edge_wants_key(url)
+    context = client_context(settings)
+    keyed = edge_wants_key(url, context)
     if not device:
         database = open_database(settings)
         made = register(database, "check-edge", [sensor_spec("check")])
@@ -439,7 +442,7 @@ def check_edge_command(
     wrong = 0
     wanted = checks(device, sensor, keyed=keyed)
     for outcome in track(
-        run_checks(url, keys, wanted), "asking", len(wanted),
+        run_checks(url, keys, wanted, context), "asking", len(wanted),
         console=_err, transient=True, disable=not _err.is_terminal,
     ):  # fmt: skip
         wrong += not outcome.right
@@ -607,6 +610,7 @@ def devices_list() -> None:
 
 def main() -> None:
     """Entry of the command `iot`."""
+    keep_private()
     app()
 
 

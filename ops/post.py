@@ -11,6 +11,7 @@ import stamina
 
 from contract.errors import SetupError, UnavailableError
 from contract.settings import Settings
+from runtime.tls import check_trusted, client_context
 
 _PATIENCE_S = 60.0
 _START_S = 10.0
@@ -32,7 +33,13 @@ class EdgeClient:
         headers = {"X-API-Key": key.get_secret_value()} if key else {}
         self._url = url
         # no proxy from the environment: an edge is close, most often on this very machine
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=15, trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            headers=headers,
+            timeout=15,
+            trust_env=False,
+            verify=client_context(settings),
+        )
 
     async def __aenter__(self) -> "EdgeClient":
         return self
@@ -41,10 +48,15 @@ class EdgeClient:
         await self._http.aclose()
 
     async def ready(self) -> bool:
-        """Whether an edge answers."""
+        """Whether an edge answers.
+
+        Raises:
+            SettingError: its certificate is not trusted.
+        """
         try:
             return (await self._http.get("/health", timeout=1)).status_code == 200
-        except (httpx.HTTPError, httpx.InvalidURL):
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            check_trusted(self._url, error)
             return False
 
     async def wait_ready(

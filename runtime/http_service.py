@@ -16,6 +16,7 @@ from contract.errors import NO_USE, IotError, SettingError, SetupError
 from contract.settings import Settings, load_settings
 from runtime.http_server import Protocol
 from runtime.log import configure_log
+from runtime.private import keep_private
 from runtime.refusals import Refusals
 from runtime.tls import server_context
 from runtime.workers import become_worker, run_workers
@@ -89,6 +90,7 @@ def run_worker(name: str, load: Callable[[], Service], descriptor: int) -> int:
 
 def _reported(name: str, run: Callable[[], int]) -> int:
     configure_log()
+    keep_private()
     try:
         return run()
     except IotError as error:

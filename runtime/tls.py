@@ -63,6 +63,22 @@ def client_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
+def check_trusted(url: str, error: Exception) -> None:
+    """Raise what an HTTP client's error means where it is the server's certificate.
+
+    Raises:
+        SettingError: no authority that we trust has signed it, or it has another name.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        raise SettingError(
+            f"SSL_CERT_FILE: the certificate of {url} is not trusted ({cause.verify_message}): "
+            "name the file of its authority, in PEM format"
+        ) from error
+
+
 def _trust(context: ssl.SSLContext, name: str, authority: Path) -> None:
     _check_readable(name, authority)
     try:

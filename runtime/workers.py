@@ -57,7 +57,7 @@ def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> 
                 code = worker.look_after()
                 if code is not None:
                     return code
-                if not worker.served:  # the others come when it is
+                if not worker.has_worked:  # the others come when it does
                     break
             sleep(_LOOK_S)
         return 0
@@ -105,9 +105,9 @@ class _Worker:
     index: int
     start: _Start
     ready: bool = False
-    """Whether the process accepts connections."""
-    served: bool = False
-    """Whether one of its processes ever did."""
+    """Whether its process accepts connections."""
+    has_worked: bool = False
+    """Whether one of its processes did."""
     process: "subprocess.Popen[bytes] | None" = None
     failures: int = 0
     start_at: float = field(default_factory=monotonic)
@@ -127,7 +127,7 @@ class _Worker:
         if not self.ready and select.select([self.process.stdout], [], [], 0)[0]:
             self.ready = bool(os.read(self.process.stdout.fileno(), 16))
             if self.ready:
-                self.served = True
+                self.has_worked = True
                 _log.info("worker ready", worker=self.index, pid=self.process.pid)
         return None
 
@@ -135,7 +135,7 @@ class _Worker:
         _close(process)
         self.process, self.ready = None, False
         mark_process_dead(process.pid, self.start.metrics)  # type: ignore[no-untyped-call]
-        if code == NO_USE or not self.served:  # its last line says why
+        if code == NO_USE or not self.has_worked:  # its last line says why
             return code if code > 0 else 1
         self.failures = 1 if monotonic() - self.started_at > _STEADY_S else self.failures + 1
         if self.failures > len(_PAUSES_S):

@@ -8,6 +8,7 @@ import typer
 
 from contract.errors import IotError
 from contract.settings import Settings, load_settings
+from runtime.private import keep_private
 from sql.check import damaged, differences
 from sql.schema import apply_schema, script_text
 
@@ -44,6 +45,8 @@ def print_command(
 
 
 def _apply(settings: Settings) -> None:
+    keep_private()
+
     def tell(name: str) -> None:
         print(f"applying {name}", flush=True)
 

@@ -9,9 +9,10 @@ from contract.errors import SetupError
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Engine, Times
 from dataflows.recovery import Claim, in_use, stores
-from dataflows.states import MARK, WATCH, check_store, read_states
+from dataflows.states import MARK, WATCH, check_store, read_states, store_files
 from ml.partition import PartitionDetector
 from ops.doctor.finding import Finding, State, guarded
+from runtime.private import check_private
 
 _MANY = 1024
 """Partitions that a store may have of which nothing says whose it is."""
@@ -44,6 +45,7 @@ def check_recovery(root: Path) -> Iterator[Finding]:
 
 
 def _store(directory: Path, claim: Claim | None) -> Iterator[Finding]:
+    check_private([directory, *store_files(directory)])
     if in_use(directory):
         yield Finding(State.OK, "recovery", f"{directory}: a flow is running on it")
         return

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from contract.settings import load_settings
 from tests.chaos.faults import FAULTS, run_fault
+from tests.chaos.fire import fire
 from tests.chaos.idle import idle
 from tests.chaos.kafka import why_not
 from tests.chaos.matrix import case_of, run
@@ -136,6 +137,14 @@ def idle_command(
 ) -> None:
     """Let flows be idle while their broker goes away twice: do all of them live, and work on?"""
     _prove(lambda place, say: idle(flows, minutes, place, say))
+
+
+@app.command("fire")
+def fire_command(
+    cases: Annotated[int, typer.Option(min=10, max=100_000, help="Hostile requests.")] = 2000,
+) -> None:
+    """Hostile requests beside honest ones: what do the honest senders notice?"""
+    _prove(lambda place, say: fire(cases, place, say))
 
 
 def _prove(proof: Callable[[Path, Callable[[str], None]], dict[str, Any]]) -> None:

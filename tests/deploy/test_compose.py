@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
-DOORS = {"edge": "8001:8001", "predict": "8002:8002"}
-"""What others come in by; its ports are open to all."""
+DOORS = {"edge": "8001:8001"}
+"""The port that is open to the network."""
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -30,6 +30,11 @@ def test_ports_are_open_to_this_host_alone_but_for_the_doors(name):
         assert ports == [DOORS[name]]
     else:
         assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_nothing_starts_without_a_key_and_whatever_is_posted_to_asks_for_it():
+    for name in ("edge", "predict"):
+        assert SERVICES[name]["environment"]["INGEST_API_KEY"].startswith("${INGEST_API_KEY:?")
 
 
 def test_each_variable_has_a_default_or_is_required_and_is_in_the_example():

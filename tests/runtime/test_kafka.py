@@ -1,15 +1,18 @@
 """The options of every Kafka client, and what is refused before one is made."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 
-from contract.errors import SettingError, UnavailableError
+from contract.errors import SettingError, SetupError, UnavailableError
 from contract.settings import Settings, kafka_environment, load_settings
 from runtime import reach
 from runtime.kafka import kafka_access
-from runtime.reach import cluster_metadata
+from runtime.reach import Events, cluster_metadata, explain
+from tests.ports import free_ports
 
 SASL = {
     "kafka_bootstrap_servers": "127.0.0.1:1",
@@ -93,6 +96,17 @@ def test_a_broker_that_is_away_and_a_host_that_does_not_exist_are_worth_another_
     nowhere = Settings(kafka_bootstrap_servers="no-such-host.invalid:9092")
     with pytest.raises(UnavailableError, match=r"no such host: .*no-such-host.invalid"):
         cluster_metadata(kafka_access(nowhere))
+
+
+def test_an_advertised_address_out_of_reach_is_named_also_when_the_client_gave_up_before():
+    nowhere = free_ports()
+    with socket.create_server(("127.0.0.1", 0)) as bootstrap:
+        ours = f"127.0.0.1:{bootstrap.getsockname()[1]}"
+        events = Events()
+        events._found[KafkaError._TRANSPORT, f"plaintext://127.0.0.1:{nowhere}/1: refused"] = None
+        found = explain(kafka_access(Settings(kafka_bootstrap_servers=ours)), events)
+    assert isinstance(found, SetupError)
+    assert f"{ours} answers and sends us to 127.0.0.1:{nowhere}" in str(found)
 
 
 def test_no_other_module_writes_what_a_client_needs_to_be_let_in():
