@@ -33,7 +33,7 @@ class Events:
 
     def __call__(self, error: KafkaError) -> None:
         """Take note of an error; this is the client's `error_cb`."""
-        text = re.sub(r" \(after \d+ms in state [^)]*\)$", "", error.str())
+        text = re.sub(r" \(after \d+ms in state .*\)$", "", error.str())
         self._found.pop((error.code(), text), None)
         self._found[error.code(), text] = None
         if len(self._found) > _KEPT:
@@ -131,7 +131,7 @@ def _unreachable(access: KafkaAccess, texts: list[str]) -> SetupError | None:
     """Where a broker of ours answered and named another, which the client could not reach."""
     ours = [split_address(one) for one in access.brokers.split(",")]
     for text in reversed(texts):
-        named = re.match(r"\S+://(\S+)/\d+: (.*)", text)
+        named = re.match(r"(?:\S+://)?(\S+)/\d+: ", text)
         if named is None or split_address(named[1]) in ours:
             continue
         reached = any(connect_error(one, _CONNECT_S) is None for one in ours)
