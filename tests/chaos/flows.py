@@ -6,9 +6,11 @@ from uuid import uuid4
 
 from confluent_kafka import Producer
 
+from contract.errors import UnavailableError
 from contract.packet import Packet, encode
 from ops.children import Child, Children, end_of
 from runtime.kafka import kafka_access
+from runtime.topic import ensure_topic
 from tests.chaos.rig import DifferenceError
 from tests.pipeline.conftest import PLAIN, Pipeline
 
@@ -25,6 +27,9 @@ class Flow:
         self._children = Children(folder)
         self.pipeline = Pipeline(folder, brokers, self._children, f"chaos.{uuid4().hex[:12]}")
         self.pipeline.values["METRICS_PORT"] = str(self.pipeline.metrics_port)
+        settings = self.pipeline.settings
+        for topic in (settings.kafka_topic, settings.dead_letter_topic):
+            until(lambda topic=topic: self._has(topic), f"the broker knows {topic}")
         self._device = self.pipeline.register("rig", PLAIN)
         self._stored = 0
         self._child: Child | None = None
@@ -88,6 +93,13 @@ class Flow:
         """End the process, and close the database."""
         self._children.__exit__(None, None, None)
         self.pipeline.database.close()
+
+    def _has(self, topic: str) -> bool:
+        """Make the topic; a busy broker may need more than the 3 s that a program waits."""
+        try:
+            return ensure_topic(kafka_access(self.pipeline.settings), topic) > 0
+        except UnavailableError:
+            return False
 
     def _is_stored(self) -> bool:
         self.check()
