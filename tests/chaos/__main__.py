@@ -19,6 +19,7 @@ from rich.table import Table
 
 from contract.settings import load_settings
 from tests.chaos.faults import FAULTS, run_fault
+from tests.chaos.fire import fire
 from tests.chaos.kafka import why_not
 from tests.chaos.matrix import case_of, run
 from tests.chaos.rig import DifferenceError
@@ -113,6 +114,16 @@ def faults(
             print(f"{fault.__name__}, {monotonic() - began:.1f} s: {said}", flush=True)
     if failed:
         raise typer.Exit(1)
+    shutil.rmtree(place)
+
+
+@app.command("fire")
+def fire_command(
+    requests: Annotated[int, typer.Option(min=10, help="Hostile ones.")] = 2000,
+) -> None:
+    """Hostile requests beside devices that post: how long the devices wait. Prints figures."""
+    place = Path(mkdtemp(prefix="iot-fire-"))
+    print(dumps(fire(requests, place), indent=2))
     shutil.rmtree(place)
 
 
