@@ -27,7 +27,7 @@ demo: .venv/made  ## the whole pipeline, here, for SECONDS (30)
 	@$(BIN)/iot demo --seconds $(SECONDS) --json
 
 test: .venv/made  ## all tests; KAFKA_BOOTSTRAP_SERVERS and DB_HOST name real servers
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(TESTS)
+	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(TESTS)
 
 check: .venv/made  ## lint, types, import arrows, SQL, Kubernetes manifests
 	@$(BIN)/ruff check .

@@ -177,9 +177,7 @@ def _accepted(
         for i in ahead + unset:
             ts[i] = received_at
     not_believed = len(ahead) + len(unset)
-    unique = packet_id or (
-        _unique_id() if undated or not_believed else _content_id(device, readings)
-    )
+    unique = packet_id or (_unique_id() if undated or unset else _content_id(device, readings))
     packet = Packet(
         packet_id=unique,
         device_id=device.id,
@@ -212,8 +210,8 @@ _number = count(1)
 
 
 def _unique_id() -> str:
-    """For a packet that the device dated in part, wrongly or not at all: the same values, with the
-    same times of a clock that starts in 1970 at each boot, may well be measured again.
+    """For a packet that the device dated in part, before 2000 or not at all: the same values, with
+    the same times of a clock that starts in 1970 at each boot, may well be measured again.
     """
     return f"{_process}{next(_number):012x}"
 

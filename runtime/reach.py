@@ -84,11 +84,7 @@ def check_reachable(access: KafkaAccess, cluster: ClusterMetadata, topic: str) -
     ours = {split_address(one) for one in access.brokers.split(",")}
     elsewhere = [one for one in failed if split_address(one) not in ours]
     if elsewhere:
-        raise SetupError(
-            f"KAFKA_BOOTSTRAP_SERVERS: {access.brokers} answers and sends us to {elsewhere[0]}, "
-            f"which cannot be reached from here: {failed[elsewhere[0]]}; correct the broker's "
-            "advertised.listeners, or give the address of a listener for this network"
-        )
+        raise _sent_elsewhere(access, elsewhere[0], failed[elsewhere[0]])
     if failed:
         raise _away(access, next(iter(failed.values())))
 
@@ -115,11 +111,39 @@ def explain(access: KafkaAccess, events: Events) -> IotError:
         listener = look_at(split_address(address), _CONNECT_S, access.ca)
         if found := _mismatch(access, address, listener):
             return found
-    if hosts := events.of(KafkaError._RESOLVE):
+    return _not_reached(access, transport, events.of(KafkaError._RESOLVE))
+
+
+def _not_reached(access: KafkaAccess, transport: list[str], hosts: list[str]) -> IotError:
+    if elsewhere := _unreachable(access, transport + hosts):
+        return elsewhere
+    if hosts:
         return UnavailableError(
             f"KAFKA_BOOTSTRAP_SERVERS: no such host: {_reason(hosts[-1])}; correct the address"
         )
     return _away(access, _reason(transport[-1]) if transport else "no answer in time")
+
+
+def _unreachable(access: KafkaAccess, texts: list[str]) -> SetupError | None:
+    """Where a broker of ours answered and named another, which the client could not reach."""
+    ours = [split_address(one) for one in access.brokers.split(",")]
+    for text in reversed(texts):
+        named = re.match(r"\S+://(\S+)/\d+: (.*)", text)
+        if named is None or split_address(named[1]) in ours:
+            continue
+        reached = any(connect_error(one, _CONNECT_S) is None for one in ours)
+        why = connect_error(split_address(named[1]), _CONNECT_S)
+        if reached and why is not None:
+            return _sent_elsewhere(access, named[1], why)
+    return None
+
+
+def _sent_elsewhere(access: KafkaAccess, address: str, why: str) -> SetupError:
+    return SetupError(
+        f"KAFKA_BOOTSTRAP_SERVERS: {access.brokers} answers and sends us to {address}, which "
+        f"cannot be reached from here: {why}; correct the broker's advertised.listeners, or give "
+        "the address of a listener for this network"
+    )
 
 
 def _away(access: KafkaAccess, why: str) -> UnavailableError:

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from json import dumps
@@ -11,7 +12,7 @@ from subprocess import PIPE, STDOUT
 from subprocess import run as run_process
 from tempfile import mkdtemp
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,10 +21,12 @@ from rich.table import Table
 from contract.settings import load_settings
 from tests.chaos.faults import FAULTS, run_fault
 from tests.chaos.fire import fire
+from tests.chaos.idle import idle
 from tests.chaos.kafka import why_not
 from tests.chaos.matrix import case_of, run
 from tests.chaos.rig import DifferenceError
 from tests.chaos.soak import soak
+from tests.chaos.starts import starts
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -117,13 +120,41 @@ def faults(
     shutil.rmtree(place)
 
 
+@app.command("starts")
+def starts_command(
+    runs: Annotated[int, typer.Option(min=1, max=5000, help="How many, in all.")] = 500,
+    busy: Annotated[int, typer.Option(min=0, max=64, help="Processes that use the CPU.")] = 4,
+    together: Annotated[int, typer.Option(min=1, max=16, help="Flows started at a time.")] = 4,
+) -> None:
+    """Start and stop the flow hundreds of times on a busy machine: does it ever crash?"""
+    _prove(lambda place, say: starts(runs, busy, together, place, say))
+
+
+@app.command("idle")
+def idle_command(
+    flows: Annotated[int, typer.Option(min=1, max=16, help="How many.")] = 6,
+    minutes: Annotated[float, typer.Option(min=0.5, max=120, help="How long in all.")] = 5,
+) -> None:
+    """Let flows be idle while their broker goes away twice: do all of them live, and work on?"""
+    _prove(lambda place, say: idle(flows, minutes, place, say))
+
+
 @app.command("fire")
 def fire_command(
-    requests: Annotated[int, typer.Option(min=10, help="Hostile ones.")] = 2000,
+    cases: Annotated[int, typer.Option(min=10, max=100_000, help="Hostile requests.")] = 2000,
 ) -> None:
-    """Hostile requests beside devices that post: how long the devices wait. Prints figures."""
-    place = Path(mkdtemp(prefix="iot-fire-"))
-    print(dumps(fire(requests, place), indent=2))
+    """Hostile requests beside honest ones: what do the honest senders notice?"""
+    _prove(lambda place, say: fire(cases, place, say))
+
+
+def _prove(proof: Callable[[Path, Callable[[str], None]], dict[str, Any]]) -> None:
+    """Run it in a folder that stays if it fails, and print what was seen as JSON."""
+    place = Path(mkdtemp(prefix="iot-chaos-"))
+    try:
+        print(dumps(proof(place, partial(print, file=sys.stderr, flush=True))))
+    except (DifferenceError, AssertionError) as error:
+        print(f"{error}\n    all of it is in {place}", file=sys.stderr)
+        raise typer.Exit(1) from error
     shutil.rmtree(place)
 
 

@@ -1,113 +1,86 @@
-"""Hostile requests beside devices that post: what the devices notice of them.
+"""An edge under fire: what honest senders notice of hostile ones beside them."""
 
-Devices post at a steady rate in this process; hostile heads and bodies come from another one, four
-at a time, so that making them costs the devices' clock nothing. The devices are timed without them
-first: what the machine itself adds is in both figures.
-"""
-
-import random
-import subprocess
-import sys
+import json
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from json import dumps, loads
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import islice, repeat
+from multiprocessing import get_context
 from pathlib import Path
-from socket import create_connection
-from threading import Event, Thread
+from random import Random
 from time import monotonic
-from typing import Any
+from uuid import UUID
 
-from bench.http_load import Load, run_load
+from bench.http_load import request, run_load
 from contract.settings import child_environment
 from ops.children import Children
 from tests.pipeline.conftest import Pipeline
-from tests.pipeline.test_edge_faults import packets
-from tests.pipeline.test_edge_fuzz import hostile
-from tests.pipeline.test_edge_heads import HOSTILE
+from tests.pipeline.test_edge_fuzz import hostile, post
+from tests.pipeline.test_edge_heads import HOSTILE, talk
 
-CONNECTIONS, INTERVAL_S = 20, 0.2
-_ALONE_S = 10.0
-_AT_ONCE = 4
-_ANSWER_S = 60.0
+_HONEST, _EVERY_S = 8, 0.1
+"""Honest connections, and how often each of them posts."""
+_ALONE_S = 5.0
+_HOSTILE = 4
+"""Hostile senders at a time."""
+_DEVICE, _SENSOR = (str(UUID(int=number)) for number in (0x1, 0x101))
 
 
-def fire(requests: int, folder: Path) -> dict[str, Any]:
-    """Figures of hostile requests, half of them heads, and of the devices beside them."""
-    with Children(folder) as children:
+def fire(cases: int, folder: Path, say: Callable[[str], None]) -> dict:
+    """Send `cases` hostile requests, bodies and heads, while honest senders post: the latency of
+    the honest ones alone and beside them, in milliseconds, and the answers to the others.
+    """
+    with Children(folder) as children, ProcessPoolExecutor(1, get_context("spawn")) as apart:
         broker = children.start("broker", "ops.broker", env=child_environment({}))
-        assert broker.process.stdout is not None
-        pipeline = Pipeline(folder, broker.process.stdout.readline().strip(), children, "fire")
-        rig, edge = pipeline.register(), pipeline.start_edge()
-        post_for(pipeline, rig, 2.0)  # warms up
-        alone = post_for(pipeline, rig, _ALONE_S)
-        command = [sys.executable, "-m", "tests.chaos.fire", str(pipeline.port), str(requests)]
-        device = [rig.uuid, rig.sensors["pump"]]
+        brokers = broker.process.stdout.readline().strip()
+        pipeline = Pipeline(folder, brokers, children, "test.fire")
+        pipeline.database.execute("add_device", _DEVICE, "fire", "gateway")
+        pipeline.database.execute("add_sensor", _DEVICE, _SENSOR, "temperature", "t", "°C")
+        pipeline.start_edge()
+        alone = apart.submit(honest, pipeline.port, _ALONE_S).result()
+        say(f"alone: {alone}")
         began = monotonic()
-        with subprocess.Popen([*command, *device], stdout=subprocess.PIPE, text=True) as sender:
-            ended = Event()
-            loads_beside: list[Load] = []
-
-            def post() -> None:
-                while not ended.is_set():
-                    loads_beside.append(post_for(pipeline, rig, 2.0))
-
-            thread = Thread(target=post)
-            thread.start()
-            said, _ = sender.communicate()
-            took = monotonic() - began
-            ended.set()
-            thread.join()
+        _send(pipeline, cases // 10)
+        seconds = (monotonic() - began) * 10  # about as long as all of them take
+        beside = apart.submit(honest, pipeline.port, seconds)
+        answers = _send(pipeline, cases)
+        children.check()
         pipeline.database.close()
-        assert edge.process.poll() is None, "the edge has ended"
-        beside = Load(took, [answer for load in loads_beside for answer in load.answers])
         return {
-            "hostile_requests": requests,
-            "seconds": round(took, 1),
-            "hostile_answers": loads(said),
-            "posted_beside": len(beside.answers),
-            "refused_beside": len(beside.answers) - beside.statuses[202],
-            "alone_p50_ms": round(alone.percentile_ms(50), 1),
-            "alone_p99_ms": round(alone.percentile_ms(99), 1),
-            "beside_p50_ms": round(beside.percentile_ms(50), 1),
-            "beside_p99_ms": round(beside.percentile_ms(99), 1),
-            "log_bytes": (folder / "edge.log").stat().st_size,
+            "hostile": answers.total(),
+            "hostile_answers": dict(sorted(answers.items())),
+            "seconds": round(monotonic() - began),
+            "honest_alone": alone,
+            "honest_beside": beside.result(),
         }
 
 
-def post_for(pipeline: Pipeline, rig: Any, seconds: float) -> Load:
-    """Packets of 5 readings, 100 a second in all."""
-    return run_load(
-        pipeline.port, lambda number: packets(rig, f"{number}-{monotonic()}"),
-        connections=CONNECTIONS, seconds=seconds, interval_s=INTERVAL_S,
-    )  # fmt: skip
+def honest(port: int, seconds: float) -> dict[str, float]:
+    """What honest senders see, in a process of their own."""
+    reading = {"sensor_uuid": _SENSOR, "value": 1.5}
+    body = json.dumps({"device_uuid": _DEVICE, "readings": [reading]}).encode()
+    packet = request("POST", "/ingest/packets", body)
+    load = run_load(
+        port, lambda _: repeat(packet), connections=_HONEST, seconds=seconds, interval_s=_EVERY_S
+    )
+    assert set(load.statuses) == {202}, load.statuses
+    return {
+        "posts": len(load.answers),
+        "p50_ms": round(load.percentile_ms(50), 1),
+        "p99_ms": round(load.percentile_ms(99), 1),
+    }
 
 
-def send(port: int, requests: int, device: str, sensor: str) -> Counter[str]:
-    """Send hostile requests, and count the statuses of their first answers."""
-    chosen, bodies = random.Random(1), hostile(device, sensor)
-    cases = []
-    for _ in range(requests // 2):
-        _, body, headers = next(bodies)
-        head = "POST /ingest/packets HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        head += "".join(f"{header}\r\n" for header in headers)
-        cases.append(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    heads = [content for content, _ in HOSTILE.values()]
-    cases += chosen.choices(heads, k=requests - len(cases))
-    chosen.shuffle(cases)
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return Counter(pool.map(lambda content: _first_answer(port, content), cases))
+def _send(pipeline: Pipeline, cases: int) -> Counter[int]:
+    """Bodies and heads in turn; how often each status came."""
+    random = Random(cases)
+    heads = [name for name, (_, status) in HOSTILE.items() if status >= 400]
 
+    def one(case) -> int:
+        number, (_, content, headers) = case
+        if number % 4:
+            return post(pipeline, content, *headers)[0]
+        return int(talk(pipeline.port, HOSTILE[random.choice(heads)][0])[9:12])
 
-def _first_answer(port: int, content: bytes) -> str:
-    with create_connection(("127.0.0.1", port), _ANSWER_S) as peer:
-        with suppress(OSError):  # it may be refused before its end
-            peer.sendall(content)
-        try:
-            return peer.recv(65_536)[9:12].decode() or "none"
-        except ConnectionResetError:
-            return "reset"
-
-
-if __name__ == "__main__":
-    print(dumps(send(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])))
+    with ThreadPoolExecutor(_HOSTILE) as few:
+        return Counter(few.map(one, enumerate(islice(hostile(_DEVICE, _SENSOR), cases))))

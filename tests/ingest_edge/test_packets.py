@@ -103,10 +103,12 @@ def test_a_retry_has_the_same_id_where_the_device_dated_it_and_only_there():
     undated = [accepted(reading()).packet.packet_id for _ in range(2)]
     half = [accepted(reading(), reading(ts=then)).packet.packet_id for _ in range(2)]
     unset = [accepted(reading(ts=5.0)).packet.packet_id for _ in range(2)]
+    ahead = [accepted(reading(ts=then + 7200)).packet.packet_id for _ in range(2)]
     given = accepted(reading(), packet_id="mine").packet.packet_id
     assert dated[0] == dated[1]
     assert undated[0] != undated[1]
     assert half[0] != half[1]
+    assert ahead[0] == ahead[1]
     assert unset[0] != unset[1]  # the same second of another boot
     assert given == "mine"
 

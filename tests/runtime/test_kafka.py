@@ -1,15 +1,18 @@
 """The options of every Kafka client, and what is refused before one is made."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 
-from contract.errors import SettingError, UnavailableError
+from contract.errors import SettingError, SetupError, UnavailableError
 from contract.settings import Settings, kafka_environment, load_settings
 from runtime import reach
 from runtime.kafka import kafka_access
-from runtime.reach import cluster_metadata
+from runtime.reach import Events, cluster_metadata, explain
+from tests.ports import free_ports
 
 SASL = {
     "kafka_bootstrap_servers": "127.0.0.1:1",
@@ -88,10 +91,19 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path):
 
 def test_a_broker_that_is_away_and_a_host_that_does_not_exist_are_worth_another_try(monkeypatch):
     monkeypatch.setattr(reach, "ANSWER_S", 1.0)
-    with pytest.raises(
-        UnavailableError, match=r"no Kafka broker answers at 127.0.0.1:1: .*refused"
-    ):
+    with pytest.raises(UnavailableError, match=r"broker answers at 127.0.0.1:1: .*refused"):
         cluster_metadata(access())
     nowhere = Settings(kafka_bootstrap_servers="no-such-host.invalid:9092")
     with pytest.raises(UnavailableError, match=r"no such host: .*no-such-host.invalid"):
         cluster_metadata(kafka_access(nowhere))
+
+
+def test_an_advertised_address_out_of_reach_is_named_also_when_the_client_gave_up_before():
+    nowhere = free_ports()
+    with socket.create_server(("127.0.0.1", 0)) as bootstrap:
+        ours = f"127.0.0.1:{bootstrap.getsockname()[1]}"
+        events = Events()
+        events._found[KafkaError._TRANSPORT, f"plaintext://127.0.0.1:{nowhere}/1: refused"] = None
+        found = explain(kafka_access(Settings(kafka_bootstrap_servers=ours)), events)
+    assert isinstance(found, SetupError)
+    assert f"{ours} answers and sends us to 127.0.0.1:{nowhere}" in str(found)
