@@ -23,7 +23,8 @@ from contract.errors import NO_USE, SetupError
 from contract.partitions import partitions_text
 from contract.settings import Settings, same_environment
 from dataflows.recovery import arrange
-from ops.children import end_of, ends_with, with_stack
+from ops.children import ends_with, with_stack
+from runtime.ending import end_of
 from runtime.kafka import kafka_access
 from runtime.topic import ensure_topic
 

@@ -29,6 +29,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from contract.errors import NO_USE
 from contract.settings import same_environment
+from runtime.ending import end_of
 
 _PAUSES_S = (0.5, 1, 2, 4, 8, 16, 30, 30)
 """Before the first start after a failure, the second, ...; after the last one we give up."""
@@ -139,23 +140,12 @@ class _Worker:
             return code if code > 0 else 1
         self.failures = 1 if monotonic() - self.started_at > _STEADY_S else self.failures + 1
         if self.failures > len(_PAUSES_S):
-            _log.error("a worker ends again and again, giving up", ending=ending(code))
+            _log.error("a worker ends again and again, giving up", how=end_of(code))
             return 1
         pause = _PAUSES_S[self.failures - 1]
-        _log.error(
-            "worker ended, starting another", pid=process.pid, ending=ending(code), in_s=pause
-        )
+        _log.error("worker ended, starting another", pid=process.pid, how=end_of(code), in_s=pause)
         self.start_at = monotonic() + pause
         return None
-
-
-def ending(code: int) -> str:
-    """How a process ended, for a person, of its `Popen.returncode`.
-
-    >>> ending(3), ending(-9)
-    ('exit code 3', 'SIGKILL')
-    """
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:

@@ -7,7 +7,8 @@ from uuid import uuid4
 from confluent_kafka import Producer
 
 from contract.packet import Packet, encode
-from ops.children import Child, Children, end_of
+from ops.children import Child, Children
+from runtime.ending import end_of
 from runtime.kafka import kafka_access
 from tests.chaos.rig import DifferenceError
 from tests.pipeline.conftest import PLAIN, Pipeline
