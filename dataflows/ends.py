@@ -59,6 +59,7 @@ class Ends:
         self._answers: dict[int, End] = {}
         self._away = False
         self._silent_since: float | None = None
+        self._refusal = ""
         Thread(target=self._run, name="ends", daemon=True).start()
 
     def watch(self, partition: int) -> None:
@@ -88,17 +89,18 @@ class Ends:
                 self._changed.wait_for(lambda: len(self._watched) > len(asked), rest)  # noqa: B023
 
     def _ask(self, partitions: list[int]) -> None:
-        began, error = monotonic(), ""
+        began, self._refusal = monotonic(), ""
         try:
             answers = self._ends_of(partitions)
         except KafkaException as failure:  # as a whole, though it may be one leader that fails
-            error = failure.args[0].str()
+            self._refusal = failure.args[0].str()
             answers = self._by_leader(partitions)
         self._answers = answers
+        self._consumer.poll(0)  # gives us the events
         if len(answers) == len(partitions):
             self._report_back()
         else:
-            self._report_away(began, error)
+            self._report_away(began)
 
     def _report_back(self) -> None:
         self._silent_since = None
@@ -106,16 +108,16 @@ class Ends:
             self._away = False
             _log.info("broker back", brokers=self._kafka.brokers)
 
-    def _report_away(self, began: float, error: str) -> None:
+    def _report_away(self, began: float) -> None:
         self._silent_since = self._silent_since or began
         if self._away or monotonic() - self._silent_since < _PATIENCE_S:
             return
         self._away = True
-        self._consumer.poll(0)  # gives us the events
         _log.warning(
             "broker away, waiting for it",
             brokers=self._kafka.brokers,
-            error=self._events.newest() or error or "no answer in time",
+            error=self._refusal or "no answer in time",
+            client=self._events.newest(),
         )
 
     def _by_leader(self, partitions: list[int]) -> dict[int, End]:
@@ -140,11 +142,13 @@ class Ends:
         asked = [TopicPartition(self._topic, number, OFFSET_END) for number in partitions]
         now = time()
         found = self._consumer.offsets_for_times(asked, timeout=_ANSWER_S)
-        return {
-            one.partition: End(one.offset, now)
-            for one in found
-            if one.error is None and one.offset >= 0  # else it is what we asked with
-        }
+        answers = {}
+        for one in found:
+            if one.error is not None:  # the offset is then the one that we asked with
+                self._refusal = one.error.str()
+            elif one.offset >= 0:
+                answers[one.partition] = End(one.offset, now)
+        return answers
 
 
 @cache

@@ -77,6 +77,11 @@ class KafkaAccess:
         return self._value("sasl.username")
 
     @property
+    def certificate(self) -> str:
+        """The file of the client certificate; empty where there is none."""
+        return self._value("ssl.certificate.location")
+
+    @property
     def ca(self) -> str | None:
         """The file or folder of trusted certificates; None: those of this machine."""
         return self._value("ssl.ca.location") or None

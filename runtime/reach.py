@@ -17,6 +17,7 @@ ANSWER_S = 6.0
 """How long a broker may take to answer at start."""
 _CONNECT_S = 2.0
 _LAST_EVENTS_S = 0.2
+_KEPT = 100
 _CERTIFICATE_ALERT = re.compile(r"alert .*(certificate|unknown ca)")
 _PLAIN = ("plain text without TLS", "PLAINTEXT or SASL_PLAINTEXT")
 
@@ -24,7 +25,7 @@ _PLAIN = ("plain text without TLS", "PLAINTEXT or SASL_PLAINTEXT")
 class Events:
     """The errors that a client library reports beside its answers, oldest first, each once.
 
-    There are few of them: times are left out of the texts.
+    Only the newest 100 are kept.
     """
 
     def __init__(self) -> None:
@@ -32,9 +33,11 @@ class Events:
 
     def __call__(self, error: KafkaError) -> None:
         """Take note of an error; this is the client's `error_cb`."""
-        text = re.sub(r" \(after \d+ms in state \w+\)$", "", error.str())
+        text = re.sub(r" \(after \d+ms in state .*\)$", "", error.str())
         self._found.pop((error.code(), text), None)
         self._found[error.code(), text] = None
+        if len(self._found) > _KEPT:
+            del self._found[next(iter(self._found))]
 
     def newest(self) -> str:
         """The text of the newest error; empty where there is none."""
@@ -128,7 +131,7 @@ def _unreachable(access: KafkaAccess, texts: list[str]) -> SetupError | None:
     """Where a broker of ours answered and named another, which the client could not reach."""
     ours = [split_address(one) for one in access.brokers.split(",")]
     for text in reversed(texts):
-        named = re.match(r"\S+://(\S+)/\d+: (.*)", text)
+        named = re.match(r"(?:\S+://)?(\S+)/\d+: ", text)
         if named is None or split_address(named[1]) in ours:
             continue
         reached = any(connect_error(one, _CONNECT_S) is None for one in ours)
@@ -205,7 +208,7 @@ def _not_trusted(access: KafkaAccess) -> SettingError:
 
 def _alerted(access: KafkaAccess, text: str) -> SettingError:
     why = text.rpartition("SSL routines::")[2]
-    given = dict(access.security).get("ssl.certificate.location")
+    given = access.certificate
     what = "does not accept our client certificate" if given else "asks for a client certificate"
     remedy = (
         f"use one that its authority has signed, not {given}"

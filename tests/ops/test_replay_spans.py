@@ -13,6 +13,7 @@ from ops.replay.moments import Offset
 from ops.replay.spans import Part, find_parts
 from tests.chaos.kafka import Kafka, why_not
 from tests.pipeline.conftest import create_topic
+from tests.servers import missing
 
 AT = 1732442400000
 NOW = AT + 60_000
@@ -90,13 +91,14 @@ def test_only_the_partitions_of_the_setting_are_taken(topic):
         find_parts(lacking, None, None, None, NOW)
 
 
+@pytest.mark.xdist_group("a Kafka of its own")
 def test_a_log_whose_beginning_is_lost_is_known_as_such(tmp_path, brokers, given_brokers):
     with ExitStack() as stack:
         if given_brokers is None:
             topic = new_topic(brokers)
             fill(brokers, topic.kafka_topic, 1, 100, b"x" * 100_000)  # it keeps some 5 MB
-        elif reason := why_not():
-            pytest.skip(f"records are deleted on a Kafka of our own: {reason}")
+        elif why_not():
+            pytest.skip(missing("Java or Maven"))
         else:
             kafka = stack.enter_context(Kafka(tmp_path / "kafka"))
             topic = new_topic(kafka.start())

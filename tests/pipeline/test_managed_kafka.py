@@ -8,6 +8,14 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from contract.errors import IotError, SettingError, SetupError
 from contract.settings import child_environment, load_settings
@@ -16,6 +24,9 @@ from runtime.kafka import kafka_access
 from runtime.topic import ensure_topic
 from tests.chaos.kafka import Kafka, why_not
 from tests.pipeline.conftest import Pipeline
+from tests.servers import missing
+
+pytestmark = pytest.mark.xdist_group("a Kafka of its own")
 
 PASSWORD = "Only-4-tests"  # noqa: S105 - of a broker that lives as long as this module
 
@@ -55,15 +66,6 @@ def write_certificates(folder):
     """An authority, a server, a client with its key (`locked.key` with the password `secret`), and
     another authority, which has signed a foreign client.
     """
-    trustme = pytest.importorskip("trustme")
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - likewise
-        BestAvailableEncryption,
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-        load_pem_private_key,
-    )
-
     ours, other = trustme.CA(), trustme.CA()
     ours.cert_pem.write_to_path(folder / "ca.pem")
     other.cert_pem.write_to_path(folder / "other.pem")
@@ -84,8 +86,8 @@ def write_certificates(folder):
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory):
-    if reason := why_not():
-        pytest.skip(f"a Kafka with TLS is started by these tests: {reason}")
+    if why_not():
+        pytest.skip(missing("Java or Maven"))
     folder = tmp_path_factory.mktemp("certificates")
     write_certificates(folder)
     with Kafka(tmp_path_factory.mktemp("kafka"), folder) as kafka:

@@ -98,12 +98,49 @@ def test_a_broker_that_is_away_and_a_host_that_does_not_exist_are_worth_another_
         cluster_metadata(kafka_access(nowhere))
 
 
-def test_an_advertised_address_out_of_reach_is_named_also_when_the_client_gave_up_before():
+@pytest.mark.parametrize("scheme", ["", "sasl_ssl://"])  # the library leaves plaintext:// out
+def test_an_advertised_address_out_of_reach_is_named_also_when_the_client_gave_up_before(scheme):
     nowhere = free_ports()
     with socket.create_server(("127.0.0.1", 0)) as bootstrap:
         ours = f"127.0.0.1:{bootstrap.getsockname()[1]}"
         events = Events()
-        events._found[KafkaError._TRANSPORT, f"plaintext://127.0.0.1:{nowhere}/1: refused"] = None
+        events._found[KafkaError._TRANSPORT, f"{scheme}127.0.0.1:{nowhere}/1: refused"] = None
         found = explain(kafka_access(Settings(kafka_bootstrap_servers=ours)), events)
     assert isinstance(found, SetupError)
     assert f"{ours} answers and sends us to 127.0.0.1:{nowhere}" in str(found)
+
+
+def test_no_other_module_writes_what_a_client_needs_to_be_let_in():
+    """The in-memory broker, which is a producer's, has no address to be reached at."""
+    root = Path(__file__).parents[2]
+    packages = (
+        "contract",
+        "runtime",
+        "ingest_edge",
+        "dataflows",
+        "sinks",
+        "ml",
+        "sql",
+        "ops",
+        "bench",
+    )
+    writers = {
+        str(file.relative_to(root))
+        for package in packages
+        for file in (root / package).rglob("*.py")
+        if re.search(
+            r'"(bootstrap\.servers|security\.protocol|s(asl|sl)\.[a-z.]+)"', file.read_text("utf-8")
+        )
+    }
+    assert writers == {"runtime/kafka.py"}
+
+
+def test_an_error_that_repeats_is_kept_once_and_old_ones_are_dropped():
+    events = Events()
+    for end in ("3ms in state CONNECT", "0ms in state CONNECT, 1 identical error(s) suppressed"):
+        events(KafkaError(KafkaError._TRANSPORT, f"a (after {end})"))
+    assert events.of(KafkaError._TRANSPORT) == ["a"]
+    for number in range(200):
+        events(KafkaError(KafkaError._TRANSPORT, str(number)))
+    assert events.of(KafkaError._TRANSPORT) == [str(number) for number in range(100, 200)]
+    assert events.newest() == "199"
