@@ -19,11 +19,12 @@ _SHOWN = 20
 
 
 class Flow:
-    """One flow, started and stopped again and again."""
+    """One flow, started and stopped again and again, with all it leaves in `folder`."""
 
-    def __init__(self, folder: Path, brokers: str, children: Children) -> None:
+    def __init__(self, folder: Path, brokers: str) -> None:
         folder.mkdir()
-        self.pipeline = Pipeline(folder, brokers, children, f"chaos.{uuid4().hex[:12]}")
+        self._children = Children(folder)
+        self.pipeline = Pipeline(folder, brokers, self._children, f"chaos.{uuid4().hex[:12]}")
         self.pipeline.values["METRICS_PORT"] = str(self.pipeline.metrics_port)
         self._device = self.pipeline.register("rig", PLAIN)
         self._stored = 0
@@ -85,7 +86,8 @@ class Flow:
         return sum(line["event"] == event for line in self.pipeline.log("flow"))
 
     def close(self) -> None:
-        """Close the database."""
+        """End the process, and close the database."""
+        self._children.__exit__(None, None, None)
         self.pipeline.database.close()
 
     def _is_stored(self) -> bool:

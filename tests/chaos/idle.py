@@ -37,7 +37,7 @@ def idle(flows: int, minutes: float, folder: Path, say: Callable[[str], None]) -
             kafka = stack.enter_context(Kafka(folder / "kafka"))
             brokers = kafka.start()
             harms = [lambda: _stand_still(kafka.pid), lambda: _kill(kafka)]
-        running = [Flow(folder / str(number), brokers, children) for number in range(flows)]
+        running = [Flow(folder / str(number), brokers) for number in range(flows)]
         for flow in running:
             stack.enter_context(closing(flow))
             flow.start()
@@ -45,14 +45,14 @@ def idle(flows: int, minutes: float, folder: Path, say: Callable[[str], None]) -
             until(flow.ready, "a flow starts")
             flow.store_one()
         say(f"{flows} flows are idle, in {folder}")
-        began, part_s = monotonic(), minutes * 60 / 3
+        began, part_s, found_s = monotonic(), minutes * 60 / 3, []
         for number in range(3):
             _watch(running, began + (number + 1) * part_s)
             if number < len(harms):
                 harms[number]()
-                say(f"the broker was away for {_AWAY_S:.0f} s, {monotonic() - began:.0f} s")
+                found_s.append(_found_again_s(running))
+                say(f"the broker was away, and was found again after {found_s[-1]:.1f} s")
         for flow in running:
-            until(flow.ready, "the broker is found again")
             flow.store_one()
         seconds = monotonic() - began
         away = [flow.said(AWAY) for flow in running]
@@ -67,9 +67,18 @@ def idle(flows: int, minutes: float, folder: Path, say: Callable[[str], None]) -
             "seconds": round(seconds),
             "broker": "in memory" if why_not() else "Apache Kafka",
             "broker_stopped": len(harms),
+            "found_again_s": found_s,
             "away_noticed": away,
             "back_noticed": [flow.said(BACK) for flow in running],
         }
+
+
+def _found_again_s(flows: list[Flow]) -> float:
+    """Seconds until all flows have heard from the broker."""
+    began = monotonic()
+    for flow in flows:
+        until(flow.ready, "the broker is found again")
+    return round(monotonic() - began, 1)
 
 
 def _watch(flows: list[Flow], end: float) -> None:

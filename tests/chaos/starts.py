@@ -31,7 +31,7 @@ def starts(runs: int, busy: int, together: int, folder: Path, say: Callable[[str
     with ExitStack() as stack:
         children = stack.enter_context(Children(folder))
         brokers = stack.enter_context(_broker(folder, children))
-        flows = [Flow(folder / str(number), brokers, children) for number in range(together)]
+        flows = [Flow(folder / str(number), brokers) for number in range(together)]
         for flow in flows:
             stack.enter_context(closing(flow))
         for _ in range(busy):

@@ -5,13 +5,12 @@ from contextlib import closing
 
 import pytest
 
-from ops.children import Children
 from tests.chaos.flows import Flow, until
 from tests.chaos.rig import DifferenceError
 
 
 def test_a_flow_that_crashes_is_reported_by_its_signal_and_with_its_stack(tmp_path, brokers):
-    with Children(tmp_path) as children, closing(Flow(tmp_path / "0", brokers, children)) as flow:
+    with closing(Flow(tmp_path / "0", brokers)) as flow:
         flow.start()
         until(flow.ready, "a flow starts")
         flow.store_one()
@@ -26,3 +25,4 @@ def test_a_flow_that_crashes_is_reported_by_its_signal_and_with_its_stack(tmp_pa
         flow.store_one()
         flow.ask_to_stop()
         flow.wait_stopped()
+        assert flow.said("flow starts") == 2
