@@ -42,6 +42,7 @@ check: .venv/made  ## lint, types, import arrows, SQL, Kubernetes manifests
 chaos: .venv/made  ## kill everything at its worst moment, RUNS (40) times; SEED repeats it
 	@$(BIN)/python -m tests.chaos matrix --runs $(RUNS) --seed $(SEED)
 	@$(BIN)/python -m tests.chaos faults
+	@$(BIN)/python -m tests.chaos fire
 
 soak: .venv/made  ## load for MINUTES (10): is every reading there once, and is memory flat
 	@$(BIN)/python -m tests.chaos soak --minutes $(MINUTES) --json

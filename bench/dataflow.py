@@ -27,7 +27,7 @@ from uuid import uuid4
 from bench.kafka import access, environment, kafka
 from bench.packets import Shape, delete_topics
 from contract.errors import SetupError
-from ops.children import end_of
+from runtime.ending import end_of
 
 SENSORS, PERIOD_MS = 2_000, 100
 MANY_SENSORS, LONG_PERIOD_MS = 100_000, 1_000

@@ -24,7 +24,7 @@ from bench.packets import SENSORS_A_DEVICE, Shape, delete_topics
 from contract.errors import SetupError
 from contract.packet import MAX_TIME_MS
 from contract.settings import Settings, child_environment, kafka_environment, load_settings
-from ops.children import end_of
+from runtime.ending import end_of
 from sinks.times import text_of
 from sql.database import Database
 from sql.schema import apply_schema, open_database

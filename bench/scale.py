@@ -26,8 +26,8 @@ from bench.packets import Shape, delete_topics, device_packets, make_topic
 from bench.scale_child import Plan
 from contract.errors import SetupError
 from dataflows.states import make_store
-from ops.children import end_of
 from ops.run import free_ports, split
+from runtime.ending import end_of
 from runtime.topic import PARTITIONS
 
 SENSORS, PERIOD_MS = 10_000, 100

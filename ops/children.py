@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from contract.errors import SetupError
+from runtime.ending import end_of
 
 _STOP_S = 10.0
 
@@ -96,20 +97,6 @@ class Children:
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()
-
-
-def end_of(code: int) -> str:
-    """How a process ended, by its return code as `Popen` gives it.
-
-    >>> end_of(3), end_of(-11)
-    ('ended with code 3', 'died of SIGSEGV')
-    """
-    if code >= 0:
-        return f"ended with code {code}"
-    try:
-        return f"died of {signal.Signals(-code).name}"
-    except ValueError:  # a real-time signal has no name
-        return f"died of signal {-code}"
 
 
 def with_stack(environment: Mapping[str, str]) -> dict[str, str]:

@@ -6,7 +6,6 @@ many failures in a row end everything, loudly, and whoever started us decides.
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic, sleep
-from types import FrameType
 
 import structlog
 
@@ -23,8 +21,10 @@ from contract.errors import NO_USE, SetupError
 from contract.partitions import partitions_text
 from contract.settings import Settings, same_environment
 from dataflows.recovery import arrange
-from ops.children import end_of, ends_with, with_stack
+from ops.children import ends_with, with_stack
+from runtime.ending import end_of
 from runtime.kafka import kafka_access
+from runtime.signals import Signals
 from runtime.topic import ensure_topic
 
 METRICS_PORT = 9101
@@ -127,7 +127,7 @@ def run(settings: Settings, plan: Plan) -> None:
     Raises:
         IotError: by blame; nothing is running any more.
     """
-    signals = _Signals()
+    signals = Signals()
     groups = _groups(settings, plan)
     try:
         while not signals.count:
@@ -196,7 +196,7 @@ def split(partitions: frozenset[int], processes: int) -> list[frozenset[int]]:
     return [frozenset(ordered[a:b]) for a, b in pairwise(ends)]
 
 
-def _end(groups: Sequence[_Group], signals: "_Signals") -> None:
+def _end(groups: Sequence[_Group], signals: Signals) -> None:
     """Ask all to end, and wait for as long as they take, or until somebody asks again."""
     running = [one for group in groups for one in group.running]
     for one in running:
@@ -215,15 +215,3 @@ def free_ports(count: int) -> list[int]:
     for probe in probes:
         probe.close()
     return ports
-
-
-class _Signals:
-    """How often SIGTERM or SIGINT came."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1

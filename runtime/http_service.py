@@ -102,7 +102,7 @@ def bind(host: str, port: int) -> socket.socket:
     """A socket for `serve`. It refuses connections until the service is ready.
 
     Raises:
-        SetupError: the address cannot be had.
+        SetupError: the address cannot be listened on.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(

@@ -9,7 +9,7 @@ import structlog
 from runtime.problems import Problem
 
 _LINES = 20
-"""Refusals logged in a second; the rest is told as a number."""
+"""Refusals logged in a second; of the rest only the number is."""
 
 
 class Refusals:

@@ -22,13 +22,14 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from threading import Thread
 from time import monotonic, sleep
-from types import FrameType
 
 import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
 from contract.errors import NO_USE
 from contract.settings import same_environment
+from runtime.ending import end_of
+from runtime.signals import Signals
 
 _PAUSES_S = (0.5, 1, 2, 4, 8, 16, 30, 30)
 """Before the first start after a failure, the second, ...; after the last one we give up."""
@@ -47,7 +48,7 @@ def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> 
     workers at once.
     """
     metrics = mkdtemp(prefix="iot-metrics-")  # mode 0700
-    signals = _Signals()
+    signals = Signals()
     environment = same_environment({"PROMETHEUS_MULTIPROC_DIR": metrics})
     start = _Start([*command, str(listener.fileno())], environment, metrics, listener)
     workers = [_Worker(index, start) for index in range(count)]
@@ -139,23 +140,12 @@ class _Worker:
             return code if code > 0 else 1
         self.failures = 1 if monotonic() - self.started_at > _STEADY_S else self.failures + 1
         if self.failures > len(_PAUSES_S):
-            _log.error("a worker ends again and again, giving up", ending=ending(code))
+            _log.error("a worker ends again and again, giving up", how=end_of(code))
             return 1
         pause = _PAUSES_S[self.failures - 1]
-        _log.error(
-            "worker ended, starting another", pid=process.pid, ending=ending(code), in_s=pause
-        )
+        _log.error("worker ended, starting another", pid=process.pid, how=end_of(code), in_s=pause)
         self.start_at = monotonic() + pause
         return None
-
-
-def ending(code: int) -> str:
-    """How a process ended, for a person, of its `Popen.returncode`.
-
-    >>> ending(3), ending(-9)
-    ('exit code 3', 'SIGKILL')
-    """
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:
@@ -165,7 +155,7 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
             pipe.close()
 
 
-def _end(workers: Sequence[_Worker], signals: "_Signals") -> None:
+def _end(workers: Sequence[_Worker], signals: Signals) -> None:
     running = [worker.process for worker in workers if worker.process is not None]
     for process in running:
         process.terminate()
@@ -177,15 +167,3 @@ def _end(workers: Sequence[_Worker], signals: "_Signals") -> None:
         sleep(_LOOK_S)
     for process in running:
         _close(process)
-
-
-class _Signals:
-    """How often SIGTERM or SIGINT came."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1

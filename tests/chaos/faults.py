@@ -15,7 +15,8 @@ from uuid import uuid4
 from confluent_kafka import Consumer, TopicPartition
 
 from contract.packet import decode
-from ops.children import Children, end_of
+from ops.children import Children
+from runtime.ending import end_of
 from runtime.kafka import kafka_access
 from tests.chaos.kafka import Kafka
 from tests.chaos.proof import (

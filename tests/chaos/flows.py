@@ -8,7 +8,8 @@ from confluent_kafka import Producer
 
 from contract.errors import UnavailableError
 from contract.packet import Packet, encode
-from ops.children import Child, Children, end_of
+from ops.children import Child, Children
+from runtime.ending import end_of
 from runtime.kafka import kafka_access
 from runtime.topic import ensure_topic
 from tests.chaos.rig import DifferenceError

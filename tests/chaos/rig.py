@@ -13,7 +13,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.packet import Packet, encode
 from contract.settings import child_environment
-from ops.children import Child, end_of, with_stack
+from ops.children import Child, with_stack
+from runtime.ending import end_of
 from runtime.kafka import kafka_access
 from tests.pipeline.conftest import Pipeline, create_topic, wait_until
 from tests.ports import free_ports

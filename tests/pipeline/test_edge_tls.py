@@ -85,7 +85,7 @@ def test_devices_and_tools_post_over_tls(secured, files, tmp_path, options):
         refused = secured.iot(*command, SSL_CERT_FILE=str(files["other"]))
         assert refused.returncode == 1
         assert "SSL_CERT_FILE: the certificate of" in refused.stderr
-        assert refused.stderr.count("\n") == 1
+        assert refused.stderr.count("iot: ") == 1
 
 
 def test_a_plain_request_to_tls_and_an_old_protocol_are_refused(secured, files):

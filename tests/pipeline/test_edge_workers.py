@@ -66,7 +66,7 @@ def test_what_workers_count_adds_up_also_when_one_was_killed_and_replaced(pipeli
     assert found["process_cpu_seconds_total"] > 0
     assert not [name for name in found if "pid=" in name]
     (ended,) = [line for line in pipeline.log("edge") if line["event"].startswith("worker ended")]
-    assert ended["ending"] == "SIGKILL"
+    assert ended["how"] == "died of SIGKILL"
     edge.process.send_signal(signal.SIGTERM)
     assert edge.process.wait(60) == 0
     assert not folder.exists()

@@ -59,7 +59,7 @@ def produce(pipeline, turns, start):
 
 
 def wait_for_epochs(pipeline, number):
-    """Return when the first process has taken so many more snapshots."""
+    """Return when the first process has taken that many more snapshots."""
 
     def taken():
         return pipeline.metrics().get("iot_flow_epoch_seconds_count", 0)
