@@ -1,7 +1,7 @@
 """What devices may send: the three request bodies, and how JSON becomes one of them.
 
 Nothing here reads a clock, a database or the network. An error names the field and the index of
-the reading, or the byte where the JSON ends to be JSON, and never repeats what was sent.
+the reading, or the byte at which the JSON is broken, and never repeats what was sent.
 """
 
 from collections.abc import Sequence
