@@ -20,7 +20,7 @@ from contract.settings import Settings, child_environment, load_settings
 from dataflows.events import CODES
 from dataflows.states import make_store
 from ops.children import Children
-from ops.demo import free_port
+from ops.demo import claim_port
 from ops.devices import RegisteredDevice, SensorSpec, register
 from ops.post import EdgeClient, iso
 from sql.database import Database
@@ -70,15 +70,16 @@ async def _run(
     apply_schema(settings)
     database = open_database(settings)
     devices = [register(database, f"device {index}", [_SPEC]) for index in range(SENSORS)]
-    port = free_port(0)
     environment = child_environment(values)
-    children.start("edge", "ingest_edge", "--port", str(port), env=environment)
+    with claim_port(0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        children.start("edge", "ingest_edge", env=environment, listener=listener)
     recovery = folder / "recovery"
     make_store(recovery)
     options = ("-r", str(recovery), "-s", "10", "-b", "0")
     children.start("flow", "bytewax.run", "dataflows.readings:flow()", *options, env=environment)
     watch = _Watch(database, children)
-    async with EdgeClient(f"http://127.0.0.1:{port}", settings) as client:
+    async with EdgeClient(url, settings) as client:
         await client.wait_ready()
         say(f"{SENSORS} sensors send a reading a second for {seconds:.0f} s")
         start = time() + 1

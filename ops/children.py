@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -47,10 +48,19 @@ class Children:
         for child in reversed(self._children):
             self.stop(child)
 
-    def start(self, name: str, module: str, *arguments: str, env: Mapping[str, str]) -> Child:
+    def start(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        env: Mapping[str, str],
+        listener: socket.socket | None = None,
+    ) -> Child:
         """Start `python -m module arguments`; its output goes to `NAME.log`, standard output of
-        it can be read from the process.
+        it can be read from the process. A service answers on `listener` when one is given.
         """
+        handed_on = [] if listener is None else [listener.fileno()]
+        options = [f"--inherited-socket={descriptor}" for descriptor in handed_on]
         log = self._folder / f"{name}.log"
         try:
             stderr = log.open("a", encoding="utf-8")
@@ -58,12 +68,13 @@ class Children:
             raise SetupError(f"{log} cannot be written: {error.strerror}") from error
         with stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-m", module, *arguments, *options],
                 env=dict(env),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                pass_fds=handed_on,
                 start_new_session=True,  # Ctrl-C is ours: we end them in order
                 # started from the main thread, before there are others
                 preexec_fn=ends_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509

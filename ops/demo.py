@@ -21,6 +21,7 @@ from dataflows.states import make_store
 from ops.children import Children, with_stack
 from ops.post import EdgeClient
 from ops.simulate import register_demo, simulate
+from runtime.http_service import bind
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 
@@ -90,9 +91,10 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     apply_schema(settings)
     database = open_database(settings)
     devices = register_demo(database)
-    port = free_port(_PORT)
     environment = child_environment(values | {"IOT_LANG": settings.iot_lang})
-    children.start("edge", "ingest_edge", "--port", str(port), env=environment)
+    with claim_port(_PORT) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        children.start("edge", "ingest_edge", env=environment, listener=listener)
     recovery = place / "recovery"
     make_store(recovery)
     options = ("-r", str(recovery), "-s", "2", "-b", "0")
@@ -104,7 +106,6 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     def accepted(readings: int) -> None:
         figures.accepted += readings
 
-    url = f"http://127.0.0.1:{port}"
     async with EdgeClient(url, settings) as client:
         await client.wait_ready(_START_S, children.check)  # its own last words say more
         console.print(
@@ -165,16 +166,17 @@ def _folder(folder: Path | None) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def free_port(usual: int) -> int:
-    """The usual port, or a free one where that is in use."""
+def claim_port(usual: int) -> socket.socket:
+    """A socket that listens on the usual port, or on a free one where another program has that:
+    for `Children.start`.
+    """
     for port in (usual, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        try:
+            listener = bind("127.0.0.1", port)
+            listener.listen()  # two programs may bind a port, but only one may listen on it
+        except (OSError, SetupError):
+            continue
+        return listener
     raise SetupError("no free port on 127.0.0.1")
 
 

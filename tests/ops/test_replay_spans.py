@@ -34,7 +34,7 @@ def new_topic(brokers):
 
 
 def fill(brokers, topic, partition, count, value):
-    producer = Producer({"bootstrap.servers": brokers})
+    producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True})
     for number in range(count):
         producer.produce(topic, value, partition=partition, timestamp=AT + 1000 * number)
     assert producer.flush(10) == 0

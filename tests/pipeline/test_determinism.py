@@ -143,7 +143,9 @@ def test_a_log_taken_as_it_comes_with_kills_and_at_once_gives_the_same_tables(pi
         )
     pipeline.rows("UPDATE alert_thresholds SET clear_after = 1")
     create_topic(brokers, pipeline.topic, 4, "CreateTime")
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0})
+    producer = Producer(
+        {"bootstrap.servers": brokers, "linger.ms": 0, "enable.idempotence": True}  # in this order
+    )
     log = list(swinging(int(time() + 1) * 1000))
     kills = random.Random(log[0][0]).sample(range(10, 140), 5)
     flow = pipeline.start_flow()

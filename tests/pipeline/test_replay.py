@@ -46,7 +46,9 @@ def rig(pipeline, brokers):
 def produce(pipeline, log):
     brokers = pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]
     create_topic(brokers, pipeline.topic, 4, "CreateTime")
-    producer = Producer({"bootstrap.servers": brokers, "linger.ms": 0})
+    producer = Producer(
+        {"bootstrap.servers": brokers, "linger.ms": 0, "enable.idempotence": True}  # in this order
+    )
     for arrival, packets in log:
         for one in packets:
             producer.produce(pipeline.topic, encode(one), key=one.device_uuid, timestamp=arrival)

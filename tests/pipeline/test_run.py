@@ -47,7 +47,12 @@ def rigs(pipeline):
 
 def produce(pipeline, turns, start):
     """Those turns of a log in which every sensor swings around its bounds."""
-    producer = Producer({"bootstrap.servers": pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]})
+    producer = Producer(
+        {
+            "bootstrap.servers": pipeline.values["KAFKA_BOOTSTRAP_SERVERS"],
+            "enable.idempotence": True,
+        }
+    )
     noise = random.Random(turns.start)
     for turn in turns:
         for device in range(1, SENSORS + 1):
