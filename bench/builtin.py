@@ -27,7 +27,7 @@ from bytewax.operators.windowing import (
 from bytewax.outputs import Sink
 
 from bench.meter import Meter
-from contract.packet import decode
+from contract.packet import decode, unpack
 from runtime.kafka import KafkaAccess
 
 _ALIGN_TO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,10 +64,10 @@ def builtin_flow(
 
     def readings(message: Any) -> Iterator[tuple[str, Reading]]:
         assert isinstance(message, KafkaSourceMessage)  # the source raises on errors
-        packet = decode(message.value)
+        packet = unpack(decode(message.value))
         meter.count(len(packet.ts))
         for sensor_id, ts, value in zip(packet.sensor_id, packet.ts, packet.value, strict=True):
-            yield str(sensor_id), Reading(datetime.fromtimestamp(ts / 1000, UTC), value)
+            yield str(sensor_id), Reading(datetime.fromtimestamp(ts / 1_000_000, UTC), value)
 
     flow = Dataflow("builtin")
     messages = op.input("consume", flow, _source(kafka, topic))

@@ -52,7 +52,7 @@ def device_packets(
     random = np.random.default_rng(1)
     for number in range(shape.readings // SENSORS_A_DEVICE):
         turn, device = divmod(number, devices)
-        ts = start_ms + turn * shape.period_ms + device * shape.period_ms // devices
+        ts = (start_ms + turn * shape.period_ms + device * shape.period_ms // devices) * 1000
         if values is None:
             found = random.normal(MEAN, DEVIATION, SENSORS_A_DEVICE)
         else:
@@ -63,7 +63,7 @@ def device_packets(
             packet_id=f"{number:032x}",
             device_id=device,
             device_uuid=str(UUID(int=(0xBE << 100) + device)),
-            received_at=ts + _ARRIVAL_MS,
+            received_at=ts + _ARRIVAL_MS * 1000,
             sensor_id=list(range(first, first + SENSORS_A_DEVICE)),
             ts=[ts] * SENSORS_A_DEVICE,
             device_ts=[ts] * SENSORS_A_DEVICE,
@@ -108,7 +108,7 @@ def make_topic(kafka: KafkaAccess, topic: str, packets: Iterable[Packet]) -> Non
         arguments = (topic, encode(packet), packet.device_uuid)
         while True:
             try:
-                producer.produce(*arguments, timestamp=packet.received_at)
+                producer.produce(*arguments, timestamp=packet.received_at // 1000)
                 break
             except BufferError:  # the client's queue is full
                 producer.poll(0.1)

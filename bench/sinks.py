@@ -242,14 +242,15 @@ def _pieces(readings: int) -> Iterator[PacketColumns]:
         arrival = np.full(_DEVICES, start + second * 1000 + 5)
         yield PacketColumns(
             arrival=arrival,
+            version=np.full(_DEVICES, 2, np.int8),
             device_id=device,
             packet_hash=device + second * _DEVICES,
-            received_at=arrival,
+            received_at=arrival * 1000,
             fresh=np.ones(_DEVICES, bool),
             count=np.full(_DEVICES, _SENSORS_A_DEVICE),
             sensor_id=np.arange(_SENSORS) + 1,
-            ts=ts,
-            device_ts=ts,
+            ts=ts * 1000,
+            device_ts=ts * 1000,
             value=random.normal(_MEAN, _DEVIATION, _SENSORS).round(3),
             seq=np.zeros(_SENSORS, np.int64),
         )

@@ -23,18 +23,20 @@ NEVER = -(2**62)
 class PacketColumns:
     """A piece of one partition's sequence: R records in order, and their N readings.
 
-    A heartbeat, and a record that could not be decoded, is a record without readings. All times
-    are epoch milliseconds UTC; `device_ts` is NEVER where the device sent none.
+    A heartbeat, and a record that could not be decoded, is a record without readings. Times of
+    readings and of receipt are epoch microseconds UTC, arrival times epoch milliseconds UTC.
     """
 
     arrival: Ints
-    """(R,) the record's own arrival time."""
+    """(R,) the record's own arrival time, milliseconds."""
+    version: NDArray[np.int8]
+    """(R,) in which the record was written."""
     device_id: Ints
     """(R,) -1 where the record has no device."""
     packet_hash: Ints
     """(R,) 64 bits that stand for the packet id."""
     received_at: Ints
-    """(R,) when the edge had the packet."""
+    """(R,) when the edge had the packet, microseconds."""
     fresh: NDArray[np.bool_]
     """(R,) false for the repetition of an earlier packet."""
     count: Ints
@@ -42,9 +44,9 @@ class PacketColumns:
     sensor_id: Ints
     """(N,)"""
     ts: Ints
-    """(N,) event time."""
+    """(N,) event time, microseconds."""
     device_ts: Ints
-    """(N,) what the device said."""
+    """(N,) what the device said, microseconds; `contract.packet.NO_TIME` where it said nothing."""
     value: Floats
     """(N,) finite."""
     seq: Ints
@@ -70,7 +72,7 @@ def piece_of(piece: PacketColumns, first: int, last: int) -> PacketColumns:
         return piece
     starts = np.r_[0, np.cumsum(piece.count)]
     records, readings = slice(first, last), slice(starts[first], starts[last])
-    per_record = ("arrival", "device_id", "packet_hash", "received_at", "fresh", "count")
+    per_record = ("arrival", "version", "device_id", "packet_hash", "received_at", "fresh", "count")
     return PacketColumns(
         **{
             field.name: getattr(piece, field.name)[

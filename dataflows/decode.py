@@ -2,14 +2,24 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import NDArray
 
-from contract.columns import NEVER, PacketColumns
+from contract.columns import Ints, PacketColumns
 from contract.errors import RecordError
-from contract.packet import Packet, decode
+from contract.packet import MAX_SEQ, MAX_TIME_US, MIN_DEVICE_TIME_US, NO_TIME, PacketRecord, decode
 from dataflows.source import Records
+
+_NO_TIMES = b"\0\0\0\0\0\0\0\x80"
+"""`NO_TIME` as it stands in a column."""
+_NOTHING = PacketRecord(
+    v=2, packet_id="", device_id=-1, device_uuid="", received_at=0,
+    sensor_id=b"", ts=b"", device_ts=None, value=b"", seq=b"",
+)  # fmt: skip
+_digest = partial(blake2b, digest_size=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,63 +38,72 @@ def decode_records(records: Records) -> Iterable[PacketColumns | BadRecord]:
 
     A bad record keeps its place in the columns, without readings: its arrival counts.
     """
-    packets: list[Packet | None] = []
+    packets: list[PacketRecord | None] = []
+    errors: dict[int, str] = {}
     if not records.values:
         packets.append(None)  # a heartbeat
-    for offset, value in zip(records.offsets, records.values, strict=True):
+    for index, value in enumerate(records.values):
         try:
             packets.append(decode(value))
         except RecordError as error:
             packets.append(None)
-            yield BadRecord(records.topic, records.partition, offset, value, str(error))
-    yield packet_columns(records.arrivals, packets)
+            errors[index] = str(error)
+    columns = record_columns(records.arrivals, packets)
+    if (bad := _out_of_range(columns)).any():
+        record = np.repeat(np.arange(len(packets)), columns.count)
+        for index in np.unique(record[bad]).tolist():
+            packets[index] = None
+            errors[index] = "a reading's sensor, time, value or seq is out of range"
+        columns = record_columns(records.arrivals, packets)
+    for index in sorted(errors):
+        yield BadRecord(
+            records.topic,
+            records.partition,
+            records.offsets[index],
+            records.values[index],
+            errors[index],
+        )
+    yield columns
 
 
-def packet_columns(arrivals: list[int], packets: list[Packet | None]) -> PacketColumns:
-    """Packets as columns; None stands for a record without readings."""
-    count: list[int] = []
-    device_id: list[int] = []
-    packet_hash: list[int] = []
-    received_at: list[int] = []
-    sensor_id: list[int] = []
-    ts: list[int] = []
-    device_ts: list[int] = []
-    value: list[float] = []
-    seq: list[int] = []
-    for packet in packets:
-        if packet is None:
-            count.append(0)
-            device_id.append(-1)
-            packet_hash.append(0)
-            received_at.append(0)
-            continue
-        readings = len(packet.sensor_id)
-        count.append(readings)
-        device_id.append(packet.device_id)
-        packet_hash.append(_hash(packet.packet_id))
-        received_at.append(packet.received_at)
-        sensor_id += packet.sensor_id
-        ts += packet.ts
-        value += packet.value
-        seq += packet.seq
-        if packet.device_ts is None:
-            device_ts += [NEVER] * readings
-        else:
-            device_ts += [NEVER if said is None else said for said in packet.device_ts]
+def record_columns(arrivals: list[int], records: list[PacketRecord | None]) -> PacketColumns:
+    """Records as columns; None stands for one without readings."""
+    each = [_NOTHING if record is None else record for record in records]
+    hashes = b"".join([_digest(record.packet_id.encode()).digest() for record in each])
     return PacketColumns(
         arrival=np.array(arrivals, np.int64),
-        device_id=np.array(device_id, np.int64),
-        packet_hash=np.array(packet_hash, np.int64),
-        received_at=np.array(received_at, np.int64),
-        fresh=np.ones(len(count), bool),
-        count=np.array(count, np.int64),
-        sensor_id=np.array(sensor_id, np.int64),
-        ts=np.array(ts, np.int64),
-        device_ts=np.array(device_ts, np.int64),
-        value=np.array(value, np.float64),
-        seq=np.array(seq, np.int64),
+        version=np.array([record.v for record in each], np.int8),
+        device_id=np.array([record.device_id for record in each], np.int64),
+        packet_hash=np.frombuffer(hashes, ">i8").astype(np.int64),
+        received_at=np.array([record.received_at for record in each], np.int64),
+        fresh=np.ones(len(each), bool),
+        count=np.array([record.count for record in each], np.int64),
+        sensor_id=_ints([record.sensor_id for record in each]),
+        ts=_ints([record.ts for record in each]),
+        device_ts=_ints(
+            [
+                _NO_TIMES * record.count if record.device_ts is None else record.device_ts
+                for record in each
+            ]
+        ),
+        value=np.frombuffer(b"".join([record.value for record in each]), "<f8"),
+        seq=np.frombuffer(b"".join([record.seq for record in each]), "<u4").astype(np.int64),
     )
 
 
-def _hash(packet_id: str) -> int:
-    return int.from_bytes(blake2b(packet_id.encode(), digest_size=8).digest(), signed=True)
+def _ints(parts: list[bytes]) -> Ints:
+    return np.frombuffer(b"".join(parts), "<i8")
+
+
+def _out_of_range(columns: PacketColumns) -> NDArray[np.bool_]:
+    """(N,) the readings that no edge of ours would have written."""
+    said, ts = columns.device_ts, columns.ts
+    bad: NDArray[np.bool_] = (
+        (columns.sensor_id < 0)
+        | (ts < 0)
+        | (ts > MAX_TIME_US)
+        | (((said < MIN_DEVICE_TIME_US) | (said > MAX_TIME_US)) & (said != NO_TIME))
+        | ~np.isfinite(columns.value)
+        | (columns.seq > MAX_SEQ)
+    )
+    return bad

@@ -2,12 +2,15 @@
 
 A record whose packet id is among the last 64 of its device is a repetition: the windows do not
 see it, and of its readings only those are stored again that the device dated itself, because
-their rows are known by that date. A reading without a date of its own has the time at which the
-edge had it, and two packets may reach the edge in the same millisecond: here, where a device's
-packets are in one order, the later one's readings get a higher `seq`, so that neither row is
-taken for the other.
+their rows are known by that date.
+
+In records of version 1 an undated reading is known by the millisecond in which the edge had it, and
+two packets may reach the edge in the same one: here, where a device's packets are in one order, the
+later one's readings get a higher `seq`, so that neither row is taken for the other. Version 2 needs
+none of this: its undated readings have a `seq` of their packet's own.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -20,55 +23,63 @@ from contract.packet import MAX_READINGS
 
 RECENT = 64
 """How many packets of a device are remembered."""
-_VERSION = 1
+_VERSION = 2
 
-_Recent = dict[int, tuple[list[int], list[int]]]
-"""device_id -> packet hashes and times of receipt of its last packets, oldest first."""
+_Snapshot = tuple[int, dict[int, tuple[list[int], list[int]]]]
+"""A version tag; device_id -> packet hashes and times of receipt (microseconds; in version 1
+milliseconds) of its last packets, oldest first."""
 
 
-class DuplicateLogic(StatefulBatchLogic[PacketColumns, PacketColumns, tuple[int, _Recent]]):
+class DuplicateLogic(StatefulBatchLogic[PacketColumns, PacketColumns, _Snapshot]):
     """Marks repetitions in one partition's sequence, and numbers readings that would collide."""
 
-    def __init__(self, snapshot: tuple[int, _Recent] | None) -> None:
+    def __init__(self, snapshot: _Snapshot | None) -> None:
         version, recent = snapshot or (_VERSION, {})
-        if version != _VERSION:
+        if version not in (1, _VERSION):
             raise SetupError(
                 f"the recovery directory was written by another version of this program, and this "
-                f"one reads version {_VERSION} of the packets seen: start with a new directory"
+                f"one reads versions 1 and {_VERSION} of the packets seen: start with a new "
+                "directory"
             )
-        self._recent = _copy(recent)
+        to_us = 1000 if version == 1 else 1
+        self._recent: dict[int, OrderedDict[int, int]] = {
+            device: OrderedDict(zip(hashes, [time * to_us for time in times], strict=True))
+            for device, (hashes, times) in recent.items()
+        }
+        """device_id -> packet hash -> time of receipt, oldest first."""
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[PacketColumns], bool]:
         """The next piece of the sequence, as one piece, with `fresh` and `seq` set."""
         return [self._mark(concatenate(values))], StatefulBatchLogic.RETAIN
 
-    def snapshot(self) -> tuple[int, _Recent]:
+    def snapshot(self) -> _Snapshot:
         """The remembered packets, with a version tag in front."""
-        return _VERSION, _copy(self._recent)
+        recent = self._recent.items()
+        return _VERSION, {device: (list(seen), list(seen.values())) for device, seen in recent}
 
     def _mark(self, piece: PacketColumns) -> PacketColumns:
         fresh = np.ones(len(piece.count), bool)
-        earlier = np.zeros(len(piece.count), np.int64)
-        columns = (piece.device_id, piece.packet_hash, piece.received_at)
+        earlier: dict[int, int] = {}
+        columns = (piece.device_id, piece.packet_hash, piece.received_at, piece.version)
         records = zip(*(column.tolist() for column in columns), strict=True)
-        for index, (device, packet, received_at) in enumerate(records):
+        for index, (device, packet, received_at, version) in enumerate(records):
             if device < 0:
                 continue
-            hashes, times = self._recent.setdefault(device, ([], []))
-            if packet in hashes:
+            seen = self._recent.get(device)
+            if seen is None:
+                seen = self._recent[device] = OrderedDict()
+            elif packet in seen:
                 fresh[index] = False
                 continue
-            earlier[index] = times.count(received_at)
-            hashes.append(packet)
-            times.append(received_at)
-            if len(hashes) > RECENT:
-                del hashes[0], times[0]
+            if version == 1 and (before := list(seen.values()).count(received_at)):
+                earlier[index] = before
+            seen[packet] = received_at
+            if len(seen) > RECENT:
+                seen.popitem(last=False)
         seq = piece.seq
-        if earlier.any():
-            shift = np.repeat(earlier, piece.count) * MAX_READINGS
+        if earlier:
+            shift = np.zeros(len(piece.count), np.int64)
+            shift[list(earlier)] = list(earlier.values())
+            shift = np.repeat(shift * MAX_READINGS, piece.count)
             seq = seq + np.where(piece.device_ts == piece.ts, 0, shift)
         return replace(piece, fresh=fresh, seq=seq)
-
-
-def _copy(recent: _Recent) -> _Recent:
-    return {device: (list(hashes), list(times)) for device, (hashes, times) in recent.items()}

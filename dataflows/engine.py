@@ -26,7 +26,7 @@ from dataflows.silence import SilenceState
 from dataflows.verdicts import VerdictState
 from dataflows.windows import Windows, WindowState
 
-_VERSION = 3
+_VERSION = 4
 _STABLE = 1e-3
 """Up to this slope, per minute, a trend is called stable."""
 _FULL_CONFIDENCE = 60
@@ -64,6 +64,9 @@ class Counts:
     late: int
     future: int
     duplicates: int
+    """Records that repeat one of the last 64 of their device."""
+    repeated: int
+    """Readings that were in their pane already."""
 
 
 class Engine:
@@ -88,7 +91,8 @@ class Engine:
     @property
     def counts(self) -> Counts:
         """What did not enter a pane so far."""
-        return Counts(self._panes.late, self._panes.future, self._sensors.duplicates)
+        panes = self._panes
+        return Counts(panes.late, panes.future, self._sensors.duplicates, panes.repeated)
 
     @property
     def levels(self) -> tuple[int, int, int]:
@@ -115,13 +119,16 @@ class Engine:
         Raises:
             SetupError: another version of this program wrote it; the text says what to do.
         """
-        if snapshot[0] != _VERSION:
+        if snapshot[0] not in (3, _VERSION):
             raise SetupError(
                 f"the recovery directory was written by another version of this program, and this "
-                f"one reads version {_VERSION} of the state: start with a new directory. The flow "
-                "then takes the topic from START_FROM on; what is stored is not stored again"
+                f"one reads versions 3 and {_VERSION} of the state: start with a new directory. "
+                "The flow then takes the topic from START_FROM on; what is stored is not stored "
+                "again"
             )
-        _, sensors, panes, windows, verdicts, levels, silence, rollups, predictions = snapshot
+        version, sensors, panes, windows, verdicts, levels, silence, rollups, predictions = snapshot
+        if version == 3:
+            panes = PaneState.upgraded(panes)
         self._sensors.restore(sensors)
         self._panes.restore(panes)
         self._windows.restore(windows)

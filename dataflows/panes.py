@@ -15,7 +15,11 @@ maximum of two things that follow from the watermark before it: the last pane en
 watermark - grace, and, for each idle gap passed, the end of the pane that the watermark lay in.
 (A late reading may be counted into that maximum: it lies before `closed_until`, so it can close
 nothing that is open.) Sums are never carried: the readings of an open pane are kept as they are
-and aggregated once, in the order of (event time, arrival), when it closes.
+and aggregated once, in the order of (event time, arrival), when it closes. A reading that repeats
+another of its pane, that is, sensor, event time, `seq` and value are the same, is left out then, as
+the database leaves it out.
+
+Readings have their event time in microseconds; watermarks and panes are in milliseconds.
 """
 
 from dataclasses import dataclass
@@ -28,6 +32,7 @@ from contract.columns import NEVER, Floats, Ints
 from contract.packet import FUTURE_MS
 from dataflows.runs import begins, grown, lengths
 from dataflows.sensors import Heard
+from sinks.decimals import rounded
 
 PANE_MS = 1_000
 LARGE = 1e150
@@ -78,6 +83,7 @@ class Late:
 
     row: Ints
     ts: Ints
+    """Event time, epoch microseconds UTC."""
     value: Floats
 
 
@@ -117,18 +123,22 @@ class PaneState:
         self._row: Ints = _ints()
         self._device: Ints = _ints()
         self._ts: Ints = _ints()
+        self._seq: Ints = _ints()
         self._value: Floats = np.empty(0)
         self.late = 0
         """How many readings came too late for their pane."""
         self.future = 0
         """How many were dated more than five minutes after their arrival."""
+        self.repeated = 0
+        """How many were in their pane already."""
 
     def snapshot(self) -> tuple[Any, ...]:
         """The state as plain arrays and numbers."""
         columns = (self.last_arrival, self._watermark, self._closed_until)
         rows = (self._row.astype(np.int32), self._device.astype(np.int32))
-        readings = (*rows, self._ts.copy(), self._value.copy())
-        return (*(column.copy() for column in columns), *readings, self.late, self.future)
+        readings = (*rows, self._ts.copy(), self._seq.astype(np.int32), self._value.copy())
+        counts = (self.late, self.future, self.repeated)
+        return (*(column.copy() for column in columns), *readings, *counts)
 
     def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Take over the state that `snapshot` was taken of."""
@@ -139,11 +149,22 @@ class PaneState:
             self._row,
             self._device,
             self._ts,
+            self._seq,
             self._value,
             self.late,
             self.future,
+            self.repeated,
         ) = snapshot
         self._row, self._device = self._row.astype(np.int64), self._device.astype(np.int64)
+        self._seq = self._seq.astype(np.int64)
+
+    @staticmethod
+    def upgraded(snapshot: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The snapshot that stands for one of version 3 of the engine's state, whose readings have
+        milliseconds and no `seq`: none of them is a repeat.
+        """
+        *columns, ts, value, late, future = snapshot
+        return (*columns, ts * 1000, -1 - np.arange(len(ts)), value, late, future, 0)
 
     def step(self, heard: Heard, sensors: int) -> Closing:
         """Take the next piece of the sequence; return what it closes. `sensors` is S."""
@@ -158,10 +179,10 @@ class PaneState:
 
     def _take(self, heard: Heard) -> tuple[Late, Spells]:
         """Let readings in, or count them out; move watermarks and `closed_until`."""
-        row, ts, value = heard.row, heard.ts, heard.value
+        row, value, ts = heard.row, heard.value, heard.ts // 1000
         if not len(row):
             return Late(_ints(), _ints(), np.empty(0)), Spells(_ints(), _ints(), _ints())
-        future = ts > heard.own_arrival[heard.record] + FUTURE_MS
+        future = heard.ts > (heard.own_arrival[heard.record] + FUTURE_MS) * 1000
         order = heard.order
         s_row, s_arrival = row[order], heard.arrival[heard.record[order]]
         s_future, s_ts = future[order], ts[order]
@@ -205,34 +226,52 @@ class PaneState:
         device = heard.device[heard.record[enters]]
         self._row = np.concatenate((self._row, row[enters]))
         self._device = np.concatenate((self._device, device))
-        self._ts = np.concatenate((self._ts, ts[enters]))
+        self._ts = np.concatenate((self._ts, heard.ts[enters]))
+        self._seq = np.concatenate((self._seq, heard.seq[enters]))
         self._value = np.concatenate((self._value, value[enters]))
-        return Late(row[out], ts[out], value[out]), spells
+        return Late(row[out], heard.ts[out], value[out]), spells
 
     def _close(self) -> Panes:
         """Aggregate and drop the panes that end at or before their sensor's `closed_until`."""
-        closing = _pane_end(self._ts) <= self._closed_until[self._row]
+        closing = _end_of_pane(self._ts) <= self._closed_until[self._row]
         row, device = self._row[closing], self._device[closing]
-        ts, value = self._ts[closing], self._value[closing]
+        ts, seq, value = self._ts[closing], self._seq[closing], self._value[closing]
         if not len(row):
             return Panes(_ints(), _ints(), _ints(), _ints(), *(np.empty(0) for _ in range(9)))
         stays = ~closing
         self._row, self._device = self._row[stays], self._device[stays]
-        self._ts, self._value = self._ts[stays], self._value[stays]
+        self._ts, self._seq, self._value = self._ts[stays], self._seq[stays], self._value[stays]
         order = np.lexsort((ts, row))
+        repeats = _repeats(row[order], ts[order], seq[order], value[order])
+        if len(repeats):
+            self.repeated += len(repeats)
+            order = np.delete(order, repeats)
         return aggregate(row[order], device[order], ts[order], value[order])
 
 
+def _repeats(row: Ints, ts: Ints, seq: Ints, value: Floats) -> NDArray[np.intp]:
+    """The places of readings that repeat an earlier one; they are sorted by row and event time."""
+    same = ~begins(row, ts)
+    if not same.any():
+        return np.empty(0, np.intp)
+    place = np.flatnonzero(same | np.append(same[1:], False))
+    row, ts, seq, stored = row[place], ts[place], seq[place], rounded(value[place])
+    order = np.lexsort((place, stored, seq, ts, row))
+    return place[order[~begins(row[order], ts[order], seq[order], stored[order])]]
+
+
 def aggregate(row: Ints, device: Ints, ts: Ints, value: Floats) -> Panes:
-    """The panes of readings (at least one), which are sorted by row, event time and arrival."""
-    end = _pane_end(ts)
+    """The panes of readings (at least one), which are sorted by row, event time (microseconds) and
+    arrival.
+    """
+    end = _end_of_pane(ts)
     starts = np.flatnonzero(begins(row, end))
     count = lengths(starts, len(row))
     low, high = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts)
     mean = _mean(value, starts, count, low, high)
-    time = (ts - end + PANE_MS).astype(np.float64)
+    time = (ts - (end - PANE_MS) * 1000).astype(np.float64)
     mean_time = np.add.reduceat(time, starts) / count  # of whole numbers, so that equal ones stay
-    time = (time - np.repeat(mean_time, count)) / 1000.0
+    time = (time - np.repeat(mean_time, count)) / 1e6
     scale = scale_of(low, high)
     if scale is None:
         deviation = value - np.repeat(mean, count)
@@ -248,7 +287,7 @@ def aggregate(row: Ints, device: Ints, ts: Ints, value: Floats) -> Panes:
         maximum=high,
         first=value[starts],
         last=value[starts + count - 1],
-        time=mean_time / 1000.0,
+        time=mean_time / 1e6,
         time_time=np.add.reduceat(time * time, starts),
         time_value=np.add.reduceat(time * deviation, starts),
         value_value=np.add.reduceat(deviation * deviation, starts),
@@ -267,6 +306,11 @@ def _ints() -> Ints:
 
 def _pane_end(ts: Ints) -> Ints:
     return _floor(ts) + PANE_MS
+
+
+def _end_of_pane(us: Ints) -> Ints:
+    """The same in milliseconds for event times in microseconds."""
+    return us // (PANE_MS * 1000) * PANE_MS + PANE_MS
 
 
 def _floor(ts: Ints) -> Ints:

@@ -5,12 +5,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import Ints
+from contract.columns import Floats, Ints
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
-def begins(*columns: Ints) -> NDArray[np.bool_]:
+def begins(*columns: Ints | Floats) -> NDArray[np.bool_]:
     """(N,) whether a run of equal values, of all columns together, begins here.
 
     >>> begins(np.array([3, 3, 4]), np.array([7, 8, 8])).tolist()

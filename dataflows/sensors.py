@@ -27,7 +27,9 @@ class Heard:
     order: NDArray[np.intp]
     """(N,) the readings by their sensor's row, and those of one sensor as they came."""
     ts: Ints
-    """(N,) event time."""
+    """(N,) event time, epoch microseconds UTC."""
+    seq: Ints
+    """(N,)"""
     value: Floats
     """(N,)"""
 
@@ -119,6 +121,7 @@ class Sensors:
             row=row,
             order=np.argsort(row, kind="stable"),
             ts=piece.ts[keep],
+            seq=piece.seq[keep],
             value=piece.value[keep],
         )
 

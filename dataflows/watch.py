@@ -9,7 +9,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from contract.columns import NEVER, PacketColumns, concatenate, piece_of
 from contract.level import Level
-from dataflows.decode import packet_columns
+from dataflows.decode import record_columns
 from dataflows.engine import Engine, Outcome, Times
 from dataflows.metrics import (
     EVENTS,
@@ -100,6 +100,6 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
             if end is None or last == len(arrival):
                 return
             if begun and self.engine.arrival < end.applies_from - 1:
-                change = packet_columns([end.applies_from - 1], [None])
+                change = record_columns([end.applies_from - 1], [None])
                 yield change, self._book.rules(edition.version)
             first = last

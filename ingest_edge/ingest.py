@@ -7,7 +7,7 @@ that is done here.
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from time import monotonic, time
+from time import monotonic, time_ns
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -119,7 +119,7 @@ class Ingest:
         self._done[path].inc()
 
     async def _packet(self, incoming: Incoming) -> tuple[int, bytes]:
-        received_at = int(time() * 1000)
+        received_at = time_ns() // 1000
         bound_to = await self._admit(incoming)
         body, warnings = await self._body(incoming, PacketBody)
         incoming.readings = len(body.readings)
@@ -183,7 +183,7 @@ class Ingest:
     async def _legacy(
         self, incoming: Incoming, kind: type[LegacyBody] | type[LegacyReading]
     ) -> tuple[int, bytes]:
-        received_at = int(time() * 1000)
+        received_at = time_ns() // 1000
         bound_to = await self._admit(incoming)
         body: LegacyBody | LegacyReading
         body, warnings = await self._body(incoming, kind)

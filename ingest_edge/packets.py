@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 
 from contract.errors import PacketError
-from contract.packet import BELIEVED_FROM_MS, FUTURE_MS, Packet
+from contract.packet import BELIEVED_FROM_US, FUTURE_MS, Packet, first_seq
 from ingest_edge.names import in_places
 from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, check_values, uuid_text
 from ingest_edge.times import Dated, time_of
@@ -42,7 +42,7 @@ class Accepted:
 def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
     """The packet that `body` is, without the readings of sensors that the device does not have.
 
-    `received_at` is in epoch milliseconds UTC.
+    `received_at` is in epoch microseconds UTC.
 
     Raises:
         PacketError: 422, a uuid, a time or a value is wrong, or the device has none of the
@@ -95,7 +95,7 @@ class CheckedReading:
     sensor_id: int
     value: float
     device_ts: int | None
-    """What the device said, epoch milliseconds UTC."""
+    """What the device said, epoch microseconds UTC."""
 
 
 def legacy_readings(body: LegacyBody | LegacyReading) -> list[CheckedReading]:
@@ -166,12 +166,12 @@ def _accepted(
     if undated == number:
         ts = [received_at] * number
     else:
-        latest = received_at + FUTURE_MS
+        latest = received_at + FUTURE_MS * 1000
         dated = [when for when in said if when is not None]
-        if max(dated) > latest or min(dated) < BELIEVED_FROM_MS:
+        if max(dated) > latest or min(dated) < BELIEVED_FROM_US:
             ahead = [i for i, when in enumerate(said) if when is not None and when > latest]
             unset = [
-                i for i, when in enumerate(said) if when is not None and when < BELIEVED_FROM_MS
+                i for i, when in enumerate(said) if when is not None and when < BELIEVED_FROM_US
             ]
         ts = [received_at if when is None else when for when in said]
         for i in ahead + unset:
@@ -187,7 +187,7 @@ def _accepted(
         ts=ts,
         device_ts=None if undated == number else said,
         value=readings.value,
-        seq=_sequence(readings.sensor_id, ts),
+        seq=_sequence(readings.sensor_id, ts, said, unique),
     )
     warnings = [
         *_time_warnings(readings, ahead, "more than 5 minutes ahead of the edge's clock"),
@@ -222,17 +222,28 @@ def _content_id(device: Device, readings: _Columns) -> str:
     return sha256(msgspec.json.encode(content)).hexdigest()[:32]
 
 
-def _sequence(sensor_id: list[int], ts: list[int]) -> list[int]:
-    """For each reading, how many before it have the same sensor and time.
+def _sequence(
+    sensor_id: list[int], ts: list[int], said: Sequence[int | None], packet_id: str
+) -> list[int]:
+    """For each reading that has its device's time, how many before it have the same sensor and
+    time; for others a number that no other packet's readings have.
 
-    >>> _sequence([1, 1, 2, 1], [5, 5, 5, 6])
+    >>> _sequence([1, 1, 2, 1], [5, 5, 5, 6], [5, 5, 5, 6], "x")
     [0, 1, 0, 0]
+    >>> _sequence([1, 1, 1], [5, 9, 5], [5, None, 5], "x") == [0, first_seq("x") + 1, 1]
+    True
     """
-    if len(set(sensor_id)) == len(sensor_id):
+    if said == ts and len(set(sensor_id)) == len(sensor_id):
         return [0] * len(sensor_id)
+    own = first_seq(packet_id)
+    if said.count(None) == len(said):
+        return list(range(own, own + len(said)))
     seen: Counter[tuple[int, int]] = Counter()
     found = []
-    for key in zip(sensor_id, ts, strict=True):
-        found.append(seen[key])
-        seen[key] += 1
+    for place, (sensor, at, device_ts) in enumerate(zip(sensor_id, ts, said, strict=True)):
+        if device_ts == at:
+            found.append(seen[sensor, at])
+            seen[sensor, at] += 1
+        else:
+            found.append(own + place)
     return found

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 
 from contract.errors import PacketError
-from contract.packet import MAX_READINGS, MAX_TIME_MS, MAX_VALUE, MIN_DEVICE_TIME_MS
+from contract.packet import MAX_READINGS, MAX_TIME_US, MAX_VALUE, MIN_DEVICE_TIME_US
 from ingest_edge.json_faults import fault
 from ingest_edge.names import look_at_names
 
@@ -20,8 +20,8 @@ _Seconds = Annotated[
     float,
     msgspec.Meta(
         extra_json_schema={
-            "minimum": MIN_DEVICE_TIME_MS // 1000,
-            "maximum": MAX_TIME_MS // 1000,
+            "minimum": MIN_DEVICE_TIME_US // 1_000_000,
+            "maximum": MAX_TIME_US // 1_000_000,
         }
     ),
 ]

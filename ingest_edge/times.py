@@ -2,11 +2,10 @@
 
 import re
 from datetime import UTC, datetime
-from math import floor
 from typing import Protocol
 
 from contract.errors import PacketError
-from contract.packet import MAX_TIME_MS, MIN_DEVICE_TIME_MS
+from contract.packet import MAX_TIME_US, MIN_DEVICE_TIME_US
 
 NAMES = ("ts", "timestamp", "sensor_ts")
 """The names under which a time is understood."""
@@ -27,7 +26,7 @@ class Dated(Protocol):
 
 
 def time_of(dated: Dated, place: str) -> int | None:
-    """What `dated` gives as its time, in epoch milliseconds UTC; None where it gives none.
+    """What `dated` gives as its time, in epoch microseconds UTC; None where it gives none.
 
     `place` names it, and ends with a point unless it is empty.
 
@@ -35,44 +34,43 @@ def time_of(dated: Dated, place: str) -> int | None:
         PacketError: 422, no such time, one outside the years 1 to 9998, or two of them.
     """
     if dated.timestamp is None and dated.sensor_ts is None:
-        return None if dated.ts is None else time_ms(dated.ts, f"{place}ts")
+        return None if dated.ts is None else time_us(dated.ts, f"{place}ts")
     names = [name for name in NAMES if getattr(dated, name) is not None]
     if len(names) > 1:
         raise PacketError(f"{place}{names[0]}: {names[1]} gives a time as well; send one of them")
-    return time_ms(getattr(dated, names[0]), f"{place}{names[0]}")
+    return time_us(getattr(dated, names[0]), f"{place}{names[0]}")
 
 
-def time_ms(when: str | float, place: str) -> int:
-    """`when` in epoch milliseconds UTC, rounded down.
+def time_us(when: str | float, place: str) -> int:
+    """`when` in epoch microseconds UTC: of text the first six decimals, of a number the nearest.
 
     A leap second is the second after it, as on every POSIX clock.
 
     Raises:
         PacketError: 422, no such time, or none between the years 1 and 9998; `place` names it.
 
-    >>> time_ms("2024-11-24T10:00:00.5Z", "ts"), time_ms(1732442400, "ts")
-    (1732442400500, 1732442400000)
-    >>> time_ms("2016-12-31t23:59:60.25z", "ts") == time_ms("2017-01-01T00:00:00.25Z", "ts")
+    >>> time_us("2024-11-24T10:00:00.5Z", "ts"), time_us(1732442400.000001, "ts")
+    (1732442400500000, 1732442400000001)
+    >>> time_us("2016-12-31t23:59:60.25z", "ts") == time_us("2017-01-01T00:00:00.25Z", "ts")
     True
     """
     if isinstance(when, str):
-        ms = _text_ms(when, place)
+        us = _text_us(when, place)
     else:
-        # a microsecond more than said: 0.123 is a little less than that in binary
-        ms = floor(min(max(when, -1e12), 1e12) * 1000 + 0.001)
-    if not MIN_DEVICE_TIME_MS <= ms <= MAX_TIME_MS:
+        us = round(min(max(when, -1e12), 1e12) * 1e6)
+    if not MIN_DEVICE_TIME_US <= us <= MAX_TIME_US:
         raise PacketError(f"{place}: {_RANGE}{_unit_hint(when)}")
-    return ms
+    return us
 
 
-def _text_ms(text: str, place: str) -> int:
+def _text_us(text: str, place: str) -> int:
     leap = 0
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:  # what is rare is looked at only here
         plain = text.strip().upper()
         if (found := _leap_second(plain)) is not None:
-            plain, leap = f"{found[1]}59{found[2]}", 1000
+            plain, leap = f"{found[1]}59{found[2]}", 1_000_000
         try:
             moment = datetime.fromisoformat(plain)
         except ValueError as error:
@@ -82,7 +80,7 @@ def _text_ms(text: str, place: str) -> int:
         elapsed = moment - _EPOCH
     except OverflowError as error:
         raise PacketError(f"{place}: {_RANGE}") from error
-    return (elapsed.days * 86_400 + elapsed.seconds) * 1000 + elapsed.microseconds // 1000 + leap
+    return (elapsed.days * 86_400 + elapsed.seconds) * 1_000_000 + elapsed.microseconds + leap
 
 
 def _text_hint(text: str) -> str:

@@ -48,11 +48,12 @@ class Series:
 
 
 def series(sensor_ids: Sequence[int], rows: Sequence[Sequence[Any]], most: int) -> Series:
-    """Rows (sensor_id, id, ts, seq, value) in any order, the newest `most` of each sensor.
+    """Rows (sensor_id, id, ts, seq, value) in any order, the newest `most` of each sensor; `ts` is
+    in epoch microseconds UTC.
 
     At equal times the higher seq is newer, then the higher id.
 
-    >>> made = series([7, 8], [(8, 3, 60000, 0, 1.5), (8, 2, 0, 0, 0.5), (8, 1, -1, 0, 9.0)], 2)
+    >>> made = series([7, 8], [(8, 3, 60, 0, 1.5), (8, 2, 0, 0, 0.5), (8, 1, -1, 0, 9.0)], 2)
     >>> made.count.tolist(), made.newest_id.tolist(), made.value[1].tolist()
     ([0, 2], [0, 3], [0.5, 1.5])
     """
@@ -67,7 +68,7 @@ def series(sensor_ids: Sequence[int], rows: Sequence[Sequence[Any]], most: int) 
     there = np.arange(width) < count[:, None]
     taken = ((end - count)[:, None] + np.arange(width))[there]
     made_ts, made_value = np.zeros(there.shape, np.int64), np.zeros(there.shape)
-    made_ts[there], made_value[there] = ts[taken], value[taken]
+    made_ts[there], made_value[there] = ts[taken] // 1000, value[taken]
     newest = np.zeros(len(ids), np.int64)
     newest[count > 0] = row_id[end[count > 0] - 1]
     return Series(ids, count, newest, made_ts, made_value)

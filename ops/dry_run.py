@@ -16,10 +16,10 @@ import structlog
 from contract.columns import PacketColumns
 from contract.errors import RecordError, SetupError
 from contract.event import Event
-from contract.packet import MAX_TIME_MS, Packet, decode
+from contract.packet import MAX_TIME_MS, PacketRecord, decode
 from contract.rollups import ROLLUP_MS
 from contract.settings import Settings
-from dataflows.decode import packet_columns
+from dataflows.decode import record_columns
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Engine, Outcome, Times
 from dataflows.events import Names
@@ -62,6 +62,7 @@ class Summary:
     heartbeats: int = 0
     readings: int = 0
     duplicates: int = 0
+    repeated: int = 0
     late: int = 0
     future: int = 0
     dead_letters: int = 0
@@ -147,12 +148,12 @@ class DryRun:
         """Take the records, `batch` of them at a time; what comes of them does not depend on it."""
         records = iter(records)
         while piece := list(islice(records, batch)):
-            parts: dict[int, list[tuple[int, Packet | None]]] = defaultdict(list)
+            parts: dict[int, list[tuple[int, PacketRecord | None]]] = defaultdict(list)
             for record in piece:
                 parts[record.partition].append((record.arrival, self._packet(record)))
             for partition, part in parts.items():
                 arrivals, packets = zip(*part, strict=True)
-                columns = packet_columns(list(arrivals), list(packets))
+                columns = record_columns(list(arrivals), list(packets))
                 outcome = self._partitions[partition].step(columns, self._rules, self._names)
                 self._add(partition, outcome)
 
@@ -162,6 +163,7 @@ class DryRun:
         self._summary.late = sum(one.late for one in counts)
         self._summary.future = sum(one.future for one in counts)
         self._summary.duplicates = sum(one.duplicates for one in counts)
+        self._summary.repeated = sum(one.repeated for one in counts)
         return self._summary
 
     def lines(self) -> Iterator[dict[str, Any]]:
@@ -171,7 +173,7 @@ class DryRun:
             found = heapq.merge(found, self._window_lines(), key=lambda one: one[0])
         return (line for _, line in found)
 
-    def _packet(self, record: Record) -> Packet | None:
+    def _packet(self, record: Record) -> PacketRecord | None:
         if bytes(record.value) in (b"", b"null"):
             self._summary.heartbeats += 1
             return None
@@ -190,7 +192,7 @@ class DryRun:
                 error=str(error),
             )
             return None
-        self._summary.readings += len(packet.value)
+        self._summary.readings += packet.count
         return packet
 
     def _tell(self, key: _Key, kind: str, **columns: Any) -> None:
@@ -209,10 +211,10 @@ class DryRun:
             ids[late.row].tolist(), late.ts.tolist(), late.value.tolist(), strict=True
         ):
             self._tell(
-                (ts, sensor, _LATE, f"{partition:012}"),
+                (ts // 1000, sensor, _LATE, f"{partition:012}"),
                 "late",
                 sensor_id=sensor,
-                ts=ts,
+                ts=ts / 1000 if ts % 1000 else ts // 1000,
                 value=value,
             )
         for event in outcome.events:

@@ -23,7 +23,7 @@ import msgspec
 from contract.errors import SetupError
 from contract.event import device_event_key, event_key
 from contract.level import Level
-from contract.packet import FUTURE_MS, Packet
+from contract.packet import FUTURE_MS, Packet, encode_version_1
 
 Name = Literal[
     "normal", "spike", "drift", "flap", "offline", "late", "future", "duplicate", "restart-clock"
@@ -169,7 +169,10 @@ def _lines(scenario: Scenario) -> Iterator[bytes]:
     for post in scenario.posts:
         line: dict[str, Any] = {"partition": post.partition, "arrival": post.arrival}
         if post.packet is not None:
-            line |= {"offset": offsets[post.partition], "value": post.packet}
+            line |= {
+                "offset": offsets[post.partition],
+                "value": msgspec.Raw(encode_version_1(post.packet)),
+            }
             offsets[post.partition] += 1
         yield msgspec.json.encode(line)
 
@@ -342,12 +345,13 @@ class _Story:
 
 
 def _packet(draft: _Draft) -> Packet:
-    sensors, times, values = (list(column) for column in zip(*draft.readings, strict=True))
+    sensors, ms, values = (list(column) for column in zip(*draft.readings, strict=True))
+    times = [1000 * at for at in ms]
     return Packet(
         packet_id=draft.packet_id,
         device_id=draft.device,
         device_uuid=f"00000000-0000-4000-8000-{draft.device:012}",
-        received_at=draft.arrival,
+        received_at=1000 * draft.arrival,
         sensor_id=sensors,
         ts=times,
         device_ts=None if draft.device == _BYSTANDER else times,

@@ -19,6 +19,9 @@ BLOCKED_SECONDS = Counter(
     "iot_sink_blocked_seconds", "seconds the flow has waited for a full queue", ["sink"]
 )
 WAITING_ROWS = Gauge("iot_sink_waiting_rows", "rows that are not committed yet", ["sink"])
+REPEATED = Counter(
+    "iot_readings_repeated", "readings that were there already: sent again, or taken again"
+)
 DEAD_LETTERS = Counter("iot_sink_dead_letters", "rows refused, see sink_dead_letters", ["sink"])
 
 

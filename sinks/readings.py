@@ -4,11 +4,13 @@ from operator import itemgetter
 
 import numpy as np
 
-from contract.columns import NEVER, PacketColumns
+from contract.columns import PacketColumns
+from contract.packet import NO_TIME
 from contract.settings import Settings
 from sinks.decimals import rounded
+from sinks.metrics import REPEATED
 from sinks.table import TableSink
-from sinks.times import as_text
+from sinks.times import microseconds_as_text
 from sinks.writer import Row
 
 
@@ -20,16 +22,16 @@ def reading_rows(columns: PacketColumns) -> list[Row]:
     """
     dated = columns.device_ts == columns.ts
     keep = np.repeat(columns.fresh, columns.count) | dated
-    ts = as_text(columns.ts)
+    ts = microseconds_as_text(columns.ts)
     device_ts = ts.copy()
     device_ts[~dated] = None
-    doubted = np.flatnonzero(~dated & (columns.device_ts != NEVER))
-    device_ts[doubted] = as_text(columns.device_ts[doubted])
+    doubted = np.flatnonzero(~dated & (columns.device_ts != NO_TIME))
+    device_ts[doubted] = microseconds_as_text(columns.device_ts[doubted])
     return list(
         zip(
             columns.sensor_id[keep].tolist(),
             rounded(columns.value[keep]).tolist(),
-            np.repeat(as_text(columns.received_at), columns.count)[keep].tolist(),
+            np.repeat(microseconds_as_text(columns.received_at), columns.count)[keep].tolist(),
             device_ts[keep].tolist(),
             ts[keep].tolist(),
             columns.seq[keep].tolist(),
@@ -38,10 +40,18 @@ def reading_rows(columns: PacketColumns) -> list[Row]:
     )
 
 
-reading_key = itemgetter(0, 4, 5)
-"""What makes two readings the same one: sensor, event time, seq."""
+reading_key = itemgetter(0, 4, 5, 1)
+"""What makes two readings the same one: sensor, event time, seq, value."""
 
 
 def readings_sink(settings: Settings) -> TableSink[PacketColumns]:
-    """Stores every reading once."""
-    return TableSink(settings, "write_readings", reading_rows, reading_key, connections=4)
+    """Stores every reading once, and counts those that were there already."""
+
+    def rows(columns: PacketColumns) -> list[Row]:
+        found = reading_rows(columns)
+        REPEATED.inc(len(columns.ts) - len(found))
+        return found
+
+    return TableSink(
+        settings, "write_readings", rows, reading_key, connections=4, repeated=REPEATED.inc
+    )

@@ -29,6 +29,8 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
     """How many writers, where the database takes more than one. A partition keeps to one."""
     rows_a_batch: int | None = None
     """How many rows a statement takes at most; None: `ROWS_A_BATCH`."""
+    repeated: Callable[[int], None] = lambda _: None
+    """Given the number of rows that were there already, where the statement tells it."""
 
     def list_parts(self) -> list[str]:
         """One name a connection; SQLite takes a single writer."""
@@ -38,7 +40,14 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_TablePartition[X]":
         """Start a writer; it connects when there is something to write."""
-        writer = Writer(self.settings, self.statement, self.key, self.replaces, self.rows_a_batch)
+        writer = Writer(
+            self.settings,
+            self.statement,
+            self.key,
+            self.replaces,
+            self.rows_a_batch,
+            self.repeated,
+        )
         return _TablePartition(writer, self.rows)
 
 

@@ -71,22 +71,25 @@ class Writer:
 
     `key` gives what makes a row the same row. Of rows with equal keys in one batch one is written:
     `replaces(new, old)` tells whether a later one counts instead of an earlier one, by the rule
-    that the statement has for a row that is there. `put` and `flush` raise the thread's error,
-    after which nothing is written any more.
+    that the statement has for a row that is there. Where the statement answers with the number of
+    new rows, `repeated` is given the number of the others of each batch. `put` and `flush` raise
+    the thread's error, after which nothing is written any more.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - as `TableSink` has them
         self,
         settings: Settings,
         statement: str,
         key: Callable[[Row], Any],
         replaces: Callable[[Row, Row], bool],
         rows_a_batch: int | None = None,
+        repeated: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._statement = statement
         self._key = key
         self._replaces = replaces
+        self._repeated = repeated
         self._rows_a_batch = rows_a_batch or ROWS_A_BATCH[settings.engine]
         self._turn = Condition()
         self._waiting: list[Row] = []
@@ -146,7 +149,9 @@ class Writer:
     def _run(self) -> None:
         try:
             while rows := self._next():
-                self._write(self._distinct(rows))
+                distinct = self._distinct(rows)
+                self._repeated(len(rows) - len(distinct))
+                self._write(distinct)
         except BaseException as error:  # noqa: BLE001 - the flow's own thread raises it
             _log.error("the sink stops the flow", sink=self._statement, error=str(error))
             with self._turn:
@@ -191,7 +196,7 @@ class Writer:
             return
         try:
             with WRITE_SECONDS.labels(self._statement).time():
-                self._execute(self._statement, text.decode(), splits=len(rows) > 1)
+                answer = self._execute(self._statement, text.decode(), splits=len(rows) > 1)
         except _TooMuchError:
             self._halve(rows)
         except RefusedError as error:
@@ -204,6 +209,8 @@ class Writer:
                 self._bury(rows[0], error)
         else:
             BATCH_ROWS.labels(self._statement).observe(len(rows))
+            if answer:
+                self._repeated(len(rows) - answer[0][0])
 
     def _halve(self, rows: list[Row]) -> None:
         half = len(rows) // 2
@@ -217,10 +224,11 @@ class Writer:
         DEAD_LETTERS.labels(self._statement).inc()
         _log.warning("row refused, see sink_dead_letters", sink=self._statement, error=str(error))
 
-    def _execute(self, name: str, *parameters: object, splits: bool = False) -> None:
+    def _execute(self, name: str, *parameters: object, splits: bool = False) -> list[Any]:
         """Run a statement, for as long as it takes; with `splits` only `_TOO_SLOW` times while it
-        takes too long.
+        takes too long. Returns what `Database.execute` does.
         """
+        answer: list[Any] = []
         attempts = stamina.retry_context(
             on=UnavailableError, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
         )
@@ -229,7 +237,7 @@ class Writer:
                 try:
                     if self._database is None:
                         self._database = self._opened()
-                    self._database.execute(name, *parameters)
+                    answer = self._database.execute(name, *parameters)
                     self._refused_since = inf
                 except UnavailableError as error:
                     RETRIES.labels(self._statement).inc()
@@ -240,6 +248,7 @@ class Writer:
                     if splits and isinstance(error, TimedOutError) and attempt.num >= _TOO_SLOW:
                         raise _TooMuchError from error
                     raise
+        return answer
 
     def _opened(self) -> Database:
         """A connection. A server that starts again says for a while that there is no such database,

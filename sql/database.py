@@ -62,22 +62,26 @@ class Database:
             cursor.close()
             return rows
 
-    def execute(self, name: str, *parameters: object) -> None:
-        """Run all statements of `NAME.sql` with the same parameters, in one transaction."""
-        self._run(self._statements(name, parameters))
+    def execute(self, name: str, *parameters: object) -> list[Any]:
+        """Run all statements of `NAME.sql` with the same parameters, in one transaction. Returns
+        the rows of the last statement that gives any.
+        """
+        return self._run(self._statements(name, parameters))
 
     def migrate(self, name: str, batches: Sequence[str], checksum: str) -> None:
         """Run a schema script and record it, in one transaction where the engine can."""
         record = self._statements("record_migration", (name, checksum))
         self._run([*((batch, ()) for batch in batches), *record])
 
-    def _run(self, statements: Sequence[tuple[str, Sequence[object]]]) -> None:
+    def _run(self, statements: Sequence[tuple[str, Sequence[object]]]) -> list[Any]:
+        rows: list[Any] = []
         with _Blamed(self), self._engine.turn:
             if self._engine.begin:
                 self._connection.execute(self._engine.begin)
             try:
                 for statement, parameters in statements:
                     cursor = self._engine.execute(self._connection, statement, parameters)
+                    rows = cursor.fetchall() if cursor.description else rows
                     self._engine.finish(cursor)
                 if self._engine.begin:
                     self._connection.execute("COMMIT")
@@ -85,6 +89,7 @@ class Database:
                 if self._engine.begin and self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+        return rows
 
     def close(self) -> None:
         """Let go of the connection; what is not committed is rolled back."""

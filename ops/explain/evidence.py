@@ -25,6 +25,7 @@ WARM_UP = 10
 """How many panes before the first shown one are read, for its windows and deltas."""
 _USUAL_PANES, _FLAPPING_PANES = 15, 25
 _ARRIVALS = 12
+_PANE_US = PANE_MS * 1000
 _FIRST_READINGS, _MOST_READINGS = 1_000, 64_000
 _FIRST_SEARCH_MS, _LONGEST_SEARCH_MS = 60_000, 600_000_000
 _KEY, _PREFIX = 32, 8
@@ -74,7 +75,7 @@ class Readings:
     """Stored readings of a sensor up to some time, by event time and arrival. N of them."""
 
     ts: Ints
-    """(N,) event time, epoch milliseconds UTC."""
+    """(N,) event time, epoch microseconds UTC."""
     value: Floats
     """(N,)"""
     whole: bool
@@ -226,16 +227,16 @@ def _readings(database: Database, event: EventRow, until: int, panes: int) -> Re
     while True:
         rows = database.query("readings_before", event.sensor_id, until, most)
         whole = len(rows) < most
-        if whole or len({row[2] // PANE_MS for row in rows}) > panes or most >= _MOST_READINGS:
+        if whole or len({row[2] // _PANE_US for row in rows}) > panes or most >= _MOST_READINGS:
             break
         most *= 4
     if not whole:  # of the first pane some may be missing
-        first = rows[-1][2] // PANE_MS
-        rows = [row for row in rows if row[2] // PANE_MS > first]
+        first = rows[-1][2] // _PANE_US
+        rows = [row for row in rows if row[2] // _PANE_US > first]
     believed = sorted(
         (int(ts), int(received), seq or 0, float(value))
         for seq, value, ts, received in rows
-        if ts <= received + FUTURE_MS
+        if ts <= received + FUTURE_MS * 1000
     )
     return Readings(
         np.array([row[0] for row in believed], np.int64),
@@ -245,7 +246,7 @@ def _readings(database: Database, event: EventRow, until: int, panes: int) -> Re
 
 
 def _reaches(readings: Readings, end: int) -> bool:
-    return readings.whole or (len(readings.ts) > 0 and int(readings.ts[0]) < end - PANE_MS)
+    return readings.whole or (len(readings.ts) > 0 and int(readings.ts[0]) < (end - PANE_MS) * 1000)
 
 
 def _arrivals(

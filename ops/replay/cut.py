@@ -35,7 +35,7 @@ class Cut:
     def readings(self, item: tuple[str, PacketColumns]) -> tuple[str, PacketColumns]:
         """By `ts`; records without readings are left."""
         key, piece = item
-        keep = self._keep(key, piece.ts, piece.sensor_id)
+        keep = self._keep(key, piece.ts // 1000, piece.sensor_id)
         if keep is None:
             return item
         record = np.repeat(np.arange(len(piece.count)), piece.count)[keep]

@@ -32,7 +32,7 @@ class Seen:
         if not len(full):
             return
         starts = np.cumsum(piece.count)[full] - piece.count[full]
-        earliest = np.minimum.reduceat(piece.ts, starts)
+        earliest = np.minimum.reduceat(piece.ts, starts) // 1000
         for device, ts in zip(piece.device_id[full].tolist(), earliest.tolist(), strict=True):
             if ts < self.since.get(device, ts + 1):
                 self.since[device] = ts

@@ -7,20 +7,59 @@ IF COL_LENGTH(N'dbo.sensor_readings', N'device_timestamp') IS NULL
 ALTER TABLE dbo.sensor_readings ADD device_timestamp datetime2(6) NULL;
 GO
 IF COL_LENGTH(N'dbo.sensor_readings', N'event_timestamp') IS NULL
-ALTER TABLE dbo.sensor_readings ADD event_timestamp datetime2(3) NULL;
+ALTER TABLE dbo.sensor_readings ADD event_timestamp datetime2(6) NULL;
 GO
 IF COL_LENGTH(N'dbo.sensor_readings', N'seq') IS NULL
 ALTER TABLE dbo.sensor_readings ADD seq int NULL;
 GO
-IF NOT EXISTS (
+-- the key of before, which knew milliseconds and no value
+IF EXISTS (
     SELECT 1 FROM sys.indexes
     WHERE
         object_id = OBJECT_ID(N'dbo.sensor_readings')
         AND name LIKE N'ux[_]sensor[_]readings[_]event%'
 )
-CREATE UNIQUE INDEX ux_sensor_readings_event
-ON dbo.sensor_readings (sensor_id, event_timestamp, seq)
+DROP INDEX ux_sensor_readings_event ON dbo.sensor_readings;
+GO
+IF EXISTS (
+    SELECT 1 FROM sys.columns
+    WHERE
+        object_id = OBJECT_ID(N'dbo.sensor_readings')
+        AND name = N'event_timestamp'
+        AND scale < 6
+)
+BEGIN
+    -- an index that names the column keeps it from growing; it is made again below
+    IF EXISTS (
+        SELECT 1 FROM sys.indexes
+        WHERE
+            object_id = OBJECT_ID(N'dbo.sensor_readings')
+            AND name LIKE N'ix[_]sensor[_]readings[_]undated%'
+    )
+    DROP INDEX ix_sensor_readings_undated ON dbo.sensor_readings;
+    ALTER TABLE dbo.sensor_readings ALTER COLUMN event_timestamp datetime2(6) NULL;
+END;
+GO
+IF NOT EXISTS (
+    SELECT 1 FROM sys.indexes
+    WHERE
+        object_id = OBJECT_ID(N'dbo.sensor_readings')
+        AND name LIKE N'ux[_]sensor[_]readings[_]identity%'
+)
+CREATE UNIQUE INDEX ux_sensor_readings_identity
+ON dbo.sensor_readings (sensor_id, event_timestamp, seq, value)
 WHERE event_timestamp IS NOT NULL;
+GO
+IF NOT EXISTS (
+    SELECT 1 FROM sys.indexes
+    WHERE
+        object_id = OBJECT_ID(N'dbo.sensor_readings')
+        AND name LIKE N'ix[_]sensor[_]readings[_]undated%'
+)
+CREATE INDEX ix_sensor_readings_undated
+ON dbo.sensor_readings (sensor_id, [timestamp])
+INCLUDE (value)
+WHERE event_timestamp IS NULL;
 GO
 IF COL_LENGTH(N'dbo.sensors', N'operational_state') IS NULL
 ALTER TABLE dbo.sensors ADD operational_state varchar(20) NOT NULL DEFAULT 'INITIALIZING';
@@ -194,13 +233,13 @@ AFTER INSERT
 AS
 BEGIN
     SET NOCOUNT ON;
-    DECLARE @now datetime2(3) = SYSUTCDATETIME();
-    DECLARE @never datetime2(3) = '0001-01-01T00:00:00.000';
+    DECLARE @now datetime2(6) = SYSUTCDATETIME();
+    DECLARE @never datetime2(6) = '0001-01-01T00:00:00';
     -- of each sensor the newest that is not from the future, and when the last of all came
     DECLARE @heard TABLE (
         sensor_id bigint NOT NULL PRIMARY KEY,
         device_id bigint NOT NULL,
-        at datetime2(3) NULL,
+        at datetime2(6) NULL,
         value decimal(15, 5) NULL,
         arrived datetime2(6) NOT NULL,
         is_new bit NOT NULL
@@ -237,7 +276,7 @@ BEGIN
                         <= DATEADD(minute, 5, i.[timestamp])
                         THEN CAST(
                             COALESCE(i.event_timestamp, i.device_timestamp, i.[timestamp])
-                            AS datetime2(3)
+                            AS datetime2(6)
                         )
                 END AS at
             FROM inserted AS i
@@ -268,7 +307,7 @@ BEGIN
     DECLARE @readings TABLE (
         sensor_id bigint NOT NULL,
         n int NOT NULL,
-        at datetime2(3) NOT NULL,
+        at datetime2(6) NOT NULL,
         value decimal(15, 5) NOT NULL,
         PRIMARY KEY (sensor_id, n)
     );
@@ -305,7 +344,7 @@ BEGIN
                     r.[timestamp] AS arrived,
                     CAST(
                         COALESCE(r.event_timestamp, r.device_timestamp, r.[timestamp])
-                        AS datetime2(3)
+                        AS datetime2(6)
                     ) AS at
                 FROM inserted AS r
                 INNER JOIN @watched AS w ON w.sensor_id = r.sensor_id
@@ -356,8 +395,8 @@ BEGIN
         sensor_id bigint NOT NULL PRIMARY KEY,
         level int NOT NULL,
         cooldown int NOT NULL,
-        warn_from datetime2(3) NOT NULL,
-        alarm_from datetime2(3) NOT NULL
+        warn_from datetime2(6) NOT NULL,
+        alarm_from datetime2(6) NOT NULL
     );
     INSERT INTO @standing (sensor_id, level, cooldown, warn_from, alarm_from)
     SELECT s.sensor_id, s.level, COALESCE(p.cooldown_seconds, 300), @never, @never
@@ -406,7 +445,7 @@ BEGIN
         DECLARE @turns TABLE (
             sensor_id bigint NOT NULL,
             k int NOT NULL,
-            at datetime2(3) NOT NULL,
+            at datetime2(6) NOT NULL,
             value decimal(15, 5) NOT NULL,
             level int NOT NULL,
             threshold_id bigint NULL,
@@ -468,12 +507,12 @@ BEGIN
                 w.cooldown,
                 CASE
                     WHEN t.level = 1 AND w.standing <> 1 AND t.at >= w.warn_from
-                        THEN CAST(DATEADD(second, w.cooldown, t.at) AS datetime2(3))
+                        THEN CAST(DATEADD(second, w.cooldown, t.at) AS datetime2(6))
                     ELSE w.warn_from
                 END,
                 CASE
                     WHEN t.level = 2 AND w.standing < 2 AND t.at >= w.alarm_from
-                        THEN CAST(DATEADD(second, w.cooldown, t.at) AS datetime2(3))
+                        THEN CAST(DATEADD(second, w.cooldown, t.at) AS datetime2(6))
                     ELSE w.alarm_from
                 END,
                 CASE
@@ -600,7 +639,7 @@ BEGIN
     DECLARE @newest TABLE (
         sensor_id bigint NOT NULL PRIMARY KEY,
         readings int NOT NULL,
-        at datetime2(3) NOT NULL,
+        at datetime2(6) NOT NULL,
         value decimal(15, 5) NOT NULL,
         level int NOT NULL
     );
@@ -679,7 +718,9 @@ IF OBJECT_ID(N'dbo.sp_insert_readings_bulk_json_and_check_threshold', N'P') IS N
 DROP PROCEDURE dbo.sp_insert_readings_bulk_json_and_check_threshold;
 GO
 -- [{"sensor_id": int, "value": number, "device_timestamp"?: ISO-8601}, ...], all or nothing. A
--- reading with a device's time is known by it, so that a repeated call changes nothing.
+-- reading with a device's time is known by it and its value, so that a repeated call changes
+-- nothing. What is stored here has a `seq` below 0, and never takes the place of what the flow
+-- stores. Of two calls that meet, one waits or tries again; neither is refused for the other.
 CREATE PROCEDURE dbo.sp_insert_readings_bulk_json_and_check_threshold
     @p_readings_json nvarchar(max)
 AS
@@ -687,32 +728,38 @@ BEGIN
     SET NOCOUNT ON;
     SET XACT_ABORT ON;
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
+    DECLARE @tries int = 0;
+    -- an error ends the caller's transaction too, so only without one can we try again
+    DECLARE @most int = CASE WHEN @@TRANCOUNT = 0 THEN 10 ELSE 0 END;
     DECLARE @readings TABLE (
         sensor_id bigint NULL,
         value decimal(15, 5) NULL,
         device_timestamp datetime2(6) NULL,
-        dated bit NOT NULL,
-        event_timestamp datetime2(3) NOT NULL,
+        event_timestamp datetime2(6) NOT NULL,
         seq int NOT NULL
     );
-    INSERT INTO @readings (sensor_id, value, device_timestamp, dated, event_timestamp, seq)
+    INSERT INTO @readings (sensor_id, value, device_timestamp, event_timestamp, seq)
     SELECT
         t.sensor_id,
         t.value,
         t.said,
-        CASE WHEN t.said <= DATEADD(minute, 5, @now) THEN 1 ELSE 0 END,
         t.at,
-        ROW_NUMBER() OVER (PARTITION BY t.sensor_id, t.at ORDER BY t.place) - 1
+        CASE
+            WHEN t.dated = 1
+                THEN -ROW_NUMBER() OVER (
+                    PARTITION BY t.sensor_id, t.at, t.dated ORDER BY t.place
+                )
+            -- no device dated it: a number of its own
+            ELSE -1024 - CAST(ABS(CAST(CHECKSUM(NEWID()) AS bigint)) % 2000000000 AS int)
+        END
     FROM (
         SELECT
             p.place,
             p.sensor_id,
             TRY_CAST(p.value AS decimal(15, 5)) AS value,
             p.said,
-            CAST(
-                CASE WHEN p.said <= DATEADD(minute, 5, @now) THEN p.said ELSE @now END
-                AS datetime2(3)
-            ) AS at
+            CASE WHEN p.said <= DATEADD(minute, 5, @now) THEN 1 ELSE 0 END AS dated,
+            CASE WHEN p.said <= DATEADD(minute, 5, @now) THEN p.said ELSE @now END AS at
         FROM (
             SELECT
                 CAST(j.[key] AS int) AS place,
@@ -728,44 +775,38 @@ BEGIN
         ) AS p
     ) AS t;
 
-    BEGIN TRANSACTION;
-    INSERT INTO dbo.sensor_readings (
-        sensor_id, value, [timestamp], device_timestamp, event_timestamp, seq
-    )
-    SELECT n.sensor_id, n.value, @now, n.device_timestamp, n.event_timestamp, n.seq + n.after
-    FROM (
-        SELECT
-            r.sensor_id,
-            r.value,
-            r.device_timestamp,
-            r.event_timestamp,
-            r.seq,
-            -- no device dated it: it comes after what is there
-            CASE
-                WHEN r.dated = 1 THEN 0
-                ELSE COALESCE(
-                    (
-                        SELECT MAX(s.seq) + 1 FROM dbo.sensor_readings AS s
-                        WHERE
-                            s.sensor_id = r.sensor_id
-                            AND s.event_timestamp = r.event_timestamp
-                            AND s.event_timestamp IS NOT NULL
-                    ),
-                    0
-                )
-            END AS after
-        FROM @readings AS r
-    ) AS n
-    WHERE NOT EXISTS (
-        SELECT 1 FROM dbo.sensor_readings AS s
-        WHERE
-            s.sensor_id = n.sensor_id
-            AND s.event_timestamp = n.event_timestamp
-            AND s.event_timestamp IS NOT NULL
-            AND s.seq = n.seq + n.after
-    )
-    ORDER BY n.sensor_id, n.event_timestamp, n.seq;
-    COMMIT TRANSACTION;
+    WHILE 1 = 1
+    BEGIN
+        BEGIN TRY
+            BEGIN TRANSACTION;
+            INSERT INTO dbo.sensor_readings (
+                sensor_id, value, [timestamp], device_timestamp, event_timestamp, seq
+            )
+            SELECT n.sensor_id, n.value, @now, n.device_timestamp, n.event_timestamp, n.seq
+            FROM @readings AS n
+            WHERE NOT EXISTS (
+                SELECT 1 FROM dbo.sensor_readings AS s
+                WHERE
+                    s.sensor_id = n.sensor_id
+                    AND s.event_timestamp = n.event_timestamp
+                    AND s.event_timestamp IS NOT NULL
+                    AND s.seq = n.seq
+                    AND s.value = n.value
+            )
+            ORDER BY n.sensor_id, n.event_timestamp, n.seq;
+            COMMIT TRANSACTION;
+            BREAK;
+        END TRY
+        BEGIN CATCH
+            IF XACT_STATE() <> 0 ROLLBACK TRANSACTION;
+            -- a key that another call took meanwhile, or a deadlock with it
+            IF ERROR_NUMBER() NOT IN (1205, 2601, 2627) OR @tries >= @most
+            BEGIN
+                THROW;
+            END;
+            SET @tries = @tries + 1;
+        END CATCH;
+    END;
 END;
 GO
 IF OBJECT_ID(N'dbo.sp_insert_reading_and_check_threshold', N'P') IS NOT NULL

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from confluent_kafka import Consumer, TopicPartition
 
-from contract.packet import decode
+from contract.packet import decode, unpack
 from ops.children import Children
 from runtime.ending import end_of
 from runtime.kafka import kafka_access
@@ -131,7 +131,7 @@ def offset_gone(kafka: Kafka, rig: Rig) -> None:
     rig.stop()
     consumer = Consumer(kafka_access(rig.pipeline.settings).config() | {"group.id": "looks"})
     consumer.assign(last)
-    kept = [decode(one.value()) for one in consumer.consume(_KEPT * len(last), 10)]
+    kept = [unpack(decode(one.value())) for one in consumer.consume(_KEPT * len(last), 10)]
     consumer.close()
     wanted = {one for packet in kept for one in zip(packet.sensor_id, packet.value, strict=True)}
     found = Counter(rig.pipeline.rows(_READINGS))

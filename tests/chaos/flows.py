@@ -1,7 +1,7 @@
 """Flows of the long proofs: each with a topic, a database and a device of its own, and no edge."""
 
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import monotonic, sleep, time_ns
 from uuid import uuid4
 
 from confluent_kafka import Producer
@@ -75,7 +75,7 @@ class Flow:
         self._stored += 1
         (device,), *_ = self.pipeline.rows("SELECT id FROM devices")
         (sensor,), *_ = self.pipeline.rows("SELECT id FROM sensors")
-        now = int(time() * 1000)
+        now = time_ns() // 1000
         packet = Packet(
             packet_id=uuid4().hex, device_id=device, device_uuid=self._device.uuid,
             received_at=now, sensor_id=[sensor], ts=[now], device_ts=None,

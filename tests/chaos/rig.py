@@ -157,7 +157,7 @@ class Rig:
         at = int(time() * 1000) + _END_MS
         for partition in range(PARTITIONS):
             last = Packet(
-                packet_id="end", device_id=0, device_uuid="", received_at=at,
+                packet_id="end", device_id=0, device_uuid="", received_at=at * 1000,
                 sensor_id=[], ts=[], device_ts=None, value=[], seq=[],
             )  # fmt: skip
             producer.produce(self.pipeline.topic, encode(last), partition=partition, timestamp=at)

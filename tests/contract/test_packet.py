@@ -1,15 +1,29 @@
 import json
+import struct
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.packet import MAX_TIME_MS, Packet, decode, encode
+from contract.packet import (
+    MAX_READINGS,
+    MAX_SEQ,
+    MAX_TIME_US,
+    MIN_DEVICE_TIME_US,
+    NO_TIME,
+    Packet,
+    decode,
+    encode,
+    encode_version_1,
+    first_seq,
+    unpack,
+)
 
-times = st.integers(0, MAX_TIME_MS)
+times = st.integers(0, MAX_TIME_US)
+said = st.none() | st.integers(MIN_DEVICE_TIME_US, MAX_TIME_US)
 floats = st.floats(allow_nan=False, allow_infinity=False)
 readings = st.lists(
-    st.tuples(st.integers(0, 2**63 - 1), times, st.none() | times, floats, st.integers(0, 999)),
-    max_size=20,
+    st.tuples(st.integers(0, 2**63 - 1), times, said, floats, st.integers(0, MAX_SEQ)), max_size=20
 )
 
 
@@ -19,7 +33,7 @@ def packet(rows, said=True):
         packet_id="p-1",
         device_id=4,
         device_uuid="00000000-0000-0000-0000-000000000001",
-        received_at=1732442400000,
+        received_at=1732442400000001,
         sensor_id=sensor_id,
         ts=ts,
         device_ts=device_ts if said else None,
@@ -30,14 +44,50 @@ def packet(rows, said=True):
 
 @given(readings, st.booleans())
 def test_what_is_encoded_is_decoded_to_the_bit(rows, said):
-    assert decode(encode(packet(rows, said))) == packet(rows, said)
+    assert unpack(decode(encode(packet(rows, said)))) == packet(rows, said)
+
+
+@given(readings, st.booleans())
+def test_version_1_is_read_with_its_milliseconds(rows, said):
+    rows = [(one[0], *one[1:4], one[4] // 2) for one in rows]
+    cut = [
+        (sensor, ts // 1000 * 1000, when and when // 1000 * 1000, value, seq)
+        for sensor, ts, when, value, seq in rows
+    ]
+    expected = msgspec.structs.replace(packet(cut, said), received_at=1732442400000000)
+    assert unpack(decode(encode_version_1(packet(rows, said)))) == expected
+
+
+NAMES = [
+    "v", "packet_id", "device_id", "device_uuid", "received_at",
+    "sensor_id", "ts", "device_ts", "value", "seq",
+]  # fmt: skip
 
 
 def test_the_record_is_the_one_of_the_contract():
-    record = json.loads(encode(packet([(7, 1, None, 1.5, 0)], said=False)))
-    assert list(record) == [
-        "v", "packet_id", "device_id", "device_uuid", "received_at",
-        "sensor_id", "ts", "device_ts", "value", "seq",
-    ]  # fmt: skip
+    record = msgspec.msgpack.decode(encode(packet([(7, 1, None, 1.5, 3), (8, 2, 5, -2.5, 4)])))
+    assert list(record) == NAMES
+    assert record["v"] == 2
+    assert record["received_at"] == 1732442400000001
+    assert struct.unpack("<2q", record["sensor_id"]) == (7, 8)
+    assert struct.unpack("<2q", record["ts"]) == (1, 2)
+    assert struct.unpack("<2q", record["device_ts"]) == (-(2**63), 5) == (NO_TIME, 5)
+    assert struct.unpack("<2d", record["value"]) == (1.5, -2.5)
+    assert struct.unpack("<2I", record["seq"]) == (3, 4)
+    undated = msgspec.msgpack.decode(encode(packet([(7, 1, None, 1.5, 0)], said=False)))
+    assert undated["device_ts"] is None
+
+
+def test_the_record_of_version_1_is_json():
+    record = json.loads(encode_version_1(packet([(7, 1999, None, 1.5, 0)], said=False)))
+    assert list(record) == NAMES
     assert record["v"] == 1
+    assert record["ts"] == [1]
     assert record["device_ts"] is None
+
+
+@given(st.text(max_size=200))
+def test_undated_readings_of_a_packet_never_look_like_dated_ones(packet_id):
+    first = first_seq(packet_id)
+    assert MAX_READINGS < first <= MAX_SEQ - MAX_READINGS
+    assert first % 1024 == 0

@@ -78,7 +78,7 @@ class Oracle:
         self.grace, self.idle, self.rules, self.predict_ms = grace, idle, rules, predict_ms
         self.now, self.devices, self.sensors = NEVER, {}, {}
         self.windows, self.rollups, self.predictions, self.events = [], [], [], []
-        self.future, self.duplicates, self.late = 0, 0, []
+        self.future, self.duplicates, self.repeated, self.late = 0, 0, 0, []
 
     def record(self, arrival, device=None, packet_id="", readings=()):
         self.now = max(self.now, arrival)
@@ -140,7 +140,9 @@ class Oracle:
 
     def close(self, s, ends):
         for end in sorted(ends):
-            s.closed_until, s.panes[end] = max(s.closed_until, end), s.open.pop(end)
+            readings = s.open.pop(end)
+            s.closed_until, s.panes[end] = max(s.closed_until, end), list(dict.fromkeys(readings))
+            self.repeated += len(readings) - len(s.panes[end])
             w1, w5, w10 = (stats(s.panes, end - span, end) for span in (1000, 5000, 10_000))
             for name, window in (("w1", w1), ("w5", w5), ("w10", w10)):
                 self.windows.append((s.who[0], name, end, *window[:-1]))

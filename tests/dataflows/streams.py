@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from contract.columns import concatenate
-from contract.packet import Packet
-from dataflows.decode import packet_columns
+from contract.packet import Packet, pack
+from dataflows.decode import record_columns
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Engine, Times
 from dataflows.events import Names
@@ -24,8 +24,8 @@ TIMES = Times()
 
 
 def piece(*records):
-    """Columns of records (arrival, device, packet_id, [(sensor, ts, value)]); a heartbeat's device
-    is None."""
+    """Columns of records (arrival, device, packet_id, [(sensor, ts, value)]), times in
+    milliseconds; a heartbeat's device is None."""
     packets = [
         None
         if device is None
@@ -35,14 +35,19 @@ def piece(*records):
             device_uuid="",
             received_at=0,
             sensor_id=[sensor for sensor, _, _ in readings],
-            ts=[ts for _, ts, _ in readings],
+            ts=[round(ts * 1000) for _, ts, _ in readings],
             device_ts=None,
             value=[value for _, _, value in readings],
             seq=[0] * len(readings),
         )
         for _, device, packet_id, readings in records
     ]
-    return packet_columns([record[0] for record in records], packets)
+    return columns_of([record[0] for record in records], packets)
+
+
+def columns_of(arrivals, packets):
+    """Columns of packets; None stands for a record without readings."""
+    return record_columns(arrivals, [packet and pack(packet) for packet in packets])
 
 
 class Partition:
@@ -82,7 +87,9 @@ class Partition:
         self.rollups += _rows(outcome.rollups)
         self.predictions += _rows(outcome.predictions)
         late = outcome.late
-        self.late += zip(ids[late.row].tolist(), late.ts.tolist(), late.value.tolist(), strict=True)
+        self.late += zip(
+            ids[late.row].tolist(), (late.ts // 1000).tolist(), late.value.tolist(), strict=True
+        )
 
     def run(self, records, cuts=(), *, restarts=False):
         """Take the records in the pieces between `cuts`; with `restarts` each in a new engine."""

@@ -5,12 +5,13 @@ from uuid import UUID
 import pytest
 
 from contract.errors import PacketError
-from contract.packet import MIN_DEVICE_TIME_MS, decode, encode
+from contract.packet import MIN_DEVICE_TIME_US, decode, encode, first_seq, unpack
 from ingest_edge.packets import Device, legacy_packet, legacy_readings, packet_of
 from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, parse
-from ingest_edge.times import time_ms
+from ingest_edge.times import time_us
 
-NOW = 1732442400000
+NOW = 1732442400_000_000
+"""2024-11-24 10:00 UTC, in microseconds."""
 DEVICE_UUID, S1, S2 = (str(UUID(int=n)) for n in (1, 101, 102))
 DEVICE = Device(3, DEVICE_UUID, {S1: 7, S2: 8})
 
@@ -34,23 +35,23 @@ def test_without_any_time_the_event_time_is_the_arrival():
 
 
 def test_a_reading_has_its_own_time_else_the_packets():
-    packet = accepted(reading(ts=NOW / 1000 - 5), reading(), ts="2024-11-24T09:59:59.25Z").packet
-    assert packet.ts == packet.device_ts == [NOW - 5000, NOW - 750]
+    packet = accepted(reading(ts=NOW / 1e6 - 5), reading(), ts="2024-11-24T09:59:59.25Z").packet
+    assert packet.ts == packet.device_ts == [NOW - 5_000_000, NOW - 750_000]
 
 
 def test_a_time_more_than_five_minutes_ahead_is_kept_but_not_believed():
-    packet = accepted(reading(ts=NOW / 1000 + 300), reading(ts=NOW / 1000 + 300.001)).packet
-    assert packet.ts == [NOW + 300_000, NOW]
-    assert packet.device_ts == [NOW + 300_000, NOW + 300_001]
+    packet = accepted(reading(ts=NOW / 1e6 + 300), reading(ts=NOW / 1e6 + 300.000001)).packet
+    assert packet.ts == [NOW + 300_000_000, NOW]
+    assert packet.device_ts == [NOW + 300_000_000, NOW + 300_000_001]
 
 
 def test_a_time_before_2000_is_kept_but_not_believed_and_named():
-    first, last = 946_684_800, 946_684_799.999
+    first, last = 946_684_800, 946_684_799.999999
     old = "0001-01-01T00:00:00Z"
-    found = accepted(reading(), reading(ts=last), reading(ts=first), reading(ts=old), ts=NOW / 1000)
-    assert found.packet.ts == [NOW, NOW, first * 1000, NOW]
-    assert found.packet.device_ts == [NOW, 946_684_799_999, first * 1000, MIN_DEVICE_TIME_MS]
-    assert decode(encode(found.packet)) == found.packet
+    found = accepted(reading(), reading(ts=last), reading(ts=first), reading(ts=old), ts=NOW / 1e6)
+    assert found.packet.ts == [NOW, NOW, first * 10**6, NOW]
+    assert found.packet.device_ts == [NOW, 946_684_799_999_999, first * 10**6, MIN_DEVICE_TIME_US]
+    assert unpack(decode(encode(found.packet))) == found.packet
     assert found.not_believed == 2
     (warning,) = found.warnings
     assert warning.startswith("readings[1] and 1 more: its time is before 2000-01-01")
@@ -64,17 +65,26 @@ def test_the_place_in_a_warning_is_the_readings_in_the_body_not_in_the_packet():
 def test_a_time_has_one_of_three_names_in_packets_and_legacy_bodies():
     for name in ("ts", "timestamp", "sensor_ts"):
         found = accepted(reading(), reading(**{name: 1e9}), **{name: 2e9 - 1e9 + 1})
-        assert found.packet.ts == [10**12 + 1000, 10**12]
+        assert found.packet.ts == [10**15 + 10**6, 10**15]
         one = parse(json.dumps({"sensor_id": 7, "value": 1, name: 1e9}).encode(), LegacyReading)[0]
-        assert legacy_readings(one)[0].device_ts == 10**12
+        assert legacy_readings(one)[0].device_ts == 10**15
         many = {"readings": [{"sensor_id": 7, "value": 1}], name: 1e9}
         assert (
-            legacy_readings(parse(json.dumps(many).encode(), LegacyBody)[0])[0].device_ts == 10**12
+            legacy_readings(parse(json.dumps(many).encode(), LegacyBody)[0])[0].device_ts == 10**15
         )
 
 
 def test_readings_of_one_sensor_at_one_time_are_numbered():
-    assert accepted(reading(1), reading(2), reading(3, S2), reading(4)).packet.seq == [0, 1, 0, 2]
+    readings = (reading(1), reading(2), reading(3, S2), reading(4))
+    assert accepted(*readings, ts=NOW / 1e6).packet.seq == [0, 1, 0, 2]
+
+
+def test_readings_without_a_believed_time_have_numbers_of_their_packets_own():
+    readings = (reading(1), reading(2, ts=5.0), reading(3, ts=NOW / 1e6), reading(4))
+    packet = accepted(*readings, packet_id="a").packet
+    first = first_seq("a")
+    assert packet.seq == [first, first + 1, 0, first + 3]
+    assert accepted(reading(1), reading(1), packet_id="a").packet.seq == [first, first + 1]
 
 
 def test_unknown_sensors_are_named_once_and_the_rest_is_accepted():
@@ -98,7 +108,7 @@ def test_no_known_sensor_at_all_is_refused():
 
 
 def test_a_retry_has_the_same_id_where_the_device_dated_it_and_only_there():
-    then = NOW / 1000 - 5
+    then = NOW / 1e6 - 5
     dated = [accepted(reading(ts=then)).packet.packet_id for _ in range(2)]
     undated = [accepted(reading()).packet.packet_id for _ in range(2)]
     half = [accepted(reading(), reading(ts=then)).packet.packet_id for _ in range(2)]
@@ -141,8 +151,8 @@ WRONG = [
     (body(reading()).replace(b'"value"', b'"value": 1, "v\\u0061lue"'), "the same name twice"),
     (body(reading(ts=5)).replace(b'"ts"', b'"ts": 4, "ts"'), "the same name twice"),
     (body(reading(), ts=5).replace(b'"ts"', b'"ts": null, "ts"'), "the same name twice"),
-    (body(reading(ts=NOW)), "give epoch seconds, not milliseconds"),
-    (body(reading(ts=NOW * 1000)), "give epoch seconds, not microseconds"),
+    (body(reading(ts=NOW // 1000)), "give epoch seconds, not milliseconds"),
+    (body(reading(ts=NOW)), "give epoch seconds, not microseconds"),
     (body(reading(ts=5, timestamp=6)), "readings[0].ts: timestamp gives a time as well"),
     (body(reading(), sensor_ts=5, timestamp=6), "timestamp: sensor_ts gives a time as well"),
 ]
@@ -158,26 +168,28 @@ def test_what_is_wrong_is_named_by_field_and_index_and_not_repeated(content, wor
 
 
 @pytest.mark.parametrize(
-    ("when", "ms"),
+    ("when", "us"),
     [
         ("2024-11-24T10:00:00Z", NOW),
         ("2024-11-24T10:00:00", NOW),
         ("2024-11-24 10:00:00", NOW),
         ("2024-11-24T11:00:00+01:00", NOW),
-        ("2024-11-24T10:00:00.123999Z", NOW + 123),
-        ("1970-01-01T00:00:00.001Z", 1),
+        ("2024-11-24T10:00:00.123999Z", NOW + 123_999),
+        ("1970-01-01T00:00:00.001Z", 1000),
         ("2024-11-24t10:00:00z", NOW),
         (" 2024-11-24T10:00:00Z ", NOW),
-        ("2024-11-24T10:00:00,5Z", NOW + 500),
-        ("2016-12-31T23:59:60Z", 1483228800000),
-        ("2017-01-01T00:59:60.5+01:00", 1483228800500),
-        ("20161231T235960Z", 1483228800000),
+        ("2024-11-24T10:00:00,5Z", NOW + 500_000),
+        ("2016-12-31T23:59:60Z", 1483228800_000_000),
+        ("2017-01-01T00:59:60.5+01:00", 1483228800_500_000),
+        ("20161231T235960Z", 1483228800_000_000),
         (1732442400, NOW),
-        (1732442400.123, NOW + 123),
+        (1732442400.123, NOW + 123_000),
+        (1732442400.000001, NOW + 1),
+        ("2024-11-24T10:00:00.0000019Z", NOW + 1),
     ],
 )
-def test_times_are_iso_or_epoch_seconds_in_utc(when, ms):
-    assert time_ms(when, "ts") == ms
+def test_times_are_iso_or_epoch_seconds_in_utc(when, us):
+    assert time_us(when, "ts") == us
 
 
 def test_legacy_readings_become_the_packet_of_their_device():
@@ -186,8 +198,8 @@ def test_legacy_readings_become_the_packet_of_their_device():
     packet = legacy_packet(DEVICE, checked, NOW).packet
     assert (packet.sensor_id, packet.ts, packet.device_ts) == (
         [7, 8],
-        [NOW, 10**12],
-        [None, 10**12],
+        [NOW, 10**15],
+        [None, 10**15],
     )
 
 

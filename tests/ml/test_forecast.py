@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(7)
 def made(*values, step=60_000, start=START):
     """Sensors 1, 2, .. with these values, `step` ms apart."""
     rows = [
-        (sensor, sensor * 10_000 + place, start + place * step, 0, value)
+        (sensor, sensor * 10_000 + place, 1000 * (start + place * step), 0, value)
         for sensor, of_one in enumerate(values, 1)
         for place, value in enumerate(of_one)
     ]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from contract.event import Event
-from contract.packet import Packet
+from contract.packet import Packet, pack
 from contract.settings import Settings, child_environment
-from dataflows.decode import packet_columns
+from dataflows.decode import record_columns
 from dataflows.engine import Engine, Times
 from dataflows.rule_book import LiveRules
 from dataflows.rules import Rules
@@ -62,7 +62,7 @@ class Story:
         book = LiveRules(self.settings)
         rules = Rules(book.load())
         engine = Engine(times or Times())
-        columns = packet_columns(*self._packets(records))
+        columns = record_columns(*self._packets(records))
         outcome = engine.step(columns, rules, book.names)
         self.events += outcome.events
         panes, w10 = outcome.panes, outcome.windows.w10
@@ -79,20 +79,22 @@ class Story:
         arrivals, packets = [], []
         for number, (at, readings) in enumerate(records):
             arrivals.append(START + round(at * 1000))
-            ts = [START + round(ts * 1000) for _, ts, _ in readings or ()]
+            ts = [1000 * (START + round(ts * 1000)) for _, ts, _ in readings or ()]
             packets.append(
                 None
                 if readings is None
-                else Packet(
-                    packet_id=str(number),
-                    device_id=DEVICE,
-                    device_uuid="",
-                    received_at=arrivals[-1],
-                    sensor_id=[sensor for sensor, _, _ in readings],
-                    ts=ts,
-                    device_ts=list(ts),
-                    value=[float(value) for _, _, value in readings],
-                    seq=[0] * len(readings),
+                else pack(
+                    Packet(
+                        packet_id=str(number),
+                        device_id=DEVICE,
+                        device_uuid="",
+                        received_at=arrivals[-1] * 1000,
+                        sensor_id=[sensor for sensor, _, _ in readings],
+                        ts=ts,
+                        device_ts=list(ts),
+                        value=[float(value) for _, _, value in readings],
+                        seq=[0] * len(readings),
+                    )
                 )
             )
         return arrivals, packets

@@ -6,12 +6,11 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from contract.columns import NEVER
 from contract.errors import SetupError
-from contract.packet import MAX_TIME_MS, Packet
+from contract.packet import MAX_TIME_MS, NO_TIME, Packet, pack
 from contract.predictions import Predictions
 from contract.rollups import Rollups
-from dataflows.decode import BadRecord, packet_columns
+from dataflows.decode import BadRecord, record_columns
 from ops.replay.cut import Cut
 from ops.replay.moments import Offset, parse_duration, parse_moment
 from ops.replay.spans import Part
@@ -23,14 +22,15 @@ def part(partition, rows_from=0, rows_to=MAX_TIME_MS):
 
 
 def packet(device, *readings):
-    return Packet(
+    packet = Packet(
         packet_id="p", device_id=device, device_uuid="d", received_at=0,
-        sensor_id=[sensor for sensor, _ in readings], ts=[ts for _, ts in readings],
+        sensor_id=[sensor for sensor, _ in readings], ts=[1000 * ts for _, ts in readings],
         device_ts=None, value=[float(ts) for _, ts in readings], seq=[0] * len(readings),
     )  # fmt: skip
+    return pack(packet)
 
 
-PIECE = packet_columns(
+PIECE = record_columns(
     [10, 20, 30], [packet(1, (1, 100), (2, 199), (1, 200)), None, packet(1, (2, 99), (1, 150))]
 )
 
@@ -38,20 +38,20 @@ PIECE = packet_columns(
 def test_readings_of_the_span_and_the_sensors_are_left_in_their_records():
     key, cut = Cut([part(3, 100, 200)], None).readings(("3", PIECE))
     assert key == "3"
-    assert cut.ts.tolist() == [100, 199, 150]
+    assert (cut.ts // 1000).tolist() == [100, 199, 150]
     assert cut.value.tolist() == [100.0, 199.0, 150.0]
-    assert cut.device_ts.tolist() == [NEVER] * 3
+    assert cut.device_ts.tolist() == [NO_TIME] * 3
     assert cut.count.tolist() == [2, 0, 1]
     assert cut.arrival.tolist() == [10, 20, 30]
     _, cut = Cut([part(3, 100, 200)], [1]).readings(("3", PIECE))
-    assert cut.ts.tolist() == [100, 150]
+    assert (cut.ts // 1000).tolist() == [100, 150]
     assert cut.count.tolist() == [1, 0, 1]
     assert Cut([part(3)], None).readings(("3", PIECE)) == ("3", PIECE)
 
 
 def test_each_partition_has_a_span_of_its_own():
     cut = Cut([part(3, 100, 200), part(4, 150, 160)], [1, 2])
-    assert cut.readings(("4", PIECE))[1].ts.tolist() == [150]
+    assert cut.readings(("4", PIECE))[1].value.tolist() == [150.0]
     assert [cut.has(3, at, 1) for at in (99, 100, 199, 200)] == [False, True, True, False]
     assert [cut.has(p, 155, 1) for p in (3, 4, 5)] == [True, True, False]
     assert [cut.has(3, 155, sensor) for sensor in (1, 3, None)] == [True, False, False]
@@ -75,13 +75,13 @@ def test_a_tally_counts_and_knows_since_when_the_log_has_each_device():
     keys = tally.list_parts()
     assert [keys[tally.part_fn(key)] for key in ("3", "12")] == keys
     sink = tally.build_part("step", keys[tally.part_fn("12")], None)
-    sink.write_batch([PIECE, BadRecord("t", 12, 0, None, "bad"), packet_columns([9], [None])])
+    sink.write_batch([PIECE, BadRecord("t", 12, 0, None, "bad"), record_columns([9], [None])])
     kept = pickle.loads(pickle.dumps(sink.snapshot()))  # noqa: S301
-    sink.write_batch([packet_columns([40], [packet(1, (1, 50))])])
+    sink.write_batch([record_columns([40], [packet(1, (1, 50))])])
     assert tally.seen[12].since == {1: 50}
     assert (tally.readings, tally.seen[12].bad) == (6, 1)
     again = Tally([3, 12])
-    again.build_part("step", keys[1], kept).write_batch([packet_columns([9], [packet(2, (5, 7))])])
+    again.build_part("step", keys[1], kept).write_batch([record_columns([9], [packet(2, (5, 7))])])
     assert again.seen[12].since == {1: 99, 2: 7}
     assert again.seen[12].readings == 6
     assert again.seen[3].since == {}

@@ -9,7 +9,7 @@ from time import sleep, time
 import pytest
 from confluent_kafka import Producer
 
-from contract.packet import Packet, encode
+from contract.packet import Packet, encode, encode_version_1
 from contract.settings import Settings
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Engine, Times
@@ -36,9 +36,9 @@ def packet(device, packet_id, at, readings):
         packet_id=packet_id,
         device_id=device,
         device_uuid=f"device {device}",
-        received_at=at,
+        received_at=1000 * at,
         sensor_id=[sensor for sensor, _, _ in readings],
-        ts=[ts for _, ts, _ in readings],
+        ts=[1000 * ts for _, ts, _ in readings],
         device_ts=None,
         value=[value for _, _, value in readings],
         seq=[readings[:n].count(one) for n, one in enumerate(readings)],
@@ -52,7 +52,7 @@ def lines(seed):
             yield json.dumps({"partition": 0, "arrival": arrival}).encode()
             yield json.dumps({"partition": 1, "arrival": arrival}).encode()
         else:
-            value = json.loads(encode(packet(device, packet_id, arrival, readings)))
+            value = json.loads(encode_version_1(packet(device, packet_id, arrival, readings)))
             line = {"partition": device % 2, "offset": number, "arrival": arrival, "value": value}
             yield json.dumps(line).encode()
 
@@ -189,7 +189,7 @@ def dry_run_of(log, pipeline):
         {"alert_thresholds": [dict(zip(columns, row, strict=True)) for row in rows]}, Settings()
     )
     records = [
-        {"partition": one.device_id, "arrival": at, "value": json.loads(encode(one))}
+        {"partition": one.device_id, "arrival": at, "value": json.loads(encode_version_1(one))}
         for at, packets in log
         for one in packets
     ]

@@ -42,14 +42,15 @@ def readings(count, first=0, sensors=SENSORS):
     number = np.arange(first, first + count)
     return PacketColumns(
         arrival=np.array([START + first + count]),
+        version=np.full(1, 2, np.int8),
         device_id=np.ones(1, np.int64),
         packet_hash=np.array([first]),
-        received_at=np.array([START + first + count]),
+        received_at=1000 * np.array([START + first + count]),
         fresh=np.ones(1, bool),
         count=np.array([count]),
         sensor_id=number % sensors + 1,
-        ts=START + number,
-        device_ts=START + number,
+        ts=1000 * (START + number),
+        device_ts=1000 * (START + number),
         value=number / 8,
         seq=np.zeros(count, np.int64),
     )

@@ -5,9 +5,11 @@ from time import sleep
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 
-from contract.columns import NEVER, PacketColumns
+from contract.columns import PacketColumns
 from contract.event import Event, device_event_key, event_key
+from contract.packet import NO_TIME
 from contract.predictions import HORIZON_MS, Predictions
 from contract.rollups import ROLLUP_MS, Rollups
 from ops.devices import SensorSpec, register
@@ -32,19 +34,20 @@ def sensor(database):
 
 
 def readings(*rows, sensor=1):
-    """Columns of readings (ts, seq, value), each with the sensor."""
+    """Columns of readings (ts, seq, value), each with the sensor; times in milliseconds."""
     count = len(rows)
-    ints = np.array([[ts, seq] for ts, seq, _ in rows], np.int64).reshape(-1, 2)
+    ints = np.array([[round(1000 * ts), seq] for ts, seq, _ in rows], np.int64).reshape(-1, 2)
     return PacketColumns(
         arrival=np.zeros(1, np.int64),
+        version=np.full(1, 2, np.int8),
         device_id=np.ones(1, np.int64),
         packet_hash=np.ones(1, np.int64),
-        received_at=np.array([5_000]),
+        received_at=np.array([5_000_000]),
         fresh=np.ones(1, bool),
         count=np.array([count]),
         sensor_id=np.full(count, sensor),
         ts=ints[:, 0],
-        device_ts=np.where(ints[:, 0] % 2, NEVER, ints[:, 0]),
+        device_ts=np.where(ints[:, 0] % 2000, NO_TIME, ints[:, 0]),
         value=np.array([value for _, _, value in rows], float),
         seq=ints[:, 1],
     )
@@ -125,9 +128,38 @@ def test_the_same_readings_are_written_once_however_often_they_come(settings, da
     ]
 
 
-def test_of_two_readings_with_one_identity_the_first_counts(settings, database, sensor):
-    write(readings_sink(settings), readings((1000, 0, 1.0), (1000, 0, 2.0)))
-    assert select(database, "SELECT value FROM sensor_readings") == [(1,)]
+def test_what_differs_in_time_seq_or_value_is_another_reading_and_what_does_not_is_counted(
+    settings, database, sensor
+):
+    before = repeated()
+    rows = [(1000, 0, 1.0), (1000, 0, 2.0), (1000, 1, 1.0), (1000.001, 0, 1.0), (1000.002, 0, 1.0)]
+    write(readings_sink(settings), readings(*rows, (1000, 0, 1.0), (1000, 0, 1.000001)))
+    assert repeated() - before == 2  # in the batch
+    write(readings_sink(settings), readings(*rows), readings((999, 0, 1.0)))
+    assert repeated() - before == 2 + 5  # in the table
+    stored = select(
+        database,
+        "SELECT event_timestamp, seq, value FROM sensor_readings ORDER BY event_timestamp, 2, 3",
+    )
+    assert [(seq, float(value)) for _, seq, value in stored] == [
+        (0, 1.0), (0, 1.0), (0, 2.0), (1, 1.0), (0, 1.0), (0, 1.0),
+    ]  # fmt: skip
+    if settings.engine == "sqlite":
+        assert [text[17:] for text, *_ in stored[3:]] == ["01.000", "01.000001", "01.000002"]
+
+
+def test_a_reading_stored_by_its_millisecond_is_the_same_one_in_microseconds(
+    settings, database, sensor
+):
+    text = "1970-01-01 00:00:01.007"
+    row = [1, 1.5, text, None, text, 0]
+    database.execute("write_readings", json.dumps([row]))
+    write(readings_sink(settings), readings((1007, 0, 1.5)))
+    assert len(select(database, "SELECT id FROM sensor_readings")) == 1
+
+
+def repeated():
+    return REGISTRY.get_sample_value("iot_readings_repeated_total")
 
 
 def test_a_refused_row_stands_alone_in_the_dead_letters_and_the_rest_is_stored(

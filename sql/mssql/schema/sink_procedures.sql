@@ -1,5 +1,6 @@
 -- What the sinks call: one JSON parameter a batch, rows that are there already stay as they are. A
--- number that does not fit becomes NULL, which its column refuses.
+-- number that does not fit becomes NULL, which its column refuses. `sp_sink_readings` answers with
+-- the number of rows that are new.
 SET ANSI_NULLS ON;
 SET QUOTED_IDENTIFIER ON;
 GO
@@ -13,12 +14,13 @@ BEGIN
     SET XACT_ABORT ON;
     DECLARE @readings TABLE (
         sensor_id bigint NOT NULL,
-        event_timestamp datetime2(3) NOT NULL,
+        event_timestamp datetime2(6) NOT NULL,
         seq int NOT NULL,
         value decimal(15, 5) NULL,
-        received_at datetime2(3) NOT NULL,
-        device_timestamp datetime2(3) NULL
+        received_at datetime2(6) NOT NULL,
+        device_timestamp datetime2(6) NULL
     );
+    DECLARE @stored int;
     INSERT INTO @readings (
         sensor_id, event_timestamp, seq, value, received_at, device_timestamp
     )
@@ -32,9 +34,9 @@ BEGIN
     FROM OPENJSON (@p_rows) WITH (
         sensor_id bigint '$[0]',
         value float '$[1]',
-        received_at datetime2(3) '$[2]',
-        device_ts datetime2(3) '$[3]',
-        event_ts datetime2(3) '$[4]',
+        received_at datetime2(6) '$[2]',
+        device_ts datetime2(6) '$[3]',
+        event_ts datetime2(6) '$[4]',
         seq int '$[5]'
     ) AS r;
     INSERT INTO dbo.sensor_readings (
@@ -50,8 +52,11 @@ BEGIN
             AND s.event_timestamp = n.event_timestamp
             AND s.event_timestamp IS NOT NULL -- as the index says
             AND s.seq = n.seq
+            AND s.value = n.value
     )
-    ORDER BY n.sensor_id, n.event_timestamp, n.seq;
+    ORDER BY n.sensor_id, n.event_timestamp, n.seq, n.value;
+    SET @stored = @@ROWCOUNT;
+    SELECT @stored AS stored;
 END;
 GO
 -- A bucket that is there is replaced by one of at least as many readings.

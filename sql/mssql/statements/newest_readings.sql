@@ -2,7 +2,7 @@ DECLARE @ids nvarchar(max) = ?, @most int = ?;
 SELECT
     s.id,
     d.id,
-    DATEDIFF_BIG(MILLISECOND, '1970-01-01', d.event_timestamp),
+    DATEDIFF_BIG(MICROSECOND, '1970-01-01', d.event_timestamp),
     d.seq,
     CAST(d.value AS float)
 FROM OPENJSON (@ids) WITH (id bigint '$') AS s
@@ -16,7 +16,7 @@ UNION ALL
 SELECT
     s.id,
     d.id,
-    DATEDIFF_BIG(MILLISECOND, '1970-01-01', d.[timestamp]),
+    DATEDIFF_BIG(MICROSECOND, '1970-01-01', d.[timestamp]),
     -1,
     CAST(d.value AS float)
 FROM OPENJSON (@ids) WITH (id bigint '$') AS s

@@ -5,8 +5,8 @@ DECLARE @before datetime2(3) = DATEADD(millisecond, CAST(@until % 1000 AS int),
 SELECT TOP (@most)
     r.seq,
     CAST(r.value AS float),
-    DATEDIFF_BIG(MILLISECOND, '1970-01-01', r.event_timestamp),
-    DATEDIFF_BIG(MILLISECOND, '1970-01-01', r.[timestamp])
+    DATEDIFF_BIG(MICROSECOND, '1970-01-01', r.event_timestamp),
+    DATEDIFF_BIG(MICROSECOND, '1970-01-01', r.[timestamp])
 FROM dbo.sensor_readings AS r
 WHERE r.sensor_id = @sensor AND r.event_timestamp IS NOT NULL AND r.event_timestamp < @before
 ORDER BY r.event_timestamp DESC, r.seq DESC;

@@ -3,7 +3,8 @@
 -- number of readings, newest first; times in epoch milliseconds. The event times bound what is
 -- searched: they have an index.
 SELECT
-    cast(round((julianday(r.timestamp) - 2440587.5) * 86400000) AS INTEGER),
+    cast(strftime('%s', substr(r.timestamp, 1, 19)) AS INTEGER) * 1000
+    + cast(substr(r.timestamp, 21, 3) AS INTEGER),
     count(*)
 FROM sensors AS s
 INNER JOIN sensor_readings AS r ON r.sensor_id = s.id

@@ -1,10 +1,11 @@
--- ?1 sensor ids (JSON), ?2 how many at most of each, in no order; times in epoch milliseconds.
+-- ?1 sensor ids (JSON), ?2 how many at most of each, in no order; times in epoch microseconds.
 -- Those without event time count by when they were stored, and have seq -1; there may be as many
 -- of them again.
 SELECT
     r.sensor_id,
     r.id,
-    cast(round((julianday(r.event_timestamp) - 2440587.5) * 86400000) AS INTEGER),
+    cast(strftime('%s', substr(r.event_timestamp, 1, 19)) AS INTEGER) * 1000000
+    + cast(substr(substr(r.event_timestamp, 21) || '000', 1, 6) AS INTEGER),
     r.seq,
     r.value
 FROM json_each(?1) AS s
@@ -18,7 +19,8 @@ UNION ALL
 SELECT
     r.sensor_id,
     r.id,
-    cast(round((julianday(r.timestamp) - 2440587.5) * 86400000) AS INTEGER),
+    cast(strftime('%s', substr(r.timestamp, 1, 19)) AS INTEGER) * 1000000
+    + cast(substr(substr(r.timestamp, 21) || '000', 1, 6) AS INTEGER),
     -1,
     r.value
 FROM json_each(?1) AS s

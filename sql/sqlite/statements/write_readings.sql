@@ -1,7 +1,9 @@
 -- ?1: JSON, rows [sensor_id, value, received_at, device_ts or null, event_ts, seq], sorted by
--- sensor, event_ts and seq, times as text, see sinks/times.py. Rows that are there already stay as
--- they are. With each row that is new come the newest value of its sensor, when its device was last
+-- sensor, event_ts, seq and value, times as text, see sinks/times.py. Rows that are there already
+-- stay as they are. Answers with the number of new rows. With each row that is new come the newest value of its sensor, when its device was last
 -- heard, and alerts, by the rules at the head of the trigger in sql/mssql/patch_bulk_ingest.sql.
+DROP INDEX IF EXISTS ux_sensor_readings_event;
+
 CREATE TEMP TABLE IF NOT EXISTS before_batch (id INTEGER NOT NULL);
 
 DELETE FROM before_batch;
@@ -18,7 +20,7 @@ SELECT
     json_extract(r.value, '$[5]')
 FROM json_each(?1) AS r
 WHERE true
-ON CONFLICT (sensor_id, event_timestamp, seq) WHERE event_timestamp IS NOT NULL DO NOTHING;
+ON CONFLICT (sensor_id, event_timestamp, seq, value) WHERE event_timestamp IS NOT NULL DO NOTHING;
 
 -- of each sensor the newest that is new and not from the future: a batch comes sorted, so it is the
 -- last of them
@@ -501,3 +503,6 @@ WHERE
         coalesce(devices.last_connection, '') < x.at
         OR devices.last_connection > strftime('%Y-%m-%d %H:%M:%f', 'now')
     );
+
+SELECT count(*) FROM sensor_readings AS r
+WHERE r.id > (SELECT b.id FROM before_batch AS b);
