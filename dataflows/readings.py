@@ -36,7 +36,7 @@ from dataflows.source import PacketSource, Records, group
 from dataflows.states import CONSUME, FLOW, MARK, WATCH
 from dataflows.watch import PartitionLogic, Watch
 from runtime.kafka import kafka_access
-from runtime.log import configure_log
+from runtime.log import configure_log, say
 from runtime.private import keep_private
 from runtime.topic import ensure_topic
 from sinks.events import events_sink
@@ -179,7 +179,7 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
     if cause is None:
         sys.__excepthook__(kind, error, trace)
         return
-    print(cause, file=sys.stderr)  # noqa: T201 - the last line that a person reads
+    say(str(cause))
     sys.exit(NO_USE if isinstance(cause, SetupError | SettingError) else 1)
 
 

@@ -1,13 +1,73 @@
-"""How our processes log: one line of JSON an event, on standard error."""
+"""How our processes log: one line of JSON an event, on standard error.
+
+A log only reports. Where its disk is full, its reader is gone, or its reader does not read, lines
+are lost and counted, and the process continues; once lines can be written again, the first one says
+how many were lost.
+"""
 
 import logging
+import os
+import select
 import sys
+from threading import Lock
 
 import structlog
+from prometheus_client import Counter
 from stamina.instrumentation import set_on_retry_hooks
 from structlog.processors import ExceptionRenderer
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
+
+_AT_ONCE = 4096
+"""A pipe that has room takes this many bytes without blocking."""
+_LOST = Counter("iot_log_lines_lost", "Lines of the log that could not be written")
+
+
+class _Lines:
+    """Standard error as a stream that takes whole lines, never raises and never blocks."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._lost = 0
+
+    def write(self, line: str) -> None:
+        """Write a line, or count it."""
+        with self._lock:
+            try:
+                if self._lost:
+                    _write(f'{{"event": "lines of the log were lost", "lines": {self._lost}}}\n')
+                    self._lost = 0
+                _write(line)
+            except (OSError, ValueError):  # no room or no reader; the stream is closed
+                self._lost += 1
+                _LOST.inc()
+
+    def flush(self) -> None:
+        """Each line is written at once."""
+
+
+def _write(line: str) -> None:
+    stream = sys.stderr
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # what a test has put there
+        stream.write(line)
+        return
+    ready = select.poll()
+    ready.register(descriptor, select.POLLOUT)
+    data = line.encode(errors="replace")
+    while data:
+        if not ready.poll(0):
+            raise BlockingIOError("nobody reads the log")
+        data = data[os.write(descriptor, data[:_AT_ONCE]) :]
+
+
+_lines = _Lines()
+
+
+def say(text: str) -> None:
+    """Write a line for people to standard error, where that is possible."""
+    _lines.write(f"{text}\n")
 
 
 def configure_log() -> None:
@@ -28,10 +88,10 @@ def configure_log() -> None:
     structlog.configure(
         processors=[*before, *after],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_lines),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_lines)
     drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
