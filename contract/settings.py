@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     auto_create_model: bool = False
     start_from: Literal["earliest", "latest"] = "earliest"
     if_offset_gone: Literal["stop", "earliest"] = "stop"
+    if_create_time: Literal["stop", "accept"] = "stop"
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=1, le=65535)
     iot_lang: Literal["es", "en"] = "es"

@@ -1,9 +1,10 @@
 """Records to columns. What cannot be decoded is a stream of its own, not an exception."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from dataflows.source import Records
 
 _NO_TIMES = b"\0\0\0\0\0\0\0\x80"
 """`NO_TIME` as it stands in a column."""
+_DAY_MS = 86_400_000
 _NOTHING = PacketRecord(
     v=2, packet_id="", device_id=-1, device_uuid="", received_at=0,
     sensor_id=b"", ts=b"", device_ts=None, value=b"", seq=b"",
@@ -31,6 +33,9 @@ class BadRecord:
     offset: int
     value: bytes | None
     error: str
+    key: Any = None
+    headers: tuple[Any, ...] = ()
+    """(name, value) pairs."""
 
 
 def decode_records(records: Records) -> Iterable[PacketColumns | BadRecord]:
@@ -56,14 +61,33 @@ def decode_records(records: Records) -> Iterable[PacketColumns | BadRecord]:
             errors[index] = "a reading's sensor, time, value or seq is out of range"
         columns = record_columns(records.arrivals, packets)
     for index in sorted(errors):
-        yield BadRecord(
-            records.topic,
-            records.partition,
-            records.offsets[index],
-            records.values[index],
-            errors[index],
-        )
+        yield _bad(records, index, errors[index])
+    if records.by_producers:
+        columns = _believable(columns)
     yield columns
+
+
+def _bad(records: Records, index: int, error: str) -> BadRecord:
+    message = records.messages[index] if records.messages else None
+    return BadRecord(
+        records.topic,
+        records.partition,
+        records.offsets[index],
+        records.values[index],
+        error,
+        None if message is None else message.key(),
+        () if message is None else tuple(message.headers() or ()),
+    )
+
+
+def _believable(columns: PacketColumns) -> PacketColumns:
+    """The arrivals where producers have given them: one a day or more after the edge had the packet
+    is absurd, and would be the partition's time for good. The edge's own time counts instead, and
+    nothing where no edge has given one.
+    """
+    received = np.where(columns.device_id < 0, 0, columns.received_at // 1000)
+    absurd = columns.arrival >= received + _DAY_MS
+    return replace(columns, arrival=np.where(absurd, received, columns.arrival))
 
 
 def record_columns(arrivals: list[int], records: list[PacketRecord | None]) -> PacketColumns:

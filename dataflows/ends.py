@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from threading import Condition, Thread
-from time import monotonic, time
+from time import monotonic
 
 import structlog
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
@@ -29,7 +29,7 @@ class End:
     offset: int
     """After the last record, whether its transaction is over or not."""
     asked_at: float
-    """The wall clock before the question was asked, epoch seconds."""
+    """The monotonic clock before the question was asked, seconds."""
 
 
 class Ends:
@@ -140,7 +140,7 @@ class Ends:
 
     def _ends_of(self, partitions: list[int]) -> dict[int, End]:
         asked = [TopicPartition(self._topic, number, OFFSET_END) for number in partitions]
-        now = time()
+        now = monotonic()
         found = self._consumer.offsets_for_times(asked, timeout=_ANSWER_S)
         answers = {}
         for one in found:

@@ -14,6 +14,9 @@ LAG_SECONDS = Gauge(
     "Age of the last record taken of the partition; 0 at its end",
     ["partition"],
 )
+PARTITIONS_UNTAKEN = Gauge(
+    "iot_topic_partitions_untaken", "Partitions with records that no flow takes"
+)
 BROKER_UP = Gauge("iot_flow_broker_up", "Whether the broker told where its partitions end")
 RECORDS = Counter("iot_flow_records", "Records taken from the topic", ["partition"])
 READINGS = Counter("iot_flow_readings", "Readings in the records, repeated ones too")
@@ -23,6 +26,9 @@ FUTURE = Counter("iot_readings_future", "Readings dated more than 5 min after th
 REPEATED = Counter("iot_packets_repeated", "Packets that repeated an earlier one")
 DEAD_LETTERS = Counter(
     "iot_flow_dead_letters", "Records that cannot be decoded, see the dead-letter topic"
+)
+DEAD_LETTERS_WAITING = Gauge(
+    "iot_flow_dead_letters_waiting", "1 while the flow waits for the dead-letter topic"
 )
 SENSORS = Gauge("iot_flow_sensors", "Sensors by level, of those that have one", ["level"])
 EVENTS = Counter("iot_flow_events", "Events, by code", ["code"])

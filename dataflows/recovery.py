@@ -37,6 +37,13 @@ class Claim(msgspec.Struct, frozen=True):
     topic: str
     partitions: str
     """As in `KAFKA_PARTITIONS`."""
+    added: str = ""
+    """Those of them that the directory got after its first start, as the topic had more."""
+
+    @property
+    def new(self) -> frozenset[int]:
+        """The partitions in `added`."""
+        return parse_partitions(self.added) if self.added else frozenset()
 
     @property
     def numbers(self) -> frozenset[int]:
@@ -62,8 +69,9 @@ class Arguments:
         return cls(found.recovery_directory, found.addresses is not None)
 
 
-def claim(directory: Path, wanted: Claim, *, cluster: bool = False) -> None:
-    """Hold `directory` until this process ends, alone or with others of its `cluster`.
+def claim(directory: Path, wanted: Claim, *, cluster: bool = False) -> frozenset[int]:
+    """Hold `directory` until this process ends, alone or with others of its `cluster`. Returns
+    the partitions that it got after its first start.
 
     Raises:
         SetupError: it is no store, another process holds it, it has the state of something else,
@@ -84,10 +92,15 @@ def claim(directory: Path, wanted: Claim, *, cluster: bool = False) -> None:
             os.close(held)
             raise
         try:
-            if _claim_of(here) != wanted:
+            found = _claim_of(here)
+            if found is not None:
+                more = found.new | (wanted.numbers - found.numbers)
+                wanted = msgspec.structs.replace(wanted, added=partitions_text(more))
+            if found != wanted:
                 _write(here / _CLAIM, wanted)
         except OSError as error:
             raise _unusable(here, error) from error
+        return wanted.new
 
 
 def _check(here: Path, wanted: Claim) -> None:
@@ -182,12 +195,18 @@ def in_use(directory: Path) -> bool:
 
 
 def _move(root: Path, topic: str, found: Mapping[Path, Claim | None], names: Sequence[str]) -> None:
-    states = _states_of(root, found, frozenset[int]().union(*map(parse_partitions, names)))
+    everything = frozenset[int]().union(*map(parse_partitions, names))
+    states = _states_of(root, found, everything)
+    claims = [one for one in found.values() if one is not None]
+    added = frozenset[int]().union(*(one.new for one in claims))
+    if claims:
+        added |= everything - frozenset[int]().union(*(one.numbers for one in claims))
     new = root / _NEW
     for name in names:
         ours = {one: states[one] for one in sorted(parse_partitions(name) & states.keys())}
         write_states(new / name, ours)
-        (new / name / _CLAIM).write_bytes(msgspec.json.encode(Claim(topic, name)))
+        claimed = Claim(topic, name, partitions_text(added & parse_partitions(name)))
+        (new / name / _CLAIM).write_bytes(msgspec.json.encode(claimed))
     _write(new / _READY, ([str(path.relative_to(root)) for path in found], names))
     _settle(root)
 

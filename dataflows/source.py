@@ -3,12 +3,16 @@
 A heartbeat says "up to this arrival time there is nothing more", so that the panes of a sensor
 that fell silent close without waiting for another record. It is sent when the broker's own
 answer, see `ends`, says that we have taken everything up to the end of the partition; its arrival
-time is the wall clock before that question minus a margin, so that no record that comes later can
-have an earlier one. What a heartbeat closes, the next record would have closed the same way:
-results do not depend on heartbeats, they only come sooner.
+time is the broker's clock before that question, see `clock`, minus a margin, so that no record that
+comes later can have an earlier one. What a heartbeat closes, the next record would have closed the
+same way: results do not depend on heartbeats, they only come sooner.
+
+A position is one in a certain log. Where a partition resumes, the topic's id and the last record
+taken must be the same as before; else the topic was created again, or the broker was restored, and
+`IF_OFFSET_GONE` decides what to do.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -17,6 +21,7 @@ from typing import Any, Literal
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
     Consumer,
     KafkaError,
     KafkaException,
@@ -24,17 +29,20 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from contract.errors import SetupError
+from contract.errors import SetupError, UnavailableError
 from contract.partitions import partitions_text
+from dataflows.clock import broker_clock
 from dataflows.commits import Commits
 from dataflows.ends import End, Ends, ends_of
 from dataflows.metrics import EPOCH_SECONDS, RECORDS, SNAPSHOT_AT
+from dataflows.position import Position, fingerprint
+from dataflows.topic_watch import TopicWatch
 from runtime.kafka import KafkaAccess
 from runtime.reach import cluster_metadata, why_no_answer
 
 _RECORDS_A_BATCH = 1_000
-_QUEUE_KB = 16_384
-"""What a partition may fetch ahead, in KiB."""
+_QUEUE_KB = 2_048
+"""What a partition may fetch ahead, in KiB: more is no faster, and memory while catching up."""
 _WAIT_MS = 100
 """How long the broker may hold a fetch back when there is nothing; the embedded one does so even
 when something comes meanwhile."""
@@ -43,7 +51,7 @@ _PAUSE = timedelta(milliseconds=10)
 _SETTLE_S = 1.0
 """How long the end may wait for the last offsets to be committed."""
 _MARGIN_MS = 2_000
-"""How far the broker's clock may be ahead of ours."""
+"""How far the clocks of a cluster's brokers may be apart."""
 
 _REFUSALS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -83,6 +91,13 @@ class Records:
     arrivals: list[int]
     """The records' own timestamps, epoch milliseconds UTC."""
     values: list[bytes | None]
+    messages: Sequence[Message] = ()
+    """As the client gave them, for what is seldom wanted: keys and headers."""
+
+    @property
+    def by_producers(self) -> bool:
+        """Whether it was not the broker that dated them."""
+        return bool(self.messages) and self.messages[0].timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +117,8 @@ def _nobody(partition: int, next_offset: int, arrival: int | None) -> None:
 
 
 @dataclass(frozen=True)
-class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
-    """Reads partitions of a topic; a partition's recovery state is its next offset.
+class PacketSource(FixedPartitionedSource[tuple[str, Records], Any]):
+    """Reads partitions of a topic; a partition's recovery state is its `Position`.
 
     Ends when `stop` returns true, which leaves a snapshot behind.
     """
@@ -116,13 +131,19 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
     partitions: frozenset[int] | None = None
     """Which ones; None: all that the topic has."""
     if_gone: Literal["stop", "earliest"] = "stop"
-    """What to do where the broker does not have the recovery state's offset any more."""
+    """What to do where the broker does not have the recovery state's offset any more, or has
+    another log under the topic's name."""
+    added: frozenset[int] = frozenset()
+    """Partitions that the topic got later: without recovery state they begin at their first record,
+    whatever `start` says."""
     progress: Callable[[int, int, int | None], None] = _nobody
     """Told of each batch: partition, next offset, arrival time of the last record."""
     spans: Mapping[int, Span] | None = None
     """What to read of each partition instead of all that comes, without heartbeats between."""
     commits: Commits | None = None
-    """Whom to tell of each snapshot's offset."""
+    """Given each snapshot's offset."""
+    watch: TopicWatch | None = None
+    """Knows the topic's id, and whether the topic has changed since the start."""
 
     def list_parts(self) -> list[str]:
         """The partitions by number.
@@ -144,28 +165,35 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], int]):
             )
         return [str(partition) for partition in sorted(self.partitions)]
 
-    def build_part(
-        self, step_id: str, for_part: str, resume_state: int | None
-    ) -> "_PacketPartition":
-        """Begin at the snapshot's offset, else where `start` says."""
-        return _PacketPartition(self, int(for_part), resume_state)
+    def build_part(self, step_id: str, for_part: str, resume_state: Any) -> "_PacketPartition":
+        """Begin at the snapshot's position, else where `start` says."""
+        resume = None if resume_state is None else Position.of(resume_state)
+        return _PacketPartition(self, int(for_part), resume)
 
 
-class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
-    def __init__(self, source: PacketSource, partition: int, resume: int | None) -> None:
+class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
+    def __init__(self, source: PacketSource, partition: int, resume: Position | None) -> None:
         self._source = source
         self._partition = TopicPartition(source.topic, partition)
         self._span = None if source.spans is None else source.spans[partition]
         self._ended = False
         self._empty = True
+        self._topic_id = None if source.watch is None else source.watch.topic_id
+        self._last: Message | None = None
+        """The last record taken in this process."""
+        self._before = Position(0) if resume is None else resume
+        """Knows the last record taken by the processes before."""
+        self._check = False
+        """Whether the next record to come is that one, to be compared and not taken again."""
         self._ends: Ends | None = None
         self._heard: End | None = None
         self._epoch_at = monotonic()
         self._counter = RECORDS.labels(str(partition))
         config = consumer_config(source.kafka, source.topic)
-        self._consumer = Consumer(config | {"enable.partition.eof": self._span is not None})
+        # the end is told even where the last offsets are markers of transactions
+        self._consumer = Consumer(config | {"enable.partition.eof": True})
         self._next = self._first(resume)
-        self._consumer.assign([TopicPartition(source.topic, partition, self._next)])
+        self._assign()
         if self._span is None:
             self._ends = ends_of(source.kafka, source.topic, group(source.topic))
             self._ends.watch(partition)
@@ -174,9 +202,16 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
     def next_batch(self) -> list[tuple[str, Records]]:
         if self._source.stop():
             raise StopIteration
+        if self._source.watch is not None:
+            if self._source.watch.grown:
+                raise StopIteration  # and the process starts again, with the new partitions
+            if self._source.watch.topic_id != self._topic_id:
+                self._other_log("the topic was deleted and created again")
         if self._span is not None and self._next >= self._span.end:
             return self._last_heartbeat(self._span)
         messages = [m for m in self._consumer.consume(_RECORDS_A_BATCH, 0) if self._is_record(m)]
+        if self._check and messages:
+            messages = self._compared(messages)
         if self._span is not None:
             end = self._span.end
             messages = [m for m in messages if (m.offset() or 0) < end]
@@ -186,8 +221,10 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
                 [offset for m in messages if (offset := m.offset()) is not None],
                 [m.timestamp()[1] for m in messages],
                 [m.value() for m in messages],
+                messages,
             )
-            self._next = batch.offsets[-1] + 1
+            self._next, self._last = batch.offsets[-1] + 1, messages[-1]
+            broker_clock.heard(*self._last.timestamp())
             self._counter.inc(len(messages))
             self._source.progress(self._partition.partition, self._next, batch.arrivals[-1])
         else:
@@ -200,21 +237,24 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
     def next_awake(self) -> datetime | None:
         return datetime.now(UTC) + _PAUSE if self._empty else None
 
-    def snapshot(self) -> int:
+    def snapshot(self) -> tuple[Any, ...]:
         now = monotonic()
         EPOCH_SECONDS.observe(now - self._epoch_at)
         SNAPSHOT_AT.set_to_current_time()
         self._epoch_at = now
         if self._source.commits is not None:
             self._source.commits.put(self._partition.partition, self._next)
-        return self._next
+        last, print_ = self._before.last, self._before.fingerprint
+        if self._last is not None:
+            last, print_ = self._last.offset(), fingerprint(self._last)
+        return Position(self._next, self._topic_id, last, print_).state()
 
     def close(self) -> None:
         if self._source.commits is not None:
             self._source.commits.settle(_SETTLE_S)
         self._consumer.close()
 
-    def _first(self, resume: int | None) -> int:
+    def _first(self, resume: Position | None) -> int:
         """The offset to begin at.
 
         Raises:
@@ -222,16 +262,66 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
             IotError: no broker answers, by cause.
         """
         if self._span is not None:
-            return self._span.first if resume is None else resume
+            return self._span.first if resume is None else resume.next
         try:
             first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
         except KafkaException as error:
             raise why_no_answer(self._source.kafka, self._source.topic) from error
         if resume is None:
-            return int(end if self._source.start == "latest" else first)
-        if first <= resume <= end:
-            return resume
-        return self._gone(resume, int(first), int(end))
+            new = self._partition.partition in self._source.added
+            return int(end if self._source.start == "latest" and not new else first)
+        if None is not resume.topic_id != self._topic_id is not None:
+            return self._other_log("the topic was deleted and created again", first)
+        if not first <= resume.next <= end:
+            return self._gone(resume.next, int(first), int(end))
+        self._check = resume.last is not None and resume.last >= first
+        return resume.next
+
+    def _assign(self) -> None:
+        """Have the consumer read what comes next, or, to compare it, the record before that."""
+        here, begin = self._partition, self._before.last if self._check else self._next
+        assert begin is not None
+        self._consumer.assign([TopicPartition(here.topic, here.partition, begin)])
+
+    def _compared(self, messages: list[Message]) -> list[Message]:
+        """The messages that are new, once the first is known to be what was taken last."""
+        self._check = False
+        first, *rest = messages
+        if first.offset() != self._before.last:  # retention was faster
+            return messages
+        if fingerprint(first) == self._before.fingerprint:
+            return rest
+        low, _ = self._consumer.get_watermark_offsets(self._partition, timeout=10)
+        self._next = self._other_log(
+            f"the record at offset {first.offset()} is not the one that was there", low
+        )
+        self._before = Position(self._next)
+        self._assign()
+        return []
+
+    def _other_log(self, why: str, first: int | None = None) -> int:
+        """Where to go on in another log under the topic's name: at `first`, where the setting says
+        so and it is known.
+
+        Raises:
+            SetupError: nobody said to go on.
+            UnavailableError: the next start will go on.
+        """
+        source, partition = self._source, self._partition.partition
+        text = (
+            f"{source.topic} partition {partition} is not the log that the flow has read: {why}. "
+            "The topic was created again, or the broker was restored from an older copy"
+        )
+        if source.if_gone == "stop":
+            raise SetupError(
+                f"{text}. To take the log that is there from its first record on, start once with "
+                "IF_OFFSET_GONE=earliest: what is stored is not stored again"
+            )
+        if first is None:
+            raise UnavailableError(f"{text}. Starting again, from its first record on")
+        _log.error("another log, taking it from its first record on", partition=partition, why=why)
+        self._before = Position(first)
+        return int(first)
 
     def _gone(self, wanted: int, first: int, end: int) -> int:
         source, partition = self._source, self._partition.partition
@@ -262,23 +352,31 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         return [(str(self._partition.partition), self._batch([], [span.until], []))]
 
     def _batch(
-        self, offsets: list[int], arrivals: list[int], values: list[bytes | None]
+        self,
+        offsets: list[int],
+        arrivals: list[int],
+        values: list[bytes | None],
+        messages: Sequence[Message] = (),
     ) -> Records:
         here = self._partition
-        return Records(here.topic, here.partition, offsets, arrivals, values)
+        return Records(here.topic, here.partition, offsets, arrivals, values, messages)
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
         if error is None:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
-            self._next = max(self._next, message.offset() or 0)  # over what is no record
+            end = message.offset() or 0
+            if end > self._next:  # over what is no record
+                self._next = end
+                if self._span is None:
+                    self._source.progress(self._partition.partition, end, None)
             return False
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
             self._next = self._gone(self._next, int(first), int(end))
-            here = self._partition
-            self._consumer.assign([TopicPartition(here.topic, here.partition, self._next)])
+            self._check = False
+            self._assign()
             return False
         if error.fatal() or error.code() in _REFUSALS:
             raise SetupError(f"the broker refuses {self._source.topic}: {error.str()}")
@@ -291,4 +389,4 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], int]):
         if end is None or end is self._heard or self._next < end.offset:
             return None
         self._heard = end
-        return int(end.asked_at * 1000) - _MARGIN_MS
+        return broker_clock.at(end.asked_at) - _MARGIN_MS

@@ -42,8 +42,8 @@ _DAMAGED = "the recovery store {} is damaged ({}). " + _ANEW
 class PartitionState:
     """What a store holds of one partition."""
 
-    offset: int
-    """Of the next record."""
+    position: Any
+    """The state of the source, see `dataflows.position`."""
     steps: dict[str, Any] = field(default_factory=dict)
     """The state of `MARK` and of `WATCH`, where they have one."""
 
@@ -154,7 +154,7 @@ def _run(source: "_States", visit: _Visit, directory: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _States(FixedPartitionedSource[tuple[str, PartitionState], int | None]):
+class _States(FixedPartitionedSource[tuple[str, PartitionState], Any]):
     """Each state once; those that are not known begin with what the store resumes from."""
 
     states: dict[int, PartitionState]
@@ -163,13 +163,13 @@ class _States(FixedPartitionedSource[tuple[str, PartitionState], int | None]):
     def list_parts(self) -> list[str]:
         return [str(partition) for partition in sorted(self.wanted or self.states)]
 
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> "_StatePart":
+    def build_part(self, step_id: str, for_part: str, resume_state: Any) -> "_StatePart":
         if resume_state is not None:
             self.states[int(for_part)] = PartitionState(resume_state)
         return _StatePart(for_part, self.states.get(int(for_part)))
 
 
-class _StatePart(StatefulSourcePartition[tuple[str, PartitionState], int | None]):
+class _StatePart(StatefulSourcePartition[tuple[str, PartitionState], Any]):
     def __init__(self, key: str, state: PartitionState | None) -> None:
         self._state = state
         self._left = [] if state is None else [(key, state)]
@@ -179,8 +179,8 @@ class _StatePart(StatefulSourcePartition[tuple[str, PartitionState], int | None]
             raise StopIteration
         return [self._left.pop()]
 
-    def snapshot(self) -> int | None:
-        return None if self._state is None else self._state.offset
+    def snapshot(self) -> Any:
+        return None if self._state is None else self._state.position
 
 
 class _Step(StatefulBatchLogic[PartitionState, PartitionState, Any]):

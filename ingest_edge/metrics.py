@@ -89,6 +89,12 @@ BROKER_UP = Gauge(
     registry=REGISTRY,
     multiprocess_mode="livemostrecent",
 )
+CLOCK_AHEAD = Gauge(
+    "iot_edge_clock_ahead_seconds",
+    "How far, at least, this machine's clock is ahead of the broker's; below 0: behind.",
+    registry=REGISTRY,
+    multiprocess_mode="livemostrecent",
+)
 PRODUCERS = Counter(
     "iot_edge_producer_replaced", "Kafka producers given up after a fatal error.", registry=REGISTRY
 )

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from threading import Event, Thread
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import Any
 
 import structlog
@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract.errors import PacketError, UnavailableError
 from contract.packet import Packet, encode
+from ingest_edge.clock import EdgeClock
 from ingest_edge.metrics import ACKNOWLEDGED, IN_FLIGHT, PRODUCERS, QUEUE_FILL
 from runtime.kafka import KafkaAccess
 from runtime.topic import largest_record
@@ -56,6 +57,7 @@ class Publisher:
             "queue.buffering.max.kbytes": _QUEUE_KB,
         }
         self._set_largest(largest)
+        self._clock = EdgeClock()
         self._producer = Producer(self._config)
         self._dead: list[Producer] = []
         self._probe: asyncio.Task[bool] | None = None
@@ -77,10 +79,12 @@ class Publisher:
             PacketError: 413, the topic takes no record of this size.
         """
         done: _Done = self._loop.create_future()
-        answers = self._answers
+        answers, clock, sent = self._answers, self._clock, time()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             answers.append((done, error))
+            if error is None:
+                clock.heard(sent, *message.timestamp(), time())
 
         start, producer = monotonic(), self._producer
         value = encode(packet)

@@ -21,6 +21,8 @@ from contract.errors import NO_USE, SetupError
 from contract.partitions import partitions_text
 from contract.settings import Settings, same_environment
 from dataflows.recovery import arrange
+from dataflows.source import group as group_of
+from dataflows.topic_watch import TopicWatch
 from ops.children import ends_with, with_stack
 from runtime.ending import end_of
 from runtime.kafka import kafka_access
@@ -128,17 +130,28 @@ def run(settings: Settings, plan: Plan) -> None:
         IotError: by blame; nothing is running any more.
     """
     signals = Signals()
-    groups = _groups(settings, plan)
+    groups, watch = _groups(settings, plan), _watch(settings)
     try:
         while not signals.count:
             for group in groups:
                 group.look_after()
             sleep(_LOOK_S)
+            if watch is not None and watch.grown:
+                _end(groups, signals)
+                groups, watch = _groups(settings, plan), _watch(settings)
     except SetupError as error:  # told before the others end: they may wait for the database
         _log.error("giving up, the other processes end", reason=str(error))
         raise
     finally:
         _end(groups, signals)
+
+
+def _watch(settings: Settings) -> TopicWatch | None:
+    """Who tells of new partitions, where the processes take all that there are."""
+    if settings.partitions is not None:
+        return None
+    topic = settings.kafka_topic
+    return TopicWatch(kafka_access(settings), topic, group_of(topic), None)
 
 
 def _groups(settings: Settings, plan: Plan) -> list[_Group]:

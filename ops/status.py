@@ -92,6 +92,8 @@ class Edge:
     accepted: int
     refused: int
     clock_skewed: int
+    clock_ahead: float
+    """Seconds by which its clock is ahead of the broker's, at least; below 0: behind."""
     in_flight: int
     queue_fill: float
     """0 to 1."""
@@ -196,6 +198,7 @@ def read_metrics(url: str, text: str, now: float) -> Process | None:
             accepted=told.count("iot_edge_readings_accepted_total"),
             refused=told.count("iot_edge_readings_refused_total"),
             clock_skewed=told.count("iot_edge_readings_clock_skewed_total"),
+            clock_ahead=told.value("iot_edge_clock_ahead_seconds"),
             in_flight=told.count("iot_edge_packets_in_flight"),
             queue_fill=told.value("iot_edge_queue_fill_ratio"),
             acknowledged=told.seconds("iot_edge_acknowledgement_seconds"),

@@ -1,9 +1,10 @@
 """The topic at which the edge and the dataflow meet: reaching it, and creating it when missing."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from time import monotonic, sleep
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import (
     AdminClient,
     ClusterMetadata,
@@ -20,6 +21,37 @@ PARTITIONS = 12
 _LARGEST = 1_000_000
 _KNOWN_S = 3.0
 """How long a new topic may take to be known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What the broker says of a topic."""
+
+    name: str
+    id: str | None
+    """None where the broker gives topics no ids, as the in-memory one."""
+    partitions: frozenset[int]
+
+
+def describe_topic(admin: AdminClient, topic: str) -> Topic | None:
+    """The topic as it is now; None where there is none. It is not created by the question.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    cluster = admin.list_topics(timeout=ANSWER_S)
+    if not _takes_orders(cluster):
+        there = cluster.topics.get(topic)
+        return Topic(topic, None, frozenset(there.partitions)) if there else None
+    asked = TopicCollection([topic])
+    try:
+        found = admin.describe_topics(asked, request_timeout=ANSWER_S)[topic].result()
+    except KafkaException as error:
+        if error.args[0].name() == "UNKNOWN_TOPIC_OR_PART":
+            return None
+        raise
+    partitions = frozenset(partition.id for partition in found.partitions)
+    return Topic(topic, None if found.topic_id is None else str(found.topic_id), partitions)
 
 
 def ensure_topic(kafka: KafkaAccess, topic: str, config: Mapping[str, str] | None = None) -> int:
@@ -84,16 +116,38 @@ def _described(admin: AdminClient, topic: str) -> TopicMetadata:
         sleep(0.1)
 
 
+def check_dated_by_broker(kafka: KafkaAccess, topic: str) -> None:
+    """Check that the topic's records have the broker's time, where the broker says so.
+
+    Raises:
+        SetupError: they have their producers'.
+    """
+    kind = _config(kafka, topic, "message.timestamp.type")
+    if kind == "CreateTime":
+        raise SetupError(
+            f"the topic {topic} has message.timestamp.type=CreateTime: its records have the times "
+            "of their producers' clocks, and arrival times are wrong where those are. Run "
+            f"`kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config "
+            "message.timestamp.type=LogAppendTime`, or set IF_CREATE_TIME=accept"
+        )
+
+
 def largest_record(kafka: KafkaAccess, topic: str) -> int:
     """The bytes of the largest batch of records that the topic takes (its `max.message.bytes`);
     the library's own limit of 1 000 000 where the broker does not say.
     """
+    found = _config(kafka, topic, "max.message.bytes")
+    return int(found) if found is not None and found.isdigit() else _LARGEST
+
+
+def _config(kafka: KafkaAccess, topic: str, name: str) -> str | None:
+    """A topic's setting; None where the broker does not say."""
     admin = AdminClient(kafka.config())
     asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
     try:
         if not _takes_orders(admin.list_topics(timeout=ANSWER_S)):
-            return _LARGEST
+            return None
         found = admin.describe_configs([asked], request_timeout=ANSWER_S)[asked].result()
-        return int(found["max.message.bytes"].value)
-    except (KafkaException, KeyError, TypeError, ValueError):
-        return _LARGEST
+        return str(found[name].value)
+    except (KafkaException, KeyError):
+        return None

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import stamina
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaException, TopicCollection
 from confluent_kafka.admin import (
     AclOperation,
     AdminClient,
@@ -17,8 +17,10 @@ from confluent_kafka.admin import (
 from contract.errors import UnavailableError
 from contract.partitions import partitions_text
 from contract.settings import Settings
+from dataflows.source import group
+from dataflows.topic_watch import untaken
 from ops.doctor.finding import Finding, State, guarded
-from runtime.kafka import kafka_access
+from runtime.kafka import KafkaAccess, kafka_access
 from runtime.reach import check_reachable, cluster_metadata
 from runtime.topic import PARTITIONS
 
@@ -43,6 +45,8 @@ def check_broker(settings: Settings) -> Iterator[Finding]:
     topic = cluster.topics.get(settings.kafka_topic)
     yield from guarded("topic", _topic(settings, topic))
     yield from guarded("partitions", _partitions(settings, topic))
+    if topic is not None:
+        yield from guarded("partitions", _untaken(kafka, settings.kafka_topic, topic))
     if not _takes_orders(cluster):
         text = "this broker does not tell them; the in-memory one is for a demo, it keeps nothing"
         yield Finding(State.WARN, "topic settings", text)
@@ -89,6 +93,22 @@ def _partitions(settings: Settings, topic: TopicMetadata | None) -> Iterator[Fin
     else:
         text = f"a flow here takes {partitions_text(wanted)}; see that others take the rest"
         yield Finding(State.OK, "partitions", text if wanted < has else "a flow here takes all")
+
+
+def _untaken(kafka: KafkaAccess, name: str, topic: TopicMetadata) -> Iterator[Finding]:
+    """Whether there are partitions that no flow takes, where a flow has run at all."""
+    consumer = Consumer(kafka.config() | {"group.id": group(name), "enable.auto.commit": False})
+    try:
+        every = frozenset(topic.partitions)
+        found = untaken(consumer, name, every)
+    finally:
+        consumer.close()
+    if found and found != every:
+        text = (
+            f"no flow takes partition {partitions_text(found)} of {name}, and there are records: "
+            "give it to a process (KAFKA_PARTITIONS), or start `iot run` without that setting"
+        )
+        yield Finding(State.FAIL, "partitions", text)
 
 
 def _topic_settings(admin: AdminClient, topic: str) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ from ops.doctor.recovery import existing
 from ops.status import Edge, Flow, Process, Service, asked
 
 _FILES = 4_096
+_CLOCK_S = 2.0
+"""How far an edge's clock may be from the broker's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,16 @@ def check_ports(ports: Sequence[Port]) -> Iterator[Finding]:
     names = {Edge: "an edge", Flow: "a flow", Service: "a prediction service"}
     for port in ports:
         name = names[port.kind]
-        if isinstance(asked(f"http://127.0.0.1:{port.number}"), port.kind):
+        process = asked(f"http://127.0.0.1:{port.number}")
+        if isinstance(process, Edge) and abs(process.clock_ahead) >= _CLOCK_S:
+            way = "ahead of" if process.clock_ahead > 0 else "behind"
+            text = (
+                f"the edge's clock is {abs(process.clock_ahead):.1f} s {way} the broker's: "
+                "readings without a time of their own get a wrong one; see to time "
+                "synchronisation (NTP) on both"
+            )
+            yield Finding(State.FAIL, "clock", text)
+        if isinstance(process, port.kind):
             yield Finding(State.OK, "ports", f"{port.number}: {name} of ours is running there")
         elif _free(port.number):
             yield Finding(State.OK, "ports", f"{port.number} is free for {name}")

@@ -34,7 +34,7 @@ def test_a_directory_that_only_its_owner_writes_is_read_also_when_others_see_it(
     for file in store.iterdir():
         file.chmod(0o644)
     check_store(store)
-    assert read_states(store, EVERY)[3].offset == 7
+    assert read_states(store, EVERY)[3].position == 7
 
 
 @pytest.mark.parametrize("part", ["directory", "file"])
@@ -66,7 +66,7 @@ def _plant(store):
 
 def test_what_the_tests_plant_does_run_when_it_is_read(store):
     _plant(store)
-    assert read_states(store, EVERY)[3].offset == 7
+    assert read_states(store, EVERY)[3].position == 7
     assert (store.parent / "run").exists()
 
 

@@ -1,0 +1,109 @@
+"""Looks at the topic now and then: is it still the one that the flow began with?"""
+
+from threading import Event, Thread
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from contract.errors import UnavailableError
+from contract.partitions import partitions_text
+from dataflows.metrics import PARTITIONS_UNTAKEN
+from runtime.kafka import KafkaAccess
+from runtime.reach import why_no_answer
+from runtime.topic import describe_topic
+
+_EVERY_S = 10.0
+_ANSWER_S = 6.0
+_log = structlog.get_logger("topic")
+
+
+class TopicWatch:
+    """Asks for the topic's id and its partitions every ten seconds, from a thread of its own.
+
+    Partitions that nobody takes are those that have records, and for which nobody of the group has
+    committed an offset, twice in a row. They are logged and counted.
+    """
+
+    def __init__(
+        self, kafka: KafkaAccess, topic: str, group: str, ours: frozenset[int] | None
+    ) -> None:
+        """`ours` are the partitions that the flow takes, or None where it takes all.
+
+        Raises:
+            IotError: the broker does not answer, by cause, or has no such topic.
+        """
+        self._name = topic
+        self._ours = ours
+        self._admin = AdminClient(kafka.config())
+        try:
+            found = describe_topic(self._admin, topic)
+        except KafkaException as error:
+            raise why_no_answer(kafka, topic) from error
+        if found is None:
+            raise UnavailableError(f"KAFKA_TOPIC: the broker has no topic {topic}; start again")
+        self.partitions = found.partitions
+        """Those that the topic had at the start."""
+        self.topic_id = found.id
+        """The topic's id; None where the broker has none."""
+        self.grown = False
+        """Whether it has partitions that the flow would take, and that were not there before."""
+        self._consumer = Consumer(kafka.config() | {"group.id": group, "enable.auto.commit": False})
+        self._untaken: frozenset[int] = frozenset()
+        self._told: frozenset[int] = frozenset()
+        Thread(target=self._run, name="topic", daemon=True).start()
+
+    def _run(self) -> None:
+        pause = Event()
+        while not self.grown and not pause.wait(_EVERY_S):
+            try:
+                self._look()
+            except KafkaException:  # the broker is away, as others report
+                continue
+
+    def _look(self) -> None:
+        now = describe_topic(self._admin, self._name)
+        if now is None:  # deleted; what reads it says so
+            return
+        if now.id is not None and now.id != self.topic_id:
+            self.topic_id = now.id
+            return
+        new = now.partitions - self.partitions
+        if self._ours is None:
+            if new and not self.grown:
+                _log.warning(
+                    "the topic has new partitions, starting again to take them",
+                    topic=self._name,
+                    partitions=partitions_text(new),
+                )
+                self.grown = True
+            return
+        self._report(untaken(self._consumer, self._name, now.partitions - self._ours))
+
+    def _report(self, found: frozenset[int]) -> None:
+        lasting = found & self._untaken  # others may be about to start
+        self._untaken = found
+        PARTITIONS_UNTAKEN.set(len(lasting))
+        if lasting and lasting != self._told:
+            _log.error(
+                "no flow takes these partitions, and there are records in them: give them to a "
+                "process (KAFKA_PARTITIONS)",
+                topic=self._name,
+                partitions=partitions_text(lasting),
+            )
+        self._told = lasting
+
+
+def untaken(consumer: Consumer, topic: str, partitions: frozenset[int]) -> frozenset[int]:
+    """Those of the partitions that have records, and no committed offset of the consumer's group.
+
+    Raises:
+        KafkaException: the broker does not answer.
+    """
+    if not partitions:
+        return frozenset()
+    asked = [TopicPartition(topic, partition) for partition in sorted(partitions)]
+    never = [one for one in consumer.committed(asked, timeout=_ANSWER_S) if one.offset < 0]
+    return frozenset(
+        one.partition for one in never if consumer.get_watermark_offsets(one, timeout=_ANSWER_S)[1]
+    )

@@ -1,0 +1,42 @@
+"""How far this machine's clock is from the broker's, which is the one that counts behind the edge.
+
+A delivery report has the time at which the broker appended the record. On this machine's clock
+that was after the packet was handed to the client, and before its acknowledgement came. Where it
+was not, this clock is ahead or behind, by at least what is missing.
+"""
+
+import structlog
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+
+from ingest_edge.metrics import CLOCK_AHEAD
+
+_WRONG_S, _RIGHT_S = 2.0, 1.0
+"""From where on a clock is reported as wrong, and below which as right again."""
+_log = structlog.get_logger("clock")
+
+
+class EdgeClock:
+    """What delivery reports tell of this machine's clock. Warns when it is wrong by 2 s or more."""
+
+    def __init__(self) -> None:
+        self._wrong = False
+
+    def heard(self, sent: float, kind: int, appended_ms: int, acknowledged: float) -> None:
+        """A report came: the kind of the record's timestamp, the timestamp in epoch milliseconds,
+        and this machine's clock before and after, in epoch seconds.
+        """
+        if kind != TIMESTAMP_LOG_APPEND_TIME:
+            return
+        appended = appended_ms / 1000
+        ahead = max(0.0, sent - appended - 0.001) or min(0.0, acknowledged - appended)
+        CLOCK_AHEAD.set(ahead)
+        if abs(ahead) >= _WRONG_S and not self._wrong:
+            self._wrong = True
+            _log.warning(
+                "this machine's clock is not the broker's: readings without a time of their own "
+                "get a wrong one; see to its time synchronisation",
+                seconds_ahead=round(ahead, 3),
+            )
+        elif abs(ahead) < _RIGHT_S and self._wrong:
+            self._wrong = False
+            _log.info("this machine's clock is right again", seconds_ahead=round(ahead, 3))
