@@ -39,7 +39,7 @@ BEGIN
             AND name LIKE N'ix[_]sensor[_]readings[_]undated%'
     )
     DROP INDEX ix_sensor_readings_undated ON dbo.sensor_readings;
-    ALTER TABLE dbo.sensor_readings ALTER COLUMN event_timestamp datetime2(6) NULL;
+    ALTER TABLE dbo.sensor_readings ALTER COLUMN event_timestamp datetime2(6);
 END;
 GO
 IF NOT EXISTS (
@@ -113,6 +113,8 @@ BEGIN
     SET NOCOUNT ON;
     SET XACT_ABORT ON;
     DECLARE @now datetime2(6) = SYSUTCDATETIME();
+    DECLARE @own int
+        = -2147483647 + CAST(ABS(CAST(CHECKSUM(NEWID()) AS bigint)) % 1048576 AS int) * 1024;
     DECLARE @tries int = 0;
     -- an error ends the caller's transaction too, so only without one can we try again
     DECLARE @most int = CASE WHEN @@TRANCOUNT = 0 THEN 10 ELSE 0 END;
@@ -129,14 +131,9 @@ BEGIN
         t.value,
         t.said,
         t.at,
-        CASE
-            WHEN t.dated = 1
-                THEN -ROW_NUMBER() OVER (
-                    PARTITION BY t.sensor_id, t.at, t.dated ORDER BY t.place
-                )
-            -- no device dated it: a number of its own
-            ELSE -1024 - CAST(ABS(CAST(CHECKSUM(NEWID()) AS bigint)) % 2000000000 AS int)
-        END
+        -- what no device dated has a number of its call's own
+        CASE WHEN t.dated = 1 THEN -1000000 ELSE @own END
+        + ROW_NUMBER() OVER (PARTITION BY t.sensor_id, t.at, t.dated ORDER BY t.place)
     FROM (
         SELECT
             p.place,
