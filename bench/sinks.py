@@ -242,6 +242,8 @@ def _pieces(readings: int) -> Iterator[PacketColumns]:
         arrival = np.full(_DEVICES, start + second * 1000 + 5)
         yield PacketColumns(
             arrival=arrival,
+            partition=np.zeros(_DEVICES, np.int64),
+            offset=device + second * _DEVICES,
             version=np.full(_DEVICES, 2, np.int8),
             device_id=device,
             packet_hash=device + second * _DEVICES,

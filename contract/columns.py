@@ -29,6 +29,10 @@ class PacketColumns:
 
     arrival: Ints
     """(R,) the record's own arrival time, milliseconds."""
+    partition: Ints
+    """(R,) of the topic; -1 where there is none."""
+    offset: Ints
+    """(R,) where the record stands in its partition; -1 for heartbeats."""
     version: NDArray[np.int8]
     """(R,) in which the record was written."""
     device_id: Ints
@@ -66,17 +70,22 @@ def concatenate(pieces: Sequence[_Columns]) -> _Columns:
     )
 
 
+_PER_RECORD = {
+    "arrival", "partition", "offset", "version", "device_id", "packet_hash", "received_at", "fresh",
+    "count",
+}  # fmt: skip
+
+
 def piece_of(piece: PacketColumns, first: int, last: int) -> PacketColumns:
     """The records from `first` up to, without, `last`, and their readings."""
     if first == 0 and last == len(piece.count):
         return piece
     starts = np.r_[0, np.cumsum(piece.count)]
     records, readings = slice(first, last), slice(starts[first], starts[last])
-    per_record = ("arrival", "version", "device_id", "packet_hash", "received_at", "fresh", "count")
     return PacketColumns(
         **{
             field.name: getattr(piece, field.name)[
-                records if field.name in per_record else readings
+                records if field.name in _PER_RECORD else readings
             ]
             for field in fields(PacketColumns)
         }

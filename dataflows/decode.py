@@ -53,13 +53,14 @@ def decode_records(records: Records) -> Iterable[PacketColumns | BadRecord]:
         except RecordError as error:
             packets.append(None)
             errors[index] = str(error)
-    columns = record_columns(records.arrivals, packets)
+    where = (records.partition, records.offsets or [-1])
+    columns = record_columns(records.arrivals, packets, *where)
     if (bad := _out_of_range(columns)).any():
         record = np.repeat(np.arange(len(packets)), columns.count)
         for index in np.unique(record[bad]).tolist():
             packets[index] = None
             errors[index] = "a reading's sensor, time, value or seq is out of range"
-        columns = record_columns(records.arrivals, packets)
+        columns = record_columns(records.arrivals, packets, *where)
     for index in sorted(errors):
         yield _bad(records, index, errors[index])
     if records.by_producers:
@@ -90,12 +91,19 @@ def _believable(columns: PacketColumns) -> PacketColumns:
     return replace(columns, arrival=np.where(absurd, received, columns.arrival))
 
 
-def record_columns(arrivals: list[int], records: list[PacketRecord | None]) -> PacketColumns:
+def record_columns(
+    arrivals: list[int],
+    records: list[PacketRecord | None],
+    partition: int = -1,
+    offsets: list[int] | None = None,
+) -> PacketColumns:
     """Records as columns; None stands for one without readings."""
     each = [_NOTHING if record is None else record for record in records]
     hashes = b"".join([_digest(record.packet_id.encode()).digest() for record in each])
     return PacketColumns(
         arrival=np.array(arrivals, np.int64),
+        partition=np.full(len(each), partition, np.int64),
+        offset=np.full(len(each), -1) if offsets is None else np.array(offsets, np.int64),
         version=np.array([record.v for record in each], np.int8),
         device_id=np.array([record.device_id for record in each], np.int64),
         packet_hash=np.frombuffer(hashes, ">i8").astype(np.int64),

@@ -23,7 +23,7 @@ from contract.event import Event
 from contract.partitions import partitions_text
 from contract.predictions import Predictions
 from contract.rollups import Rollups
-from contract.settings import load_settings
+from contract.settings import Settings, load_settings
 from dataflows.commits import Commits
 from dataflows.dead_letters import DEAD_LETTER_CONFIG, DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
@@ -44,8 +44,10 @@ from runtime.private import keep_private
 from runtime.topic import check_dated_by_broker, ensure_topic
 from sinks.events import events_sink
 from sinks.predictions import predictions_sink
+from sinks.progress import StoredProgress
 from sinks.readings import readings_sink
 from sinks.rollups import rollups_sink
+from sql.schema import open_database
 
 _log = structlog.get_logger("flow")
 
@@ -159,6 +161,7 @@ def flow() -> Dataflow:
         added,
         Lag(ends_of(kafka, settings.kafka_topic, group(settings.kafka_topic))).at,
         commits=Commits(kafka, settings.kafka_topic, group(settings.kafka_topic)),
+        stored=_stored(settings),
         watch=watch,
     )
     source.list_parts()  # what is wrong with them is told before Bytewax starts
@@ -176,13 +179,21 @@ def flow() -> Dataflow:
         source,
         Watch(book, times),
         Sinks(
-            readings=readings_sink(settings),
+            readings=readings_sink(settings, watch.topic_id, progress=True),
             rollups=rollups_sink(settings),
             predictions=predictions_sink(settings),
             events=events_sink(settings),
             dead_letters=DeadLetterSink(kafka, settings.dead_letter_topic, stop.asked),
         ),
     )
+
+
+def _stored(settings: Settings) -> StoredProgress:
+    database = open_database(settings)
+    try:
+        return StoredProgress(database, settings.kafka_topic)
+    finally:
+        database.close()
 
 
 def _settle_memory() -> None:

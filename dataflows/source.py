@@ -39,6 +39,7 @@ from dataflows.position import Position, fingerprint
 from dataflows.topic_watch import TopicWatch
 from runtime.kafka import KafkaAccess
 from runtime.reach import cluster_metadata, why_no_answer
+from sinks.progress import StoredProgress
 
 _RECORDS_A_BATCH = 1_000
 _QUEUE_KB = 2_048
@@ -142,6 +143,8 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], Any]):
     """What to read of each partition instead of all that comes, without heartbeats between."""
     commits: Commits | None = None
     """Given each snapshot's offset."""
+    stored: StoredProgress | None = None
+    """What the database has of the topic: no partition resumes beyond that."""
     watch: TopicWatch | None = None
     """Knows the topic's id, and whether the topic has changed since the start."""
 
@@ -274,6 +277,8 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
             return self._other_log("the topic was deleted and created again", first)
         if not first <= resume.next <= end:
             return self._gone(resume.next, int(first), int(end))
+        if self._source.stored is not None and resume.last is not None:
+            self._source.stored.check(self._partition.partition, resume.topic_id, resume.last)
         self._check = resume.last is not None and resume.last >= first
         return resume.next
 

@@ -57,6 +57,7 @@ from ops.scenarios import Name, make_scenario, write_scenario
 from ops.simulate import DEVICES, register_demo, simulate
 from ops.status import ask
 from ops.status_tables import status_tables
+from ops.tail import reading_text, tail_readings
 from runtime.log import configure_log
 from runtime.private import keep_private
 from runtime.tls import client_context
@@ -70,6 +71,8 @@ app = typer.Typer(
 )
 devices_app = typer.Typer(no_args_is_help=True, help="Devices and their sensors.")
 app.add_typer(devices_app, name="devices")
+tail_app = typer.Typer(no_args_is_help=True, help="What is on the topic, as it comes.")
+app.add_typer(tail_app, name="tail")
 
 _out = Console(emoji=False)
 _err = Console(stderr=True, emoji=False)
@@ -477,6 +480,29 @@ def status_command(
         print(msgspec.json.encode(status).decode())
         return
     _out.print(status_tables(status))
+
+
+@tail_app.command("readings")
+@_told
+def tail_readings_command(
+    begin: Annotated[
+        bool, typer.Option("--from-beginning", help="Begin with the first record that is there.")
+    ] = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="End after that many lines.", show_default=False)
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=0, help="End when nothing has come for that many seconds."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """Show the readings on the topic as they come, until Ctrl-C: one line a reading.
+
+    A record that is no packet is a line of its own. Nothing is committed.
+    """
+    for line in tail_readings(load_settings(), begin=begin, most=count, wait_s=wait):
+        print(msgspec.json.encode(line).decode() if json else reading_text(line), flush=True)
 
 
 @app.command("doctor")

@@ -9,6 +9,7 @@ from contract.packet import NO_TIME
 from contract.settings import Settings
 from sinks.decimals import rounded
 from sinks.metrics import REPEATED
+from sinks.progress import Covered
 from sinks.table import TableSink
 from sinks.times import microseconds_as_text
 from sinks.writer import Row
@@ -44,14 +45,36 @@ reading_key = itemgetter(0, 4, 5, 1)
 """What makes two readings the same one: sensor, event time, seq, value."""
 
 
-def readings_sink(settings: Settings) -> TableSink[PacketColumns]:
-    """Stores every reading once, and counts those that were there already."""
+def readings_sink(
+    settings: Settings, topic_id: str | None = None, *, progress: bool = False
+) -> TableSink[PacketColumns]:
+    """Stores every reading once, and counts those that were there already. With `progress` it also
+    stores how far the readings of the log `topic_id` are stored.
+    """
 
     def rows(columns: PacketColumns) -> list[Row]:
         found = reading_rows(columns)
         REPEATED.inc(len(columns.ts) - len(found))
         return found
 
+    def covers(columns: PacketColumns) -> dict[int, Covered]:
+        there = np.flatnonzero(
+            columns.offset >= 0
+        )  # in order: of each partition the last one stays
+        offsets = zip(
+            columns.partition[there].tolist(), columns.offset[there].tolist(), strict=True
+        )
+        return {
+            partition: Covered(settings.kafka_topic, topic_id, offset)
+            for partition, offset in dict(offsets).items()
+        }
+
     return TableSink(
-        settings, "write_readings", rows, reading_key, connections=4, repeated=REPEATED.inc
+        settings,
+        "write_readings",
+        rows,
+        reading_key,
+        connections=4,
+        covers=covers if progress else None,
+        repeated=REPEATED.inc,
     )

@@ -1,12 +1,13 @@
 """The sink that every table of ours is written with."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contract.settings import Settings
+from sinks.progress import Covered, write_progress
 from sinks.writer import Row, Writer, first_counts
 
 X = TypeVar("X")
@@ -29,6 +30,9 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
     """How many writers, where the database takes more than one. A partition keeps to one."""
     rows_a_batch: int | None = None
     """How many rows a statement takes at most; None: `ROWS_A_BATCH`."""
+    covers: Callable[[X], Mapping[int, Covered]] | None = None
+    """What an item covers of the log; a snapshot stores the last of each partition, once the rows
+    are committed."""
     repeated: Callable[[int], None] = lambda _: None
     """Given the number of rows that were there already, where the statement tells it."""
 
@@ -48,20 +52,26 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
             self.rows_a_batch,
             self.repeated,
         )
-        return _TablePartition(writer, self.rows)
+        return _TablePartition(writer, self)
 
 
 class _TablePartition(StatefulSinkPartition[X, None]):
-    def __init__(self, writer: Writer, rows: Callable[[X], Iterable[Row]]) -> None:
+    def __init__(self, writer: Writer, sink: TableSink[X]) -> None:
         self._writer = writer
-        self._rows = rows
+        self._sink = sink
+        self._covered: dict[int, Covered] = {}
+        """By partition, since the last snapshot."""
 
     def write_batch(self, values: list[X]) -> None:
-        if rows := [row for value in values for row in self._rows(value)]:
+        if rows := [row for value in values for row in self._sink.rows(value)]:
             self._writer.put(rows)
+        if self._sink.covers is not None:
+            for value in values:
+                self._covered.update(self._sink.covers(value))
 
     def snapshot(self) -> None:
-        self._writer.flush()
+        covered, self._covered = self._covered, {}
+        self._writer.flush(write_progress(covered) if covered else None)
 
     def close(self) -> None:
         self._writer.close()

@@ -98,6 +98,8 @@ class Writer:
         self._writing = 0
         """How many rows are being written."""
         self._flushing = False
+        self._then: tuple[str, str] | None = None
+        """A statement and its parameter, for when all rows are committed."""
         self._closing = False
         self._error: BaseException | None = None
         self._told = False
@@ -123,12 +125,16 @@ class Writer:
             WAITING_ROWS.labels(self._statement).inc(len(rows))
             self._turn.notify_all()
 
-    def flush(self) -> None:
-        """Return when every row that was handed over is committed."""
+    def flush(self, then: tuple[str, str] | None = None) -> None:
+        """Return when every row that was handed over is committed, and after them the statement
+        `then`, a name and its parameter.
+        """
         with FLUSH_SECONDS.labels(self._statement).time(), self._turn:
-            self._flushing = True
+            self._flushing, self._then = True, then
             self._turn.notify_all()
-            self._turn.wait_for(lambda: not (self._waiting or self._writing) or self._error)
+            self._turn.wait_for(
+                lambda: not (self._waiting or self._writing or self._then) or self._error
+            )
             self._flushing = False
             self._check()
 
@@ -148,7 +154,11 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while rows := self._next():
+            while (rows := self._next()) is not None:
+                if not rows and self._then is not None:
+                    self._execute(*self._then)
+                    self._then = None
+                    continue
                 distinct = self._distinct(rows)
                 self._repeated(len(rows) - len(distinct))
                 self._write(distinct)
@@ -161,13 +171,17 @@ class Writer:
             if self._database is not None:
                 self._database.close()
 
-    def _next(self) -> list[Row]:
-        """The rows of the next batch, none when it is time to end; those before are committed."""
+    def _next(self) -> list[Row] | None:
+        """The rows of the next batch, none when it is time for the last statement; None when it is
+        time to end. Those before are committed.
+        """
         with self._turn:
             WAITING_ROWS.labels(self._statement).dec(self._writing)
             self._writing = 0
             self._turn.notify_all()
-            self._turn.wait_for(lambda: self._waiting or self._closing)
+            self._turn.wait_for(lambda: self._waiting or self._then or self._closing)
+            if not self._waiting:
+                return [] if self._then else None
             self._turn.wait_for(
                 lambda: len(self._waiting) >= self._rows_a_batch or self._flushing or self._closing,
                 self._since + _LINGER_S - monotonic(),

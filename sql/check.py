@@ -14,6 +14,8 @@ _ADDED = re.compile(r"ALTER TABLE (?:dbo\.)?(\w+) ADD (?:COLUMN )?(\w+) (\w+(?: 
 _OBJECT = re.compile(
     r"CREATE (?:UNIQUE )?(INDEX|VIEW|PROCEDURE|TRIGGER) (?:dbo\.)?(\w+)(.*)", re.DOTALL
 )
+_SUPERSEDED = re.compile(r"^-- superseded: (\w+)$", re.MULTILINE)
+"""An index of an earlier script that may be there or not."""
 _NO_COLUMN = {"PRIMARY", "UNIQUE", "CONSTRAINT", "FOREIGN", "CHECK"}
 _WHOLE = ("bit", "tinyint", "smallint", "int", "bigint", "integer")
 _FAMILY = {
@@ -93,6 +95,8 @@ def _wanted(plan: tuple[Script, ...]) -> _Schema:
             kind = found.group(1).lower()
             text = None if kind == "index" else found.group(0)
             wanted.objects[kind, found.group(2)] = text
+        for index in _SUPERSEDED.findall(batch):
+            wanted.objects.pop(("index", index), None)
     return wanted
 
 

@@ -28,6 +28,13 @@ class Engine(Protocol):
     def execute(self, connection: Any, statement: str, parameters: Sequence[object]) -> Any:
         """The cursor of a statement that was begun."""
 
+    def check(self, connection: Any) -> None:
+        """See that the connection still leads to the database that the settings name.
+
+        Raises:
+            SetupError: it does not.
+        """
+
     def finish(self, cursor: Any) -> None:
         """Wait for all that a statement does; errors of what comes late are raised here."""
 
@@ -56,6 +63,7 @@ class Database:
     def query(self, name: str, *parameters: object) -> list[Any]:
         """The rows of the statement in `NAME.sql`."""
         with _Blamed(self):
+            self._engine.check(self._connection)
             text = _text(self._settings.engine, name)
             cursor = self._engine.execute(self._connection, text, parameters)
             rows: list[Any] = cursor.fetchall()
@@ -76,6 +84,7 @@ class Database:
     def _run(self, statements: Sequence[tuple[str, Sequence[object]]]) -> list[Any]:
         rows: list[Any] = []
         with _Blamed(self), self._engine.turn:
+            self._engine.check(self._connection)
             if self._engine.begin:
                 self._connection.execute(self._engine.begin)
             try:

@@ -24,7 +24,9 @@ from dataflows.events import Names
 from dataflows.readings import Stop
 from dataflows.rule_rows import names_of, rule_tables
 from dataflows.rules import Tables
+from dataflows.source import group
 from dataflows.states import make_store
+from dataflows.topic_watch import TopicWatch
 from dataflows.watch import Watch
 from ops.replay.cut import Cut
 from ops.replay.difference import Difference, Stored, as_found, difference, stored_events
@@ -36,8 +38,10 @@ from ops.replay.progress import Progressed
 from ops.replay.rules import given_rules, rule_book
 from ops.replay.spans import Part, find_parts
 from ops.replay.tally import Seen, Tally
+from runtime.kafka import kafka_access
 from sinks.corrections import write_corrections
 from sinks.events import events_sink
+from sinks.progress import Covered, StoredProgress, write_progress
 from sql.database import Database
 from sql.schema import open_database
 
@@ -268,6 +272,25 @@ def _concerns(cut: Cut, seen: Mapping[int, Seen]) -> Callable[[Stored], bool]:
     return concerns
 
 
+def _cover(settings: Settings, parts: Sequence[Part]) -> None:
+    """The database has the whole log now, as far as it was read: a flow may resume after that."""
+    watch = TopicWatch(
+        kafka_access(settings), settings.kafka_topic, group(settings.kafka_topic), None
+    )
+    database = open_database(settings)
+    try:
+        stored = StoredProgress(database, settings.kafka_topic)
+        covered = {
+            part.partition: Covered(settings.kafka_topic, watch.topic_id, part.end - 1)
+            for part in parts
+            if stored.last(part.partition) < part.end - 1
+        }
+        if covered:
+            database.execute(*write_progress(covered))
+    finally:
+        database.close()
+
+
 def _settle(run: Run, settings: Settings, found: Difference) -> None:
     """Bring the database that the rows went into to what was found of events."""
     arguments = run.plan.arguments
@@ -275,6 +298,8 @@ def _settle(run: Run, settings: Settings, found: Difference) -> None:
         return
     if arguments.into == LIVE:
         write_corrections(settings, found.corrections(notify=arguments.notify))
+        if arguments.begin is None and arguments.end is None and arguments.sensors is None:
+            _cover(settings, run.plan.parts)
         return
     own = local_settings(settings, run.database)
     write_corrections(own, as_found(found.found))

@@ -94,6 +94,10 @@ def execute(connection: Any, statement: str, parameters: Sequence[object]) -> An
     return cursor.execute(statement, tuple(parameters))
 
 
+def check(connection: Any) -> None:
+    """A server's database has no file that could be replaced under a connection."""
+
+
 def finish(cursor: Any) -> None:
     """Take every result: behind the first may lie an error, and closing early ends the rest."""
     while cursor.nextset():

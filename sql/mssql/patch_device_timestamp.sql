@@ -1,7 +1,7 @@
 -- Keeps what time the device gave to a reading (`device_timestamp`), and knows each reading by
--- (sensor_id, event_timestamp, seq, value). Rows that are there get theirs in batches; the device's time,
--- else that of arrival. Can be applied alone, and again; applied again after a failure it goes on.
--- The procedures are those of patch_bulk_ingest.sql.
+-- (sensor_id, event_timestamp, seq, value). Rows that are there get theirs in batches: the device's
+-- time, else that of arrival. Can be applied alone, and again; applied again after a failure, it
+-- continues. The procedures are those of patch_bulk_ingest.sql.
 SET ANSI_NULLS ON;
 SET QUOTED_IDENTIFIER ON;
 GO

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -14,6 +15,35 @@ turn = Lock()  # SQLite lets one write, and would make the others of us sleep an
 _BUSY_S = 5.0
 
 
+class _Connection(sqlite3.Connection):
+    """Knows which file it has open: SQLite would write on into one that was deleted or replaced."""
+
+    path: Path
+    file: tuple[int, int]
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """See that the file is still the one that stands under its name.
+
+    Raises:
+        SetupError: it was deleted or replaced.
+    """
+    assert isinstance(connection, _Connection)
+    try:
+        there = connection.path.stat()
+    except FileNotFoundError:
+        what = "was deleted"
+    else:
+        if (there.st_dev, there.st_ino) == connection.file:
+            return
+        what = "was replaced by another file"
+    raise SetupError(
+        f"IOT_SQLITE_PATH: {connection.path} {what} while it was open. Put the right file there "
+        "(`python -m sql` makes an empty one), and start again: the flow says at its start whether "
+        "readings are missing, and how to bring them back"
+    )
+
+
 def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
     """Open the file `IOT_SQLITE_PATH`; write-ahead, so that readers never block the writer."""
     path = settings.iot_sqlite_path
@@ -24,13 +54,15 @@ def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
             f"IOT_SQLITE_PATH: there is no file {path}: run `python -m sql` to create it"
         )
     connection = sqlite3.connect(
-        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, factory=_Connection
     )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")  # a commit outlives a power cut
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -65536")  # 64 MiB
+    there = path.stat()
+    connection.path, connection.file = path, (there.st_dev, there.st_ino)
     return connection
 
 

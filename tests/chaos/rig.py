@@ -66,6 +66,8 @@ class Rig:
         kind = "LogAppendTime" if append_time else "CreateTime"
         self.programs: dict[str, Program] = {}
         create_topic(self._brokers, pipeline.topic, PARTITIONS, kind)
+        if not append_time:
+            pipeline.values["IF_CREATE_TIME"] = "accept"
         self._committed = Consumer(self._kafka.config() | {"group.id": f"{pipeline.topic}.flow"})
 
     @property

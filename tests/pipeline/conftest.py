@@ -120,6 +120,8 @@ class Pipeline:
         folder.mkdir()
         brokers = self.values["KAFKA_BOOTSTRAP_SERVERS"]
         made = Pipeline(folder, brokers, self.children, self.topic)
+        if "IF_CREATE_TIME" in self.values:
+            made.values["IF_CREATE_TIME"] = self.values["IF_CREATE_TIME"]
         made.rows(f"ATTACH '{self.folder / 'iot.db'}' AS old")
         for table in ("devices", "sensors", "alert_thresholds"):
             made.rows(f"INSERT INTO main.{table} SELECT * FROM old.{table}")

@@ -143,6 +143,7 @@ def test_a_log_taken_as_it_comes_with_kills_and_at_once_gives_the_same_tables(pi
         )
     pipeline.rows("UPDATE alert_thresholds SET clear_after = 1")
     create_topic(brokers, pipeline.topic, 4, "CreateTime")
+    pipeline.values["IF_CREATE_TIME"] = "accept"
     producer = Producer(
         {"bootstrap.servers": brokers, "linger.ms": 0, "enable.idempotence": True}  # in this order
     )

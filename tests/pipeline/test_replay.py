@@ -46,6 +46,7 @@ def rig(pipeline, brokers):
 def produce(pipeline, log):
     brokers = pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]
     create_topic(brokers, pipeline.topic, 4, "CreateTime")
+    pipeline.values["IF_CREATE_TIME"] = "accept"
     producer = Producer(
         {"bootstrap.servers": brokers, "linger.ms": 0, "enable.idempotence": True}  # in this order
     )

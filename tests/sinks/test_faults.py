@@ -42,6 +42,8 @@ def readings(count, first=0, sensors=SENSORS):
     number = np.arange(first, first + count)
     return PacketColumns(
         arrival=np.array([START + first + count]),
+        partition=np.zeros(1, np.int64),
+        offset=np.zeros(1, np.int64),
         version=np.full(1, 2, np.int8),
         device_id=np.ones(1, np.int64),
         packet_hash=np.array([first]),

@@ -39,6 +39,8 @@ def readings(*rows, sensor=1):
     ints = np.array([[round(1000 * ts), seq] for ts, seq, _ in rows], np.int64).reshape(-1, 2)
     return PacketColumns(
         arrival=np.zeros(1, np.int64),
+        partition=np.zeros(1, np.int64),
+        offset=np.zeros(1, np.int64),
         version=np.full(1, 2, np.int8),
         device_id=np.ones(1, np.int64),
         packet_hash=np.ones(1, np.int64),

@@ -8,9 +8,10 @@ from contract.errors import (
     TimedOutError,
     UnavailableError,
 )
-from contract.settings import load_settings
+from contract.settings import Settings, load_settings
 from sql.database import Database
 from sql.mssql import blame, connection_string
+from sql.schema import apply_schema
 
 HOST = {"db_host": "10.0.0.1", "db_password": "p;w}{d=1"}
 
@@ -80,3 +81,21 @@ def test_a_certificate_that_nobody_signed_is_refused_unless_it_is_trusted(mssql_
     doubtful = mssql_server.model_copy(update={"db_trust_server_certificate": False})
     with pytest.raises((SetupError, UnavailableError), match="certificate"):
         Database(doubtful)
+
+
+@pytest.mark.parametrize("deed", ["deleted", "replaced"])
+def test_a_file_that_is_gone_from_under_its_name_is_not_written_any_more(tmp_path, deed):
+    settings = Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db")
+    apply_schema(settings)
+    database = Database(settings)
+    database.query("count_rows")
+    settings.iot_sqlite_path.rename(tmp_path / "old.db")
+    if deed == "replaced":
+        apply_schema(settings)
+    for use in (
+        lambda: database.query("count_rows"),
+        lambda: database.execute("write_readings", "[]"),
+    ):
+        with pytest.raises(SetupError, match=rf"iot\.db was {deed}.*start again"):
+            use()
+    database.close()

@@ -606,3 +606,47 @@ BEGIN
     WHERE NOT EXISTS (SELECT 1 FROM dbo.sink_dead_letters AS d WHERE d.row_key = @p_row_key);
 END;
 GO
+-- How far a flow has stored the log: rows [topic, partition, topic id or null, offset of the last
+-- record]. Each takes the place of the one before.
+IF OBJECT_ID(N'dbo.sp_write_progress', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_write_progress;
+GO
+CREATE PROCEDURE dbo.sp_write_progress
+    @p_rows nvarchar(max)
+AS
+BEGIN
+    SET NOCOUNT ON;
+    SET XACT_ABORT ON;
+    DECLARE @now datetime2(3) = SYSUTCDATETIME();
+    DECLARE @rows TABLE (
+        topic varchar(249) NOT NULL,
+        partition_number int NOT NULL,
+        topic_id varchar(40) NULL,
+        last_offset bigint NOT NULL,
+        PRIMARY KEY (topic, partition_number)
+    );
+    INSERT INTO @rows (topic, partition_number, topic_id, last_offset)
+    SELECT r.topic, r.partition_number, r.topic_id, r.last_offset
+    FROM OPENJSON (@p_rows) WITH (
+        topic varchar(249) '$[0]',
+        partition_number int '$[1]',
+        topic_id varchar(40) '$[2]',
+        last_offset bigint '$[3]'
+    ) AS r;
+
+    BEGIN TRANSACTION;
+    UPDATE p
+    SET topic_id = n.topic_id, last_offset = n.last_offset, updated_at = @now
+    FROM dbo.flow_progress AS p
+    INNER JOIN @rows AS n ON n.topic = p.topic AND n.partition_number = p.partition_number;
+
+    INSERT INTO dbo.flow_progress (topic, partition_number, topic_id, last_offset, updated_at)
+    SELECT n.topic, n.partition_number, n.topic_id, n.last_offset, @now
+    FROM @rows AS n
+    WHERE NOT EXISTS (
+        SELECT 1 FROM dbo.flow_progress AS p
+        WHERE p.topic = n.topic AND p.partition_number = n.partition_number
+    )
+    ORDER BY n.topic, n.partition_number;
+    COMMIT TRANSACTION;
+END;
+GO

@@ -1,0 +1,115 @@
+"""What is on the topic, record by record, for people: records of both versions."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
+
+from contract.errors import RecordError, SetupError
+from contract.packet import NO_TIME, decode, unpack
+from contract.settings import Settings
+from runtime.kafka import kafka_access
+from runtime.reach import cluster_metadata, why_no_answer
+
+_POLL_S = 0.2
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Line = dict[str, Any]
+"""A reading, or a record that is no packet: what `--json` prints."""
+
+
+def tail_readings(
+    settings: Settings, *, begin: bool, most: int | None, wait_s: float | None
+) -> Iterator[Line]:
+    """The readings on the topic as they come, from now on or, with `begin`, from the first record
+    that is there. Ends after `most` of them, or when none has come for `wait_s` seconds. Nothing is
+    committed: no flow notices.
+
+    Raises:
+        IotError: no broker answers, by cause, or there is no topic.
+    """
+    kafka, topic = kafka_access(settings), settings.kafka_topic
+    partitions = cluster_metadata(kafka, topic).topics[topic].partitions
+    if not partitions:
+        raise SetupError(f"KAFKA_TOPIC: the broker has no topic {topic}")
+    consumer = Consumer(
+        kafka.config() | {"group.id": f"iot-tail-{uuid4().hex}", "enable.auto.commit": False}
+    )
+    start = OFFSET_BEGINNING if begin else OFFSET_END
+    consumer.assign([TopicPartition(topic, number, start) for number in sorted(partitions)])
+    try:
+        yield from _taken(consumer, most, wait_s)
+    except KafkaException as error:
+        raise why_no_answer(kafka, topic) from error
+    finally:
+        consumer.close()
+
+
+def _taken(consumer: Consumer, most: int | None, wait_s: float | None) -> Iterator[Line]:
+    given, since = 0, monotonic()
+    while wait_s is None or monotonic() - since < wait_s:
+        message = consumer.poll(_POLL_S)
+        if message is None:
+            continue
+        if (error := message.error()) is not None:
+            if not error.retriable():
+                raise KafkaException(error)
+            continue
+        since = monotonic()
+        where = {"partition": message.partition(), "offset": message.offset()}
+        for line in _lines(message.value(), message.timestamp()[1]):
+            yield line | where
+            given += 1
+            if given == most:
+                return
+
+
+def _lines(value: bytes | None, arrival: int) -> Iterator[Line]:
+    try:
+        record = decode(value)
+        packet = unpack(record)
+    except RecordError as error:
+        yield {"arrival": _text(arrival * 1000), "error": f"no packet: {error}"}
+        return
+    for index, sensor in enumerate(packet.sensor_id):
+        said = packet.device_ts[index] if packet.device_ts else None
+        yield {
+            "ts": _text(packet.ts[index]),
+            "device_id": packet.device_id,
+            "sensor_id": sensor,
+            "value": packet.value[index],
+            "seq": packet.seq[index],
+            "device_ts": None if said is None or said == NO_TIME else _text(said),
+            "received_at": _text(packet.received_at),
+            "arrival": _text(arrival * 1000),
+            "packet_id": packet.packet_id,
+            "v": record.v,
+        }
+
+
+def _text(us: int) -> str:
+    try:
+        moment = _EPOCH + timedelta(microseconds=us)
+    except OverflowError:
+        return f"{us} us"
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def reading_text(line: Line) -> str:
+    """A line for people.
+
+    >>> reading_text({"error": "no packet: empty", "arrival": "A", "partition": 1, "offset": 7})
+    'A  no packet: empty  (1:7)'
+    """
+    place = f"({line['partition']}:{line['offset']})"
+    if "error" in line:
+        return f"{line['arrival']}  {line['error']}  {place}"
+    dated = "" if line["device_ts"] == line["ts"] else "  undated"
+    if line["device_ts"] is not None and dated:
+        dated = f"  device said {line['device_ts']}"
+    return (
+        f"{line['ts']}  device {line['device_id']}  sensor {line['sensor_id']}  "
+        f"{line['value']:g}{dated}  {place}"
+    )

@@ -1,0 +1,1 @@
+SELECT CASE WHEN EXISTS (SELECT 1 FROM dbo.sensor_readings) THEN 1 ELSE 0 END;

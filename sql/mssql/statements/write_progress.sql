@@ -1,0 +1,1 @@
+EXEC dbo.sp_write_progress @p_rows = ?;

@@ -1,0 +1,5 @@
+-- ?1 topic: (partition, topic id, offset of the last record).
+SELECT p.partition_number, p.topic_id, p.last_offset
+FROM flow_progress AS p
+WHERE p.topic = ?1
+ORDER BY p.partition_number;
