@@ -73,18 +73,19 @@ def answered(killer: _Killer) -> None:
 def _commits(before=_nothing, after=_nothing) -> None:
     real = sqlite3.connect
 
-    class Connection(sqlite3.Connection):
-        def execute(self, statement, *parameters):
-            if statement != "COMMIT":
-                return super().execute(statement, *parameters)
-            before()
-            cursor = super().execute(statement)
-            after()
-            return cursor
+    def connect(*arguments, factory=sqlite3.Connection, **options):
+        class Connection(factory):  # type: ignore[valid-type]
+            def execute(self, statement, *parameters):
+                if statement != "COMMIT":
+                    return super().execute(statement, *parameters)
+                before()
+                cursor = super().execute(statement)
+                after()
+                return cursor
 
-    sqlite3.connect = lambda *arguments, **options: real(
-        *arguments, **{"factory": Connection, **options}
-    )
+        return real(*arguments, factory=Connection, **options)
+
+    sqlite3.connect = connect
 
 
 def before_commit(killer: _Killer) -> None:

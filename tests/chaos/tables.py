@@ -13,6 +13,7 @@ _CLOCK = {
     ("rule_versions", "created_at"),
     ("alert_notifications", "read_at"),
     ("ml_watermarks", "last_processed_at"),
+    ("flow_progress", "updated_at"),
 }
 """When something was written, by the database's own clock."""
 _BATCHES = {("sensors", "valid_readings_count"), ("sensors", "state_changed_at")}
