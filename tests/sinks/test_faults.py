@@ -3,6 +3,7 @@ one is in the dead letters with its reason, and the flow goes on.
 """
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from multiprocessing import get_context
 from threading import Event as Moment
 from threading import Thread
@@ -314,4 +315,65 @@ def test_two_writers_with_overlapping_replays_make_no_duplicate(rig):
         writer.join(timeout=300)
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert_stored(rig, TWICE)
+    assert dead_letters(rig) == []
+
+
+CALLS, LOOPS = 60, 4
+
+
+def test_procedures_called_at_once_beside_a_sink_store_everything_once(rig):
+    """Values cross a bound, so that the calls meet on alerts as well as on readings; some readings
+    of the sink have the very moment of a call's.
+    """
+    if rig.engine == "sqlite":
+        pytest.skip("SQLite has no procedures")
+    database = open_database(rig)
+    database._connection.execute(
+        "INSERT INTO dbo.alert_thresholds"
+        " (sensor_id, name, condition_type, threshold_value_min, severity)"
+        " VALUES (1, 'hot', 'greater_than', 50, 'warning'),"
+        " (2, 'hot', 'greater_than', 50, 'critical')"
+    )
+    database._connection.execute("UPDATE dbo.sensors SET min_readings_for_normal = 0")
+    database.close()
+    errors = []
+
+    def call(loop):
+        own = Database(rig)
+        single = "EXEC dbo.sp_insert_reading_and_check_threshold @p_sensor_id = ?, @p_value = ?"
+        for number in range(CALLS):
+            value = loop + number / 1000 + (100 if number % 3 == 0 else 0)
+            try:
+                cursor = own._connection.execute(single, (1 + number % 2, value))
+                while cursor.nextset():
+                    pass
+            except Exception as error:  # noqa: BLE001 - told by the assertion below
+                errors.append(error)
+        own.close()
+
+    threads = [Thread(target=call, args=(1000 * loop,)) for loop in range(1, LOOPS + 1)]
+    for thread in threads:
+        thread.start()
+    partition = readings_sink(rig).build_part("step", "0", None)
+    for first in range(0, 400, 20):
+        partition.write_batch([readings(20, first, sensors=2)])
+        partition.snapshot()
+    for thread in threads:
+        thread.join()
+    taken = select(rig, "SELECT sensor_id, event_timestamp FROM sensor_readings WHERE seq < 0")
+    same = readings(1, 10_000)
+    at = (taken[0][1] - datetime(1970, 1, 1)) // timedelta(microseconds=1)
+    one = np.array([at])
+    partition.write_batch([replace(same, sensor_id=np.array([taken[0][0]]), ts=one, device_ts=one)])
+    partition.close()
+    assert errors == []
+    assert select(
+        rig, "SELECT COUNT(*), COUNT(DISTINCT value) FROM sensor_readings WHERE seq < 0"
+    ) == [(LOOPS * CALLS, LOOPS * CALLS)]
+    assert select(rig, "SELECT COUNT(*) FROM sensor_readings WHERE seq >= 0") == [(401,)]
+    assert select(
+        rig,
+        "SELECT COUNT(*) FROM (SELECT sensor_id, severity FROM alerts WHERE status = 'active'"
+        " GROUP BY sensor_id, severity HAVING COUNT(*) > 1) AS double_ones",
+    ) == [(0,)]
     assert dead_letters(rig) == []
