@@ -24,6 +24,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.values import ValueClass
 
+from runtime.log import LINES_LOST
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, that nobody looks at
 REGISTRY = CollectorRegistry()
 _SHARED = bool(ValueClass._multiprocess)
@@ -46,6 +48,7 @@ _asked: dict[Gauge, Callable[[], float]] = {}
 if not _SHARED:
     ProcessCollector(registry=REGISTRY)
     GCCollector(registry=REGISTRY)
+    REGISTRY.register(LINES_LOST)
 
 REQUESTS = Counter("iot_edge_requests", "Requests answered.", ["path", "status"], registry=REGISTRY)
 ACCEPTED = Counter(

@@ -2,8 +2,11 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
+from runtime.log import LINES_LOST
+
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
+REGISTRY.register(LINES_LOST)
 
 REQUESTS = Counter("iot_predict_requests", "Forecasts asked for.", ["status"], registry=REGISTRY)
 SECONDS = Histogram(

@@ -20,7 +20,7 @@ from structlog.typing import Processor
 
 _AT_ONCE = 4096
 """A pipe that has room takes this many bytes without blocking."""
-_LOST = Counter("iot_log_lines_lost", "Lines of the log that could not be written")
+LINES_LOST = Counter("iot_log_lines_lost", "Lines of the log that could not be written")
 
 
 class _Lines:
@@ -40,7 +40,7 @@ class _Lines:
                 _write(line)
             except (OSError, ValueError):  # no room or no reader; the stream is closed
                 self._lost += 1
-                _LOST.inc()
+                LINES_LOST.inc()
 
     def flush(self) -> None:
         """Each line is written at once."""

@@ -220,9 +220,27 @@ def test_a_snapshot_holds_nothing_but_plain_values():
 def test_a_snapshot_of_another_version_is_refused_with_the_version_that_is_read():
     _, logic = outcomes(CHANGE, RECORDS)
     version, *rest = logic.snapshot()
-    for other in ((version + 1, *rest), (version - 1, *rest), ((1, ()), (1, ()))):
-        with pytest.raises(SetupError, match=rf"reads version {version} .*new directory"):
+    for other in ((version + 1, *rest), (version - 2, *rest), ((1, ()), (1, ()))):
+        with pytest.raises(SetupError, match=rf"reads versions 3 and {version} .*new directory"):
             PartitionLogic(Watch(CHANGE, TIMES), other)
+
+
+def test_a_snapshot_of_the_version_before_goes_on_as_if_it_were_of_this_one():
+    """Its open readings have milliseconds and no `seq`: none of them is a repeat."""
+    records = long_stream(5)
+    half = len(records) // 2
+    _, logic = outcomes(CHANGE, records[:half])
+    version, sensors, panes, *rest = logic.snapshot()
+    *columns, ts, _, value, late, future, _ = panes
+    assert len(ts) > 0
+    old = (version - 1, sensors, (*columns, ts // 1000, value, late, future), *rest)
+    upgraded = PartitionLogic(Watch(CHANGE, TIMES), pickle.loads(pickle.dumps(old)))  # noqa: S301
+
+    def panes_of(logic):
+        found, _ = logic.on_batch([piece(*closed(records[half:]))])
+        return [one for outcome in found for one in asdict(outcome.panes)["mean"].tolist()]
+
+    assert panes_of(upgraded) == panes_of(logic)
 
 
 def test_a_snapshot_under_another_period_of_predictions_forgets_only_those():

@@ -10,6 +10,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 import dataflows.metrics
+import runtime.log
 import sinks.metrics
 from ingest_edge.metrics import REGISTRY as EDGE
 from ml.metrics import REGISTRY as PREDICT
@@ -33,6 +34,7 @@ NAME = re.compile(r"\b(?:iot_|process_)[a-z_]+|\bup\b|\bALERTS\b")
 def exposed():
     """Job -> the names of its samples."""
     assert dataflows.metrics
+    assert runtime.log
     assert sinks.metrics
     registries = {"flow": REGISTRY, "edge": EDGE, "predict": PREDICT}
     return {

@@ -59,7 +59,7 @@ def produce(pipeline, log, partition=-1):
         for one in packets:
             producer.produce(
                 pipeline.topic, encode(one), one.device_uuid, partition, timestamp=arrival,
-                on_delivery=lambda _, message: used.add(message.partition()),
+                on_delivery=lambda _, message: used.add(message.partition() or 0),
             )  # fmt: skip
         producer.poll(0)
     assert producer.flush(60) == 0
