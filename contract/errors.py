@@ -19,6 +19,10 @@ class SetupError(IotError):
     """The operator's: something outside is not as it must be (no schema, no right, no topic)."""
 
 
+class SchemaError(SetupError):
+    """The database's schema is none that this program can use. Waiting does not help."""
+
+
 class UnavailableError(IotError):
     """A neighbour's (broker, database): it does not answer now. The same call may succeed later."""
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import stamina
 import structlog
 
-from contract.errors import IotError, UnavailableError
+from contract.errors import IotError, SchemaError, UnavailableError
 from contract.settings import Settings
 from dataflows.events import Names
 from dataflows.metrics import RULES_REFUSED
@@ -218,6 +218,8 @@ class LiveRules:
                         self.load()
                     except UnavailableError as error:
                         _log.warning("rules not read, trying again", error=str(error))
+                        raise
+                    except SchemaError:  # no waiting helps, and the flow must not stand still
                         raise
                     except IotError as error:
                         _log.error("rules not read", error=str(error))

@@ -23,6 +23,7 @@ import structlog
 from contract.errors import (
     ConflictError,
     RefusedError,
+    SchemaError,
     SetupError,
     TimedOutError,
     UnavailableError,
@@ -270,6 +271,8 @@ class Writer:
         """
         try:
             return open_database(self._settings)
+        except SchemaError:
+            raise
         except SetupError as error:
             self._refused_since = min(self._refused_since, monotonic())
             if monotonic() - self._refused_since > _RESTART_S:

@@ -35,6 +35,9 @@ class Engine(Protocol):
             SetupError: it does not.
         """
 
+    def alone(self, settings: Settings, connection: Any) -> AbstractContextManager[None]:
+        """Keeps others who change the schema waiting while the block lasts."""
+
     def finish(self, cursor: Any) -> None:
         """Wait for all that a statement does; errors of what comes late are raised here."""
 
@@ -75,6 +78,10 @@ class Database:
         the rows of the last statement that gives any.
         """
         return self._run(self._statements(name, parameters))
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nobody else changes the schema while the block lasts; whoever does now is waited for."""
+        return self._engine.alone(self._settings, self._connection)
 
     def migrate(self, name: str, batches: Sequence[str], checksum: str) -> None:
         """Run a schema script and record it, in one transaction where the engine can."""

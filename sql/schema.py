@@ -2,7 +2,10 @@
 
 A numbered script, `schema/001_....sql`, is applied once and never changes. The others, views,
 procedures and the patches that can also be applied alone, may be applied again, and are whenever
-their text changes. `schema_migrations` holds what was applied, with the checksum of its text.
+their text changes. `schema_migrations` holds what was applied, with the checksum of its text, and
+under a name with a part of that checksum what stood there before. So a program knows a schema that
+a newer one has changed: it goes on with it, as scripts only add. A numbered script that takes
+something away from older programs has `.breaking.` in its name.
 """
 
 from collections.abc import Callable, Container
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 
-from contract.errors import SetupError
+from contract.errors import SchemaError, SetupError
 from contract.settings import Settings
 from sql.database import Database, schema_scripts
 
@@ -54,42 +57,74 @@ def apply_schema(
     """
     database = Database(settings, create=True)
     try:
-        done = applied(database)
-        new = []
-        for script in scripts(settings.engine):
-            if done.get(script.name) == script.checksum and script.name not in again:
-                continue
-            if script.once and script.name in done:
-                raise SetupError(
-                    f"{settings.database}: the schema script {script.name} is not the one that "
-                    "was applied: restore it, and put the change into a script with a new number"
-                )
-            tell(script.name)
-            database.migrate(script.name, script.batches, script.checksum)
-            new.append(script.name)
-        return new
+        with database.alone():
+            return _apply(settings, database, tell, again)
     finally:
         database.close()
+
+
+def _apply(
+    settings: Settings, database: Database, tell: Callable[[str], None], again: Container[str]
+) -> list[str]:
+    done = applied(database)
+    _check_not_broken(settings, done)
+    new = []
+    for script in scripts(settings.engine):
+        if done.get(script.name) == script.checksum and script.name not in again:
+            continue
+        if _before(script) in done:  # a newer program has its own
+            continue
+        if script.once and script.name in done:
+            raise SetupError(
+                f"{settings.database}: the schema script {script.name} is not the one that "
+                "was applied: restore it, and put the change into a script with a new number"
+            )
+        tell(script.name)
+        database.migrate(script.name, script.batches, script.checksum)
+        new.append(script.name)
+    return new
 
 
 def open_database(settings: Settings) -> Database:
     """A connection to a database whose schema is this program's.
 
     Raises:
-        SetupError: the schema is missing, or of another version of this program; the text says
-            what to do.
+        SchemaError: the schema is missing, older, or one that this program cannot use; the text
+            says what to do.
         UnavailableError: the server does not answer.
     """
     database = Database(settings)
-    done = applied(database)
+    try:
+        _check_usable(settings, applied(database))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check_usable(settings: Settings, done: dict[str, str]) -> None:
+    _check_not_broken(settings, done)
     for script in scripts(settings.engine):
-        if done.get(script.name) != script.checksum:
-            database.close()
+        if done.get(script.name) != script.checksum and _before(script) not in done:
             lack = "has another version of" if script.name in done else "lacks"
-            raise SetupError(
+            raise SchemaError(
                 f"{settings.database} {lack} the schema script {script.name}: run `python -m sql`"
             )
-    return database
+
+
+def _before(script: Script) -> str:
+    """The name under which a script stands in `schema_migrations` that was replaced."""
+    return f"{script.name} {script.checksum[:12]}"
+
+
+def _check_not_broken(settings: Settings, done: dict[str, str]) -> None:
+    ours = {script.name for script in scripts(settings.engine)}
+    for name in done:
+        if ".breaking." in name and name not in ours:
+            raise SchemaError(
+                f"{settings.database} was changed by a newer version of this program ({name}), and "
+                "this one cannot use it any more: install the newer version"
+            )
 
 
 def applied(database: Database) -> dict[str, str]:

@@ -5,8 +5,8 @@
 
 import platform
 import re
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,18 @@ def execute(connection: Any, statement: str, parameters: Sequence[object]) -> An
         whole = (_pyodbc().SQL_WVARCHAR, 0, 0)
         cursor.setinputsizes([whole if is_long else None for is_long in long])
     return cursor.execute(statement, tuple(parameters))
+
+
+@contextmanager
+def alone(settings: Settings, connection: Any) -> Iterator[None]:
+    """By a lock of the server's, of this connection."""
+    what = "@Resource = N'iot_schema', @LockOwner = N'Session'"
+    mode = "@LockMode = N'Exclusive', @LockTimeout = -1"
+    connection.execute(f"EXEC sp_getapplock {what}, {mode}").close()
+    try:
+        yield
+    finally:
+        connection.execute(f"EXEC sp_releaseapplock {what}").close()
 
 
 def check(connection: Any) -> None:

@@ -1,7 +1,10 @@
 """SQLite: how to connect, cut scripts, and read its errors."""
 
+import fcntl
+import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -64,6 +67,17 @@ def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
     there = path.stat()
     connection.path, connection.file = path, (there.st_dev, there.st_ino)
     return connection
+
+
+@contextmanager
+def alone(settings: Settings, connection: sqlite3.Connection) -> Iterator[None]:
+    """By a lock on the file's folder. One on the file itself would be SQLite's own."""
+    descriptor = os.open(settings.iot_sqlite_path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def batches(script: str) -> list[str]:

@@ -1,11 +1,14 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from contract.errors import SetupError
+from contract.errors import SchemaError, SetupError
 from contract.settings import Settings
 from ops.devices import SensorSpec, register
+from sql import schema
 from sql.check import damaged, differences
 from sql.database import Database
-from sql.schema import apply_schema, open_database
+from sql.schema import Script, apply_schema, open_database
 from tests.sinks.batches import readings
 
 
@@ -114,3 +117,47 @@ def reading_times(database):
         f"SELECT value, {columns} FROM sensor_readings ORDER BY value"
     )
     return [tuple(row) for row in rows.fetchall()]
+
+
+def newer(monkeypatch, engine, name):
+    """Make this a newer program, with one more script and another text of one."""
+    real = schema.scripts(engine)
+    again = next(script for script in real if not script.once)
+    changed = Script(again.name, (*again.batches, "SELECT 1"))
+    more = Script(name, ("CREATE TABLE of_the_newer (id int)",))
+    plan = tuple(changed if script is again else script for script in (*real, more))
+    monkeypatch.setattr(schema, "scripts", lambda _: plan)
+
+
+def test_a_schema_that_a_newer_program_has_only_added_to_is_used_and_left_alone(empty, monkeypatch):
+    apply_schema(empty)
+    with monkeypatch.context() as patch:
+        newer(patch, empty.engine, "900_more.sql")
+        with pytest.raises(SchemaError, match="run `python -m sql`"):
+            open_database(empty)
+        assert len(apply_schema(empty)) == 2
+        open_database(empty).close()
+    open_database(empty).close()
+    assert apply_schema(empty) == []
+    with monkeypatch.context() as patch:
+        newer(patch, empty.engine, "900_more.sql")
+        open_database(empty).close()
+
+
+def test_a_schema_that_a_newer_program_has_broken_is_refused(empty, monkeypatch):
+    apply_schema(empty)
+    with monkeypatch.context() as patch:
+        newer(patch, empty.engine, "900_more.breaking.sql")
+        apply_schema(empty)
+    for use in (open_database, apply_schema):
+        with pytest.raises(SchemaError, match=r"newer version .*900_more\.breaking\.sql.* install"):
+            use(empty)
+
+
+def test_two_who_apply_a_schema_at_once_wait_for_each_other(empty):
+    if empty.engine == "mssql":
+        Database(empty, create=True).close()  # the server lets one of two create it
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: apply_schema(empty), range(3)))
+    assert sorted(map(len, done)) == [0, 0, len(schema.scripts(empty.engine))]
+    assert differences(empty) == []

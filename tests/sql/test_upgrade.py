@@ -127,6 +127,25 @@ def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
 
 
 @pytest.mark.parametrize("empty", ["mssql"], indirect=True)
+def test_a_status_of_twenty_characters_is_widened(old):
+    """As an installation of early 2026 has it, with its index."""
+    database = Database(old)
+    for statement in (
+        "ALTER TABLE dbo.sensors ADD status varchar(20) NOT NULL DEFAULT 'online'",
+        "CREATE INDEX ix_sensors_status ON dbo.sensors (status) WHERE status = 'suspended'",
+    ):
+        database._connection.execute(statement)
+    apply_schema(old)
+    assert differences(old) == []
+    database._connection.execute("UPDATE dbo.sensors SET status = 'pending_confirmation_long'")
+    assert select(
+        database,
+        "SELECT is_nullable FROM sys.columns"
+        " WHERE object_id = OBJECT_ID(N'dbo.sensors') AND name = N'status'",
+    ) == [(False,)]
+    database.close()
+
+
 def test_old_predictions_that_repeat_themselves_stay_and_ours_are_written_once(old):
     apply_schema(old)
     database = open_database(old)
