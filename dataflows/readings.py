@@ -5,8 +5,11 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, TypeGuard
 
@@ -18,7 +21,7 @@ from bytewax.operators import KeyedStream
 from bytewax.outputs import Sink
 
 from contract.columns import PacketColumns
-from contract.errors import NO_USE, SettingError, SetupError, error_of_ours
+from contract.errors import NO_USE, IotError, SettingError, SetupError, error_of_ours
 from contract.event import Event
 from contract.partitions import partitions_text
 from contract.predictions import Predictions
@@ -32,7 +35,7 @@ from dataflows.ends import ends_of
 from dataflows.engine import Times
 from dataflows.lag import Lag
 from dataflows.metrics import serve_metrics
-from dataflows.recovery import Arguments, Claim, claim
+from dataflows.recovery import Arguments, Claim, check_room, claim, store_failure
 from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource, Records, group
 from dataflows.states import CONSUME, FLOW, MARK, WATCH
@@ -49,6 +52,7 @@ from sinks.readings import readings_sink
 from sinks.rollups import rollups_sink
 from sql.schema import open_database
 
+_CHECK_S = 1.0
 _log = structlog.get_logger("flow")
 
 
@@ -129,6 +133,7 @@ def flow() -> Dataflow:
     configure_log()
     keep_private()
     sys.excepthook = _tell
+    os.environ["RUST_BACKTRACE"] = "0"  # of Bytewax's own panics; `_tell` says what they mean
     settings = load_settings()
     kafka = kafka_access(settings)
     book = LiveRules(settings)
@@ -141,7 +146,7 @@ def flow() -> Dataflow:
     )
     partitions = settings.partitions or watch.partitions
     ensure_topic(kafka, settings.dead_letter_topic, DEAD_LETTER_CONFIG)
-    stop = Stop()
+    stop = Stop(partial(_check_room, Arguments.of(sys.argv[1:]).directory))
     arguments = Arguments.of(sys.argv[1:])
     ours = Claim(settings.kafka_topic, partitions_text(partitions))
     added = frozenset[int]()
@@ -149,6 +154,7 @@ def flow() -> Dataflow:
         _log.warning("no recovery directory (-r): a restart begins at START_FROM again")
     else:
         added = claim(arguments.directory, ours, cluster=arguments.cluster)
+        check_room(arguments.directory)
     if settings.metrics_port is not None:
         serve_metrics(settings.metrics_host, settings.metrics_port)
     source = PacketSource(
@@ -172,7 +178,7 @@ def flow() -> Dataflow:
         database=settings.database,
         rules=len(rules.thresholds) + len(rules.deltas),
     )
-    atexit.register(_start_again, watch)
+    atexit.register(_end, watch, stop)
     _settle_memory()
     times = Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)
     return graph(
@@ -196,6 +202,11 @@ def _stored(settings: Settings) -> StoredProgress:
         database.close()
 
 
+def _check_room(directory: Path | None) -> None:
+    if directory is not None:
+        check_room(directory)
+
+
 def _settle_memory() -> None:
     """Keep the collector away from what lives as long as the process, and from the many short-lived
     objects that need none: it was a quarter of the flow's time.
@@ -205,17 +216,20 @@ def _settle_memory() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-def _start_again(watch: TopicWatch) -> None:
-    """At the end of the process: become its successor where the topic has new partitions. Which
-    ones there are is asked only at a start.
+def _end(watch: TopicWatch, stop: "Stop") -> None:
+    """At the end of the process: say what has ended it; or become its successor where the topic has
+    new partitions, as they are looked for only at a start.
     """
+    if stop.error is not None:
+        say(str(stop.error))
+        os._exit(1)
     if watch.grown:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - as we were started
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Instead of a traceback: what of ours is at the bottom of an error, in one line."""
-    cause = error_of_ours(error)
+    cause = error_of_ours(error) or store_failure(error)
     if isinstance(error, KeyboardInterrupt):
         sys.exit(130)
     if cause is None:
@@ -226,16 +240,28 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 
 class Stop:
-    """The first SIGTERM or SIGINT asks the source to end; a second one ends the process."""
+    """The first SIGTERM or SIGINT asks the source to end; a second one ends the process. So does
+    what `check`, called once a second, raises.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
         self._asked = False
+        self._check = check
+        self._check_at = 0.0
+        self.error: IotError | None = None
+        """What it was that `check` raised."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def asked(self) -> bool:
-        """Whether one came."""
-        return self._asked
+        """Whether the source is to end."""
+        if monotonic() >= self._check_at:
+            self._check_at = monotonic() + _CHECK_S
+            try:
+                self._check()
+            except IotError as error:
+                self.error = error
+        return self._asked or self.error is not None
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._asked:

@@ -7,6 +7,7 @@ directories of a root whose ranges overlap are refused, and so is a second proce
 
 import fcntl
 import os
+import re
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from shutil import rmtree
 
 import msgspec
 
-from contract.errors import IotError, SetupError
+from contract.errors import IotError, SetupError, UnavailableError
 from contract.partitions import parse_partitions, partitions_text
 from dataflows.states import (
     PartitionState,
@@ -28,6 +29,8 @@ from dataflows.states import (
 )
 from runtime.private import check_private
 
+_LEAST_FREE = 8 << 20
+"""Bytes below which no snapshot is begun."""
 _CLAIM, _NEW, _READY = "claim.json", ".new", "ready.json"
 
 
@@ -131,6 +134,37 @@ def _compare(directory: Path, found: Claim, wanted: Claim) -> None:
             f"{found.partitions}, and this process takes {wanted.partitions} (KAFKA_PARTITIONS): "
             "use another directory, or `iot run`, which moves states where ranges change"
         )
+
+
+def check_room(directory: Path) -> None:
+    """Check that a snapshot can be written there: Bytewax would end with a traceback of its own.
+
+    Raises:
+        UnavailableError: the disk is full, or nearly so.
+    """
+    disk = os.statvfs(directory)
+    free = disk.f_bavail * disk.f_frsize
+    if free < _LEAST_FREE:
+        raise UnavailableError(
+            f"the disk of the recovery directory {directory} is full ({free // 1024} KiB free): "
+            "make room, and start again. Nothing is lost: the flow goes on from its last snapshot"
+        )
+
+
+def store_failure(error: BaseException) -> UnavailableError | None:
+    """Our error for Bytewax's own about its store; None where it is another one.
+
+    >>> panic = 'called unwrap() on SqliteFailure(Error { code: DiskFull }, Some("disk is full"))'
+    >>> str(store_failure(RuntimeError(panic)))[:53]
+    'the recovery store cannot be written (disk is full): '
+    """
+    if not isinstance(error, RuntimeError) or "SqliteFailure" not in str(error):
+        return None
+    reason = re.search(r'Some\("([^"]*)"\)', str(error))
+    return UnavailableError(
+        f"the recovery store cannot be written ({reason[1] if reason else error}): see to its "
+        "disk, and start again. Nothing is lost: the flow goes on from its last snapshot"
+    )
 
 
 def arrange(root: Path, topic: str, ranges: Sequence[frozenset[int]]) -> list[Path]:
@@ -252,7 +286,8 @@ def _write(file: Path, content: object) -> None:
 
 def _unusable(directory: Path, error: OSError) -> SetupError:
     return SetupError(
-        f"the recovery directory {directory} cannot be used: {error.strerror}: {error.filename}"
+        f"the recovery directory {directory} cannot be used: {error.strerror}"
+        + (f": {error.filename}" if error.filename else "")
     )
 
 

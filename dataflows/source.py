@@ -186,7 +186,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         """The last record taken in this process."""
         self._before = Position(0) if resume is None else resume
         """Knows the last record taken by the processes before."""
-        self._check = False
+        self._compare = False
         """Whether the next record to come is that one, to be compared and not taken again."""
         self._ends: Ends | None = None
         self._heard: End | None = None
@@ -213,7 +213,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         if self._span is not None and self._next >= self._span.end:
             return self._last_heartbeat(self._span)
         messages = [m for m in self._consumer.consume(_RECORDS_A_BATCH, 0) if self._is_record(m)]
-        if self._check and messages:
+        if self._compare and messages:
             messages = self._compared(messages)
         if self._span is not None:
             end = self._span.end
@@ -279,18 +279,18 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
             return self._gone(resume.next, int(first), int(end))
         if self._source.stored is not None and resume.last is not None:
             self._source.stored.check(self._partition.partition, resume.topic_id, resume.last)
-        self._check = resume.last is not None and resume.last >= first
+        self._compare = resume.last is not None and resume.last >= first
         return resume.next
 
     def _assign(self) -> None:
         """Have the consumer read what comes next, or, to compare it, the record before that."""
-        here, begin = self._partition, self._before.last if self._check else self._next
+        here, begin = self._partition, self._before.last if self._compare else self._next
         assert begin is not None
         self._consumer.assign([TopicPartition(here.topic, here.partition, begin)])
 
     def _compared(self, messages: list[Message]) -> list[Message]:
         """The messages that are new, once the first is known to be what was taken last."""
-        self._check = False
+        self._compare = False
         first, *rest = messages
         if first.offset() != self._before.last:  # retention was faster
             return messages
@@ -380,7 +380,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
             self._next = self._gone(self._next, int(first), int(end))
-            self._check = False
+            self._compare = False
             self._assign()
             return False
         if error.fatal() or error.code() in _REFUSALS:

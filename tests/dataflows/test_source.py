@@ -8,9 +8,10 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Producer
 
-from contract.errors import SetupError
+from contract.errors import SetupError, UnavailableError
 from dataflows.clock import BrokerClock
 from dataflows.position import Position
+from dataflows.readings import Stop
 from dataflows.source import PacketSource
 from runtime.kafka import KafkaAccess
 from runtime.topic import ensure_topic
@@ -178,3 +179,18 @@ def test_a_heartbeat_lies_before_every_record_that_comes_after_it(make, brokers,
         ((beat,), (record, *_)) = beats[-1].arrivals, found[0].arrivals
         assert beat < record
         assert record - beat < (time() - record / 1000) * 1000 + 30_000
+
+
+def test_what_a_check_raises_ends_the_source_and_is_kept(monkeypatch):
+    monkeypatch.setattr("dataflows.readings.signal.signal", lambda *_: None)
+    calls = []
+
+    def check():
+        calls.append(None)
+        raise UnavailableError("no room")
+
+    stop = Stop(check)
+    assert stop.asked()
+    assert stop.asked()
+    assert (str(stop.error), len(calls)) == ("no room", 1)
+    assert not Stop().asked()

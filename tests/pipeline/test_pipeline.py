@@ -1,6 +1,10 @@
 import csv
 import json
 import random
+import re
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +12,7 @@ from time import time
 from uuid import uuid4
 
 import pytest
+from bytewax.recovery import init_db_dir
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.packet import decode
@@ -242,3 +247,51 @@ def test_killing_the_flow_again_and_again_ends_with_the_rows_of_an_undisturbed_r
     assert calm.events() == disturbed
     assert json.loads(calm.events()[0][10])["recommended_action"]
     assert all(decode(message.value()).device_uuid for message in records(brokers, pipeline.topic))
+
+
+def test_a_full_recovery_disk_ends_the_flow_with_one_line_and_room_lets_it_go_on(pipeline):
+    disk = pipeline.folder / "disk"
+    disk.mkdir(mode=0o700)
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if mount is None or umount is None:
+        pytest.skip("no small disk can be mounted here")
+    small = [mount, "-t", "tmpfs", "-o", "size=9m,mode=700", "tmpfs", str(disk)]
+    if subprocess.run(small, capture_output=True, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        rig = pipeline.register()
+        pipeline.start_edge()
+        init_db_dir(disk, 1)
+        command = [
+            sys.executable, "-m", "bytewax.run", "dataflows.readings:flow()",
+            "-r", str(disk), "-s", "1", "-b", "0",
+        ]  # fmt: skip
+
+        def run():
+            return subprocess.Popen(
+                command, env=child_environment(pipeline.values), stderr=subprocess.PIPE, text=True
+            )
+
+        def post(value):
+            readings = [{"sensor_uuid": rig.sensors["boiler"], "value": value}]
+            body = {"device_uuid": rig.uuid, "readings": readings}
+            assert pipeline.post(body).status_code == 202
+
+        flow = run()
+        post(1)
+        pipeline.wait_stored(1)
+        (disk / "something").write_bytes(bytes(2 << 20))
+        _, err = flow.communicate(timeout=120)
+        assert flow.returncode == 1
+        last = [line for line in err.splitlines() if not line.startswith("{")]
+        assert len(last) == 1, err
+        assert re.match(r"the disk of the recovery directory .* is full .* make room", last[0])
+        post(2)
+        (disk / "something").unlink()
+        flow = run()
+        pipeline.wait_stored(2)
+        flow.terminate()
+        _, err = flow.communicate(timeout=120)
+        assert flow.returncode == 0, err
+    finally:
+        subprocess.run([umount, "-l", str(disk)], check=False)
