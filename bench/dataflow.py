@@ -6,7 +6,10 @@ processes, clients and steps does not count. What is measured:
 
 - `decode`: a consumer a partition, set as the flow's source sets it, whole batches, decoded by the
   flow's own function into the same columns, which are dropped;
-- `flow`: the flow with its own source and sinks that count and drop, one worker, no recovery;
+- `decoder`: that function alone, in nanoseconds a reading;
+- `flow`: the flow with its own source and sinks that count and drop, one worker, no recovery; and
+  its CPU seconds a million readings, all threads, and its memory at its peak;
+- `..._1`: the same on the same log in records of version 1, as earlier releases wrote them;
 - `builtin`: the same three windows with Bytewax's operators, on the first part of the same log;
 - `builtin_still`: the same with a clock that stands still: nothing is late, see `bench.builtin`;
 - the state: the pickled snapshots of all stateful steps at the end of the log.
@@ -52,7 +55,7 @@ class _Log:
     shape: Shape
     start_ms: int
 
-    def child(self, what: str) -> float:
+    def child(self, what: str) -> list[float]:
         """What `bench.dataflow_child` measures.
 
         Raises:
@@ -75,7 +78,7 @@ class _Log:
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["it said nothing"]
             raise SetupError(f"{what} {end_of(done.returncode)}: {lines[-1]}")
-        return float(done.stdout.split()[-1])
+        return [float(number) for number in done.stdout.splitlines()[-1].split()]
 
 
 def run(rounds: int, readings: int, tell: Callable[[str], None]) -> Result:
@@ -84,46 +87,57 @@ def run(rounds: int, readings: int, tell: Callable[[str], None]) -> Result:
     Raises:
         SetupError: there is no broker, or a measurement failed.
     """
-    with kafka() as brokers, _logs(brokers, readings, tell) as (log, many, part):
+    with kafka() as brokers, _logs(brokers, readings, tell) as (log, old, many, part):
         plan = {
             "decode": (log, "decode"),
             "flow": (log, "flow"),
+            "decode_1": (old, "decode"),
+            "flow_1": (old, "flow"),
+            "decoder": (log, "decoder"),
+            "decoder_1": (old, "decoder"),
             "builtin": (part, "builtin"),
             "builtin_still": (part, "builtin_still"),
             "flow_100k": (many, "flow"),
         }
         rates: dict[str, list[float]] = {name: [] for name in plan}
+        costs: dict[str, list[list[float]]] = {name: [] for name in ("flow", "flow_1")}
         for number in range(rounds):
             for name, (where, what) in plan.items():
-                rates[name].append(where.child(what))
-                tell(f"round {number + 1}: {name} {rates[name][-1]:,.0f} readings/s")
-        return _result(rates, log.child("state"), part.shape.readings)
+                rate, *cost = where.child(what)
+                rates[name].append(rate)
+                if name in costs:
+                    costs[name].append(cost)
+                unit = "ns a reading" if what == "decoder" else "readings/s"
+                tell(f"round {number + 1}: {name} {rate:,.0f} {unit}")
+        (state,) = log.child("state")
+        return _result(rates, costs, state, part.shape.readings)
 
 
 @contextmanager
 def _logs(
     brokers: str, readings: int, tell: Callable[[str], None]
-) -> Iterator[tuple[_Log, _Log, _Log]]:
-    """The log, one with many sensors, and the first part of the log."""
+) -> Iterator[tuple[_Log, _Log, _Log, _Log]]:
+    """The log, the same in version 1, one with many sensors, and the first part of the log."""
     few = Shape(SENSORS, PERIOD_MS, _whole(readings, SENSORS))
     many = Shape(MANY_SENSORS, LONG_PERIOD_MS, _whole(readings, MANY_SENSORS))
     run_id = uuid4().hex[:8]
     now_ms = int(time() * 1000)
     logs = []
     try:
-        for name, shape, span_ms in (
-            ("few", few, few.span_ms),
-            ("many", many, many.span_ms),
-            ("part", replace(few, readings=min(SLICE, few.readings)), few.span_ms),
+        for name, shape, span_ms, fill in (
+            ("few", few, few.span_ms, "fill"),
+            ("old", few, few.span_ms, "fill_1"),
+            ("many", many, many.span_ms, "fill"),
+            ("part", replace(few, readings=min(SLICE, few.readings)), few.span_ms, "fill"),
         ):
             log = _Log(brokers, f"bench.{run_id}.{name}", shape, now_ms - span_ms)
             logs.append(log)
-            log.child("fill")
+            log.child(fill)
             tell(
                 f"topic {log.topic}: {shape.readings:,} readings of {shape.sensors:,} sensors, "
                 f"{shape.span_ms / 1000:.0f} s of event time"
             )
-        yield logs[0], logs[1], logs[2]
+        yield logs[0], logs[1], logs[2], logs[3]
     finally:
         delete_topics(access(brokers), [log.topic for log in logs], tell)
 
@@ -133,15 +147,29 @@ def _whole(readings: int, sensors: int) -> int:
     return max(readings // sensors, 1) * sensors
 
 
-def _result(rates: dict[str, list[float]], state: float, part: int) -> Result:
+def _result(
+    rates: dict[str, list[float]], costs: dict[str, list[list[float]]], state: float, part: int
+) -> Result:
     rate = {name: median(found) for name, found in rates.items()}
     to_decode = _ratios(rates["flow"], rates["decode"])
     to_builtin = _ratios(rates["flow"], rates["builtin"])
     to_still = _ratios(rates["flow"], rates["builtin_still"])
     cost = _ratios(rates["flow"], rates["flow_100k"])
+    faster = _ratios(rates["decoder_1"], rates["decoder"])
+    cpu, rss = ([one[place] for one in costs["flow"]] for place in range(2))
+    cpu_1, rss_1 = ([one[place] for one in costs["flow_1"]] for place in range(2))
     figures = {
         "decode_readings_per_s": round(rate["decode"]),
         "flow_readings_per_s": round(rate["flow"]),
+        "cpu_s_per_million": round(median(cpu), 3),
+        "rss_mb": round(median(rss), 1),
+        "decode_1_readings_per_s": round(rate["decode_1"]),
+        "flow_1_readings_per_s": round(rate["flow_1"]),
+        "cpu_s_per_million_1": round(median(cpu_1), 3),
+        "rss_mb_1": round(median(rss_1), 1),
+        "decoder_ns": round(rate["decoder"], 1),
+        "decoder_1_ns": round(rate["decoder_1"], 1),
+        "ratio_of_decoders": round(median(faster), 2),
         "builtin_readings_per_s": round(rate["builtin"]),
         "builtin_still_readings_per_s": round(rate["builtin_still"]),
         "builtin_slice_readings": part,
@@ -156,6 +184,14 @@ def _result(rates: dict[str, list[float]], state: float, part: int) -> Result:
         _row("readings/s: consume and decode", rates["decode"], 0),
         _row("flow", rates["flow"], 0),
         _row("flow, 100 000 sensors", rates["flow_100k"], 0),
+        _row("flow, records of version 1", rates["flow_1"], 0),
+        _row("flow: CPU s a million readings", cpu, 2, "at most 1.1"),
+        _row("version 1", cpu_1, 2),
+        _row("flow: MB at its peak", rss, 0, "at most 300"),
+        _row("version 1", rss_1, 0),
+        _row("decoder: ns a reading", rates["decoder"], 0),
+        _row("version 1", rates["decoder_1"], 0),
+        _row("version 1 / version 2", faster, 1, "at least 3"),
         _row(f"builtin, slice of {part:,}", rates["builtin"], 0),
         _row("the same, nothing late", rates["builtin_still"], 0),
         _row("ratios: flow / decode", to_decode, 2, "at least 0.45"),

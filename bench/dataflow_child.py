@@ -1,14 +1,14 @@
 """One measurement of `python -m bench dataflow`, in a process of its own.
 
 `python -m bench.dataflow_child WHAT BROKERS TOPIC SENSORS PERIOD_MS READINGS START_MS`; the last
-line of its output is a number.
+line of its output has the numbers.
 """
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pickle import dumps
-from time import sleep
+from time import perf_counter, sleep
 from typing import Any
 
 from bytewax.dataflow import Dataflow
@@ -17,16 +17,17 @@ from bytewax.testing import run_main
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from bench.builtin import builtin_flow
-from bench.meter import Meter
+from bench.meter import Meter, peak_mb
 from bench.packets import DEVIATION, MEAN, Shape, device_packets, make_topic
 from contract.columns import PacketColumns
 from contract.errors import IotError, SetupError
+from contract.packet import encode_version_1
 from contract.settings import load_settings
 from dataflows.decode import decode_records
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Times
 from dataflows.events import Names
-from dataflows.readings import Sinks, graph
+from dataflows.readings import Sinks, graph, settle_memory
 from dataflows.rule_book import OneEdition
 from dataflows.rules import Rules, make_rules
 from dataflows.source import PacketSource, Records, consumer_config
@@ -35,6 +36,7 @@ from runtime.kafka import KafkaAccess, kafka_access
 from runtime.log import configure_log
 from runtime.topic import PARTITIONS
 
+Numbers = tuple[float, ...]
 _FAR = 5 * DEVIATION
 """From the mean to a threshold: one reading in 1 700 000 is beyond, and hardly any mean."""
 
@@ -95,45 +97,66 @@ class _NullPartition(StatelessSinkPartition[Any]):
                 self._meter.count(readings)
 
 
-def _fill(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
+def _fill(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
     make_topic(kafka, topic, device_packets(shape, start_ms))
-    return shape.readings
+    return (shape.readings,)
 
 
-def _decode(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
+def _fill_1(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
+    """The same in records of version 1."""
+    make_topic(kafka, topic, device_packets(shape, start_ms), encode_version_1)
+    return (shape.readings,)
+
+
+def _decode(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
     """The bare loop: a consumer a partition, whole batches, decoded into columns, dropped."""
     meter = Meter(shape.readings)
     for _, columns in _decoded(kafka, topic, meter):
         meter.count(len(columns.ts))
-    return meter.rate()
+    return (meter.rate(),)
 
 
-def _flow(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
-    """Our flow, one worker, without recovery; ends when all readings have reached the sink."""
+def _decoder(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
+    """Nanoseconds a reading of the decoder alone, over the whole log."""
+    meter, took_s = Meter(shape.readings), 0.0
+    for records in _batches(kafka, topic, meter):
+        began = perf_counter()
+        (columns,) = decode_records(records)
+        took_s += perf_counter() - began
+        assert isinstance(columns, PacketColumns)
+        meter.count(len(columns.ts))
+    return (took_s / shape.readings * 1e9,)
+
+
+def _flow(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
+    """Our flow, one worker, without recovery; ends when all readings have reached the sink. The
+    rate, the CPU seconds a million readings, and the memory at its peak in MB.
+    """
     meter = Meter(shape.readings)
+    settle_memory()
     source = PacketSource(kafka, topic, "earliest", meter.full)
     run_main(our_flow(source, shape.sensors, NullSink(meter)))  # type: ignore[no-untyped-call]
-    return meter.rate()
+    return meter.rate(), meter.cpu_s_per_million(), peak_mb()
 
 
-def _builtin(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
+def _builtin(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
     """The peer as it comes, one worker, without recovery; ends at the end of the topic."""
     return _peer(kafka, topic, shape, lambda: datetime.now(UTC))
 
 
-def _builtin_still(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
+def _builtin_still(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
     """The peer with a clock that stands still, so that nothing is late."""
     now = datetime.now(UTC)
     return _peer(kafka, topic, shape, lambda: now)
 
 
-def _peer(kafka: KafkaAccess, topic: str, shape: Shape, now: Callable[[], datetime]) -> float:
+def _peer(kafka: KafkaAccess, topic: str, shape: Shape, now: Callable[[], datetime]) -> Numbers:
     meter = Meter(shape.readings)
     run_main(builtin_flow(kafka, topic, meter, NullSink(), now))  # type: ignore[no-untyped-call]
-    return meter.rate()
+    return (meter.rate(),)
 
 
-def _state(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float:
+def _state(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
     """Bytes of state a sensor, when our steps have seen the whole topic."""
     meter = Meter(shape.readings)
     pieces: dict[int, list[PacketColumns]] = {}
@@ -141,11 +164,20 @@ def _state(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> float
         pieces.setdefault(partition, []).append(columns)
         meter.count(len(columns.ts))
     rules = watch(shape.sensors)
-    return sum(state_bytes(rules, found) for found in pieces.values()) / shape.sensors
+    return (sum(state_bytes(rules, found) for found in pieces.values()) / shape.sensors,)
 
 
 def _decoded(kafka: KafkaAccess, topic: str, meter: Meter) -> Iterator[tuple[int, PacketColumns]]:
-    """(partition, columns) until the meter is full; clients and batches as `PacketSource` has."""
+    """(partition, columns) until the meter is full."""
+    for records in _batches(kafka, topic, meter):
+        for columns in decode_records(records):
+            if not isinstance(columns, PacketColumns):
+                raise SetupError(f"a record cannot be decoded: {columns.error}")
+            yield records.partition, columns
+
+
+def _batches(kafka: KafkaAccess, topic: str, meter: Meter) -> Iterator[Records]:
+    """Records until the meter is full; clients and batches as `PacketSource` has."""
     consumers = []
     for partition in range(PARTITIONS):
         consumer = Consumer(consumer_config(kafka, topic))
@@ -166,10 +198,7 @@ def _decoded(kafka: KafkaAccess, topic: str, meter: Meter) -> Iterator[tuple[int
                 offsets.append(message.offset() or 0)
                 arrivals.append(message.timestamp()[1])
                 values.append(message.value())
-            for columns in decode_records(Records(topic, partition, offsets, arrivals, values)):
-                if not isinstance(columns, PacketColumns):
-                    raise SetupError(f"a record cannot be decoded: {columns.error}")
-                yield partition, columns
+            yield Records(topic, partition, offsets, arrivals, values)
         if idle:
             sleep(0.001)
     for consumer in consumers:
@@ -178,6 +207,8 @@ def _decoded(kafka: KafkaAccess, topic: str, meter: Meter) -> Iterator[tuple[int
 
 _WHAT = {
     "fill": _fill,
+    "fill_1": _fill_1,
+    "decoder": _decoder,
     "decode": _decode,
     "flow": _flow,
     "builtin": _builtin,
@@ -193,7 +224,7 @@ def main() -> None:
     sensors, period_ms, readings, start_ms = map(int, numbers)
     try:
         shape = Shape(sensors, period_ms, readings)
-        print(_WHAT[what](kafka_access(load_settings()), topic, shape, start_ms))
+        print(*_WHAT[what](kafka_access(load_settings()), topic, shape, start_ms))
     except IotError as error:
         sys.exit(str(error))
 

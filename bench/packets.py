@@ -72,7 +72,12 @@ def device_packets(
         )
 
 
-def make_topic(kafka: KafkaAccess, topic: str, packets: Iterable[Packet]) -> None:
+def make_topic(
+    kafka: KafkaAccess,
+    topic: str,
+    packets: Iterable[Packet],
+    encode: Callable[[Packet], bytes] = encode,
+) -> None:
     """Create the topic and fill it, with the packets' own times as the records' arrival times.
 
     Raises:

@@ -179,7 +179,7 @@ def flow() -> Dataflow:
         rules=len(rules.thresholds) + len(rules.deltas),
     )
     atexit.register(_end, watch, stop)
-    _settle_memory()
+    settle_memory()
     times = Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)
     return graph(
         source,
@@ -207,7 +207,7 @@ def _check_room(directory: Path | None) -> None:
         check_room(directory)
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """Keep the collector away from what lives as long as the process, and from the many short-lived
     objects that need none: it was a quarter of the flow's time.
     """

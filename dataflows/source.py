@@ -15,7 +15,7 @@ taken must be the same as before; else the topic was created again, or the broke
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Literal
 
 import structlog
@@ -49,6 +49,7 @@ _WAIT_MS = 100
 when something comes meanwhile."""
 _PAUSE = timedelta(milliseconds=10)
 """How long to wait before asking again when nothing came."""
+_ANSWER_S, _AGAIN_S = 10.0, 0.1
 _SETTLE_S = 1.0
 """How long the end may wait for the last offsets to be committed."""
 _MARGIN_MS = 2_000
@@ -266,10 +267,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         """
         if self._span is not None:
             return self._span.first if resume is None else resume.next
-        try:
-            first, end = self._consumer.get_watermark_offsets(self._partition, timeout=10)
-        except KafkaException as error:
-            raise why_no_answer(self._source.kafka, self._source.topic) from error
+        first, end = self._bounds()
         if resume is None:
             new = self._partition.partition in self._source.added
             return int(end if self._source.start == "latest" and not new else first)
@@ -281,6 +279,21 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
             self._source.stored.check(self._partition.partition, resume.topic_id, resume.last)
         self._compare = resume.last is not None and resume.last >= first
         return resume.next
+
+    def _bounds(self) -> tuple[int, int]:
+        """Offsets of the first record that is there, and after the last one."""
+        tried_until = monotonic() + _ANSWER_S
+        while True:
+            try:
+                first, end = self._consumer.get_watermark_offsets(
+                    self._partition, timeout=_ANSWER_S
+                )
+            except KafkaException as error:  # a new partition has no leader for a moment
+                if not error.args[0].retriable() or monotonic() > tried_until:
+                    raise why_no_answer(self._source.kafka, self._source.topic) from error
+                sleep(_AGAIN_S)
+            else:
+                return int(first), int(end)
 
     def _assign(self) -> None:
         """Have the consumer read what comes next, or, to compare it, the record before that."""

@@ -11,7 +11,7 @@ from contract.partitions import partitions_text
 from dataflows.metrics import PARTITIONS_UNTAKEN
 from runtime.kafka import KafkaAccess
 from runtime.reach import why_no_answer
-from runtime.topic import describe_topic
+from runtime.topic import Topic, describe_topic, takes_orders
 
 _EVERY_S = 10.0
 _ANSWER_S = 6.0
@@ -37,7 +37,9 @@ class TopicWatch:
         self._ours = ours
         self._admin = AdminClient(kafka.config())
         try:
-            found = describe_topic(self._admin, topic)
+            cluster = self._admin.list_topics(topic, timeout=_ANSWER_S)
+            self._describes = takes_orders(cluster)
+            found = self._described()
         except KafkaException as error:
             raise why_no_answer(kafka, topic) from error
         if found is None:
@@ -61,8 +63,14 @@ class TopicWatch:
             except KafkaException:  # the broker is away, as others report
                 continue
 
+    def _described(self) -> Topic | None:
+        if self._describes:
+            return describe_topic(self._admin, self._name)
+        there = self._admin.list_topics(self._name, timeout=_ANSWER_S).topics[self._name]
+        return Topic(self._name, None, frozenset(there.partitions))
+
     def _look(self) -> None:
-        now = describe_topic(self._admin, self._name)
+        now = self._described()
         if now is None:  # deleted; what reads it says so
             return
         if now.id is not None and now.id != self.topic_id:
