@@ -222,6 +222,7 @@ def rig_again(rig):
     third = Pipeline(
         rig.folder / "third", rig.values["KAFKA_BOOTSTRAP_SERVERS"], rig.children, rig.topic
     )
+    third.values["IF_CREATE_TIME"] = "accept"
     third.rows(f"ATTACH '{rig.folder / 'iot.db'}' AS old")
     for table in ("devices", "sensors", "alert_thresholds"):
         third.rows(f"INSERT INTO main.{table} SELECT * FROM old.{table}")
