@@ -8,6 +8,7 @@ was not, this clock is ahead or behind, by at least what is missing.
 import structlog
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
+from contract.packet import BELIEVED_FROM_US
 from ingest_edge.metrics import CLOCK_AHEAD
 
 _WRONG_S, _RIGHT_S = 2.0, 1.0
@@ -25,8 +26,8 @@ class EdgeClock:
         """A report came: the kind of the record's timestamp, the timestamp in epoch milliseconds,
         and this machine's clock before and after, in epoch seconds.
         """
-        if kind != TIMESTAMP_LOG_APPEND_TIME:
-            return
+        if kind != TIMESTAMP_LOG_APPEND_TIME or appended_ms < BELIEVED_FROM_US // 1000:
+            return  # a producer's time, or none: the in-memory broker reports 0
         appended = appended_ms / 1000
         ahead = max(0.0, sent - appended - 0.001) or min(0.0, acknowledged - appended)
         CLOCK_AHEAD.set(ahead)
