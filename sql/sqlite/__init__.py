@@ -4,7 +4,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -71,12 +71,23 @@ def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
 
 @contextmanager
 def alone(settings: Settings, connection: sqlite3.Connection) -> Iterator[None]:
-    """By a lock on the file's folder. One on the file itself would be SQLite's own."""
-    descriptor = os.open(settings.iot_sqlite_path.parent, os.O_RDONLY)
+    """By a lock on a file beside the database, which is removed in the end."""
+    file = settings.iot_sqlite_path.with_name(f"{settings.iot_sqlite_path.name}.schema-lock")
+    descriptor = _locked(file)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
+        file.unlink()
+        os.close(descriptor)
+
+
+def _locked(file: Path) -> int:
+    while True:
+        descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # whoever had it has removed it since we opened it
+            if file.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
         os.close(descriptor)
 
 
