@@ -91,3 +91,7 @@ def test_undated_readings_of_a_packet_never_look_like_dated_ones(packet_id):
     first = first_seq(packet_id)
     assert MAX_READINGS < first <= MAX_SEQ - MAX_READINGS
     assert first % 1024 == 0
+
+
+def test_packets_hardly_ever_share_the_numbers_of_their_undated_readings():
+    assert len({first_seq(f"packet {number}") for number in range(1000)}) > 990

@@ -40,6 +40,7 @@ def stored(*packets, cut=None):
 
 def test_undated_packets_of_one_moment_are_rows_of_their_own():
     a, b = first_seq("a"), first_seq("b")
+    assert a != b
     packets = [packet("a", 5, 1.0, 2.0), packet("b", 5, 1.0)]
     rows = [(5, a, 1.0), (5, a + 1, 2.0), (5, b, 1.0)]
     assert stored(*packets) == stored(*packets, cut=1) == rows
