@@ -25,7 +25,7 @@ try:
     1 / 0
 except ZeroDivisionError:
     log.exception("failed")
-print(REGISTRY.get_sample_value("iot_log_lines_lost_total"))
+print(REGISTRY.get_sample_value("iot_log_lines_lost_total"), flush=True)
 {more}
 """
 
