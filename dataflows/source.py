@@ -289,7 +289,8 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
                     self._partition, timeout=_ANSWER_S
                 )
             except KafkaException as error:  # a new partition has no leader for a moment
-                if not error.args[0].retriable() or monotonic() > tried_until:
+                code = error.args[0].code()
+                if code < 0 or code in _REFUSALS or monotonic() > tried_until:
                     raise why_no_answer(self._source.kafka, self._source.topic) from error
                 sleep(_AGAIN_S)
             else:

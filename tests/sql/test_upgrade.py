@@ -146,6 +146,7 @@ def test_a_status_of_twenty_characters_is_widened(old):
     database.close()
 
 
+@pytest.mark.parametrize("empty", ["mssql"], indirect=True)
 def test_old_predictions_that_repeat_themselves_stay_and_ours_are_written_once(old):
     apply_schema(old)
     database = open_database(old)
