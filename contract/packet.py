@@ -7,6 +7,7 @@ is `device_uuid`, so that all sensors of a device share a partition.
 """
 
 import struct
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Annotated, Literal
 
@@ -123,7 +124,6 @@ def pack(packet: Packet, version: Literal[1, 2] = 2) -> PacketRecord:
     Raises:
         struct.error: a number does not fit its column.
     """
-    count = len(packet.sensor_id)
     said = packet.device_ts
     times = None if said is None else [NO_TIME if when is None else when for when in said]
     return PacketRecord(
@@ -132,12 +132,16 @@ def pack(packet: Packet, version: Literal[1, 2] = 2) -> PacketRecord:
         device_id=packet.device_id,
         device_uuid=packet.device_uuid,
         received_at=packet.received_at,
-        sensor_id=struct.pack(f"<{count}q", *packet.sensor_id),
-        ts=struct.pack(f"<{count}q", *packet.ts),
-        device_ts=None if times is None else struct.pack(f"<{count}q", *times),
-        value=struct.pack(f"<{count}d", *packet.value),
-        seq=struct.pack(f"<{count}I", *packet.seq),
+        sensor_id=_column("q", packet.sensor_id),
+        ts=_column("q", packet.ts),
+        device_ts=None if times is None else _column("q", times),
+        value=_column("d", packet.value),
+        seq=_column("I", packet.seq),
     )
+
+
+def _column(kind: str, values: Sequence[float]) -> bytes:
+    return struct.pack(f"<{len(values)}{kind}", *values)
 
 
 def unpack(record: PacketRecord) -> Packet:
@@ -208,10 +212,6 @@ def decode(value: bytes | None) -> PacketRecord:
 
 
 def _from_version_1(old: _Version1) -> PacketRecord:
-    count = len(old.sensor_id)
-    device_ts = count if old.device_ts is None else len(old.device_ts)
-    if not count == len(old.ts) == len(old.value) == len(old.seq) == device_ts:
-        raise RecordError("the columns of readings are not equally long")
     said = old.device_ts
     packet = Packet(
         packet_id=old.packet_id,

@@ -146,8 +146,8 @@ def flow() -> Dataflow:
     )
     partitions = settings.partitions or watch.partitions
     ensure_topic(kafka, settings.dead_letter_topic, DEAD_LETTER_CONFIG)
-    stop = Stop(partial(_check_room, Arguments.of(sys.argv[1:]).directory))
     arguments = Arguments.of(sys.argv[1:])
+    stop = Stop(partial(_check_room, arguments.directory))
     ours = Claim(settings.kafka_topic, partitions_text(partitions))
     added = frozenset[int]()
     if arguments.directory is None:

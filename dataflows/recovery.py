@@ -147,7 +147,7 @@ def check_room(directory: Path) -> None:
     if free < _LEAST_FREE:
         raise UnavailableError(
             f"the disk of the recovery directory {directory} is full ({free // 1024} KiB free): "
-            "make room, and start again. Nothing is lost: the flow goes on from its last snapshot"
+            "make room, and start again. Nothing is lost: the flow continues from its last snapshot"
         )
 
 
@@ -163,7 +163,7 @@ def store_failure(error: BaseException) -> UnavailableError | None:
     reason = re.search(r'Some\("([^"]*)"\)', str(error))
     return UnavailableError(
         f"the recovery store cannot be written ({reason[1] if reason else error}): see to its "
-        "disk, and start again. Nothing is lost: the flow goes on from its last snapshot"
+        "disk, and start again. Nothing is lost: the flow continues from its last snapshot"
     )
 
 

@@ -194,7 +194,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         self._epoch_at = monotonic()
         self._counter = RECORDS.labels(str(partition))
         config = consumer_config(source.kafka, source.topic)
-        # the end is told even where the last offsets are markers of transactions
+        # reports the end even where the last offsets are markers of transactions
         self._consumer = Consumer(config | {"enable.partition.eof": True})
         self._next = self._first(resume)
         self._assign()

@@ -9,7 +9,7 @@ from uuid import uuid4
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from contract.errors import RecordError, SetupError
-from contract.packet import NO_TIME, decode, unpack
+from contract.packet import decode, unpack
 from contract.settings import Settings
 from runtime.kafka import kafka_access
 from runtime.reach import cluster_metadata, why_no_answer
@@ -81,7 +81,7 @@ def _lines(value: bytes | None, arrival: int) -> Iterator[Line]:
             "sensor_id": sensor,
             "value": packet.value[index],
             "seq": packet.seq[index],
-            "device_ts": None if said is None or said == NO_TIME else _text(said),
+            "device_ts": None if said is None else _text(said),
             "received_at": _text(packet.received_at),
             "arrival": _text(arrival * 1000),
             "packet_id": packet.packet_id,

@@ -4,7 +4,7 @@ A numbered script, `schema/001_....sql`, is applied once and never changes. The 
 procedures and the patches that can also be applied alone, may be applied again, and are whenever
 their text changes. `schema_migrations` holds what was applied, with the checksum of its text, and
 under a name with a part of that checksum what stood there before. So a program knows a schema that
-a newer one has changed: it goes on with it, as scripts only add. A numbered script that takes
+a newer one has changed: it continues with it, as scripts only add. A numbered script that takes
 something away from older programs has `.breaking.` in its name.
 """
 

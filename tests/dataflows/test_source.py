@@ -50,7 +50,7 @@ def produce(brokers, topic, *values):
 
 
 def take(part, records, seconds=20.0):
-    """The values of so many records; heartbeats between them are left out."""
+    """The values of `records` records; heartbeats between them are left out."""
     found = []
     end = monotonic() + seconds
     while len(found) < records:
