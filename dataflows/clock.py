@@ -1,4 +1,4 @@
-"""The broker's clock, as far as the records that came tell it.
+"""The broker's clock, as far as the records that came tell it; and steps of this machine's clock.
 
 Heartbeats have their time from here, and not from this machine's clock, which may be set back or
 forth at any moment. A record tells that the broker's clock was at least at its timestamp; the
@@ -10,6 +10,27 @@ from math import inf
 from time import monotonic, time
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+
+_STEP_S = 10.0
+"""Steps back up to this make one epoch longer, and nothing else."""
+
+
+class SetBack:
+    """Notices that this machine's clock was set back.
+
+    Bytewax ends an epoch by that clock, and the Kafka client waits by it: until it is again where
+    it was, no snapshot is taken. A new process does not have this trouble.
+    """
+
+    def __init__(self) -> None:
+        self._ahead = time() - monotonic()
+        """The machine's clock ahead of the monotonic one, at most so far."""
+
+    def __bool__(self) -> bool:
+        """Whether it was set back by more than ten seconds since this was made."""
+        ahead = time() - monotonic()
+        self._ahead = max(self._ahead, ahead)
+        return ahead < self._ahead - _STEP_S
 
 
 class BrokerClock:

@@ -27,6 +27,7 @@ from contract.partitions import partitions_text
 from contract.predictions import Predictions
 from contract.rollups import Rollups
 from contract.settings import Settings, load_settings
+from dataflows.clock import SetBack
 from dataflows.commits import Commits
 from dataflows.dead_letters import DEAD_LETTER_CONFIG, DeadLetterSink
 from dataflows.decode import BadRecord, decode_records
@@ -147,7 +148,7 @@ def flow() -> Dataflow:
     partitions = settings.partitions or watch.partitions
     ensure_topic(kafka, settings.dead_letter_topic, DEAD_LETTER_CONFIG)
     arguments = Arguments.of(sys.argv[1:])
-    stop = Stop(partial(_check_room, arguments.directory))
+    stop = Stop(partial(check, arguments.directory, watch, SetBack()))
     ours = Claim(settings.kafka_topic, partitions_text(partitions))
     added = frozenset[int]()
     if arguments.directory is None:
@@ -178,7 +179,7 @@ def flow() -> Dataflow:
         database=settings.database,
         rules=len(rules.thresholds) + len(rules.deltas),
     )
-    atexit.register(_end, watch, stop)
+    atexit.register(_end, stop)
     settle_memory()
     times = Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)
     return graph(
@@ -202,7 +203,20 @@ def _stored(settings: Settings) -> StoredProgress:
         database.close()
 
 
-def _check_room(directory: Path | None) -> None:
+class StartAgainError(IotError):
+    """The process is to become its own successor, which begins with what has changed."""
+
+
+def check(directory: Path | None, watch: TopicWatch, set_back: SetBack) -> None:
+    """What the flow looks at once a second.
+
+    Raises:
+        IotError: why it cannot go on as it is.
+    """
+    if watch.grown:
+        raise StartAgainError("the topic has new partitions")
+    if set_back:
+        raise StartAgainError("this machine's clock was set back")
     if directory is not None:
         check_room(directory)
 
@@ -216,15 +230,14 @@ def settle_memory() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
-def _end(watch: TopicWatch, stop: "Stop") -> None:
-    """At the end of the process: say what has ended it; or become its successor where the topic has
-    new partitions, as they are looked for only at a start.
-    """
+def _end(stop: "Stop") -> None:
+    """At the end of the process: start again where that was the reason, else say what was."""
+    if isinstance(stop.error, StartAgainError):
+        _log.warning("the flow starts again", why=str(stop.error))
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - as we were started
     if stop.error is not None:
         say(str(stop.error))
         os._exit(1)
-    if watch.grown:
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - as we were started
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

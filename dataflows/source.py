@@ -13,8 +13,9 @@ taken must be the same as before; else the topic was created again, or the broke
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Event
 from time import monotonic, sleep
 from typing import Any, Literal
 
@@ -47,8 +48,9 @@ _QUEUE_KB = 2_048
 _WAIT_MS = 100
 """How long the broker may hold a fetch back when there is nothing; the embedded one does so even
 when something comes meanwhile."""
-_PAUSE = timedelta(milliseconds=10)
-"""How long to wait before asking again when nothing came."""
+_PAUSE_S = 0.01
+"""How long to wait before asking again when no partition had anything."""
+_AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 _ANSWER_S, _AGAIN_S = 10.0, 0.1
 _SETTLE_S = 1.0
 """How long the end may wait for the last offsets to be committed."""
@@ -118,6 +120,29 @@ def _nobody(partition: int, next_offset: int, arrival: int | None) -> None:
     """Who does not want to know how far the source is."""
 
 
+class _Pause:
+    """Lets the worker rest when none of its partitions has anything.
+
+    Bytewax would do so by the machine's clock: after a step back, not for 10 ms but for the step.
+    """
+
+    def __init__(self) -> None:
+        self._partitions = 0
+        self._empty = 0
+        self._never = Event()
+
+    def joined(self, partitions: int) -> None:
+        """So many partitions came or, below zero, went."""
+        self._partitions += partitions
+
+    def found(self, anything: bool) -> None:
+        """A partition had something or nothing. Blocks for 10 ms when all in a row had nothing."""
+        self._empty = 0 if anything else self._empty + 1
+        if self._empty >= self._partitions:
+            self._empty = 0
+            self._never.wait(_PAUSE_S)
+
+
 @dataclass(frozen=True)
 class PacketSource(FixedPartitionedSource[tuple[str, Records], Any]):
     """Reads partitions of a topic; a partition's recovery state is its `Position`.
@@ -147,7 +172,8 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], Any]):
     stored: StoredProgress | None = None
     """What the database has of the topic: no partition resumes beyond that."""
     watch: TopicWatch | None = None
-    """Knows the topic's id, and whether the topic has changed since the start."""
+    """Knows the topic's id."""
+    pause: _Pause = field(default_factory=_Pause)
 
     def list_parts(self) -> list[str]:
         """The partitions by number.
@@ -181,7 +207,6 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         self._partition = TopicPartition(source.topic, partition)
         self._span = None if source.spans is None else source.spans[partition]
         self._ended = False
-        self._empty = True
         self._topic_id = None if source.watch is None else source.watch.topic_id
         self._last: Message | None = None
         """The last record taken in this process."""
@@ -202,15 +227,13 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
             self._ends = ends_of(source.kafka, source.topic, group(source.topic))
             self._ends.watch(partition)
         source.progress(partition, self._next, None)
+        source.pause.joined(1)
 
     def next_batch(self) -> list[tuple[str, Records]]:
         if self._source.stop():
             raise StopIteration
-        if self._source.watch is not None:
-            if self._source.watch.grown:
-                raise StopIteration  # and the process starts again, with the new partitions
-            if self._source.watch.topic_id != self._topic_id:
-                self._other_log("the topic was deleted and created again")
+        if self._source.watch is not None and self._source.watch.topic_id != self._topic_id:
+            self._other_log("the topic was deleted and created again")
         if self._span is not None and self._next >= self._span.end:
             return self._last_heartbeat(self._span)
         messages = [m for m in self._consumer.consume(_RECORDS_A_BATCH, 0) if self._is_record(m)]
@@ -219,7 +242,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         if self._span is not None:
             end = self._span.end
             messages = [m for m in messages if (m.offset() or 0) < end]
-        self._empty = not messages
+        self._source.pause.found(bool(messages))
         if messages:
             batch = self._batch(
                 [offset for m in messages if (offset := m.offset()) is not None],
@@ -238,8 +261,8 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
             batch = self._batch([], [arrival], [])
         return [(str(self._partition.partition), batch)]
 
-    def next_awake(self) -> datetime | None:
-        return datetime.now(UTC) + _PAUSE if self._empty else None
+    def next_awake(self) -> datetime:
+        return _AT_ONCE  # after a pause of our own
 
     def snapshot(self) -> tuple[Any, ...]:
         now = monotonic()
@@ -254,6 +277,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         return Position(self._next, self._topic_id, last, print_).state()
 
     def close(self) -> None:
+        self._source.pause.joined(-1)
         if self._source.commits is not None:
             self._source.commits.settle(_SETTLE_S)
         self._consumer.close()

@@ -80,7 +80,7 @@ class TopicWatch:
         if self._ours is None:
             if new and not self.grown:
                 _log.warning(
-                    "the topic has new partitions, starting again to take them",
+                    "the topic has new partitions",
                     topic=self._name,
                     partitions=partitions_text(new),
                 )

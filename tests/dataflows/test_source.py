@@ -1,7 +1,9 @@
 """The source of one partition: where it begins, which log it is, and what heartbeats say."""
 
 import pickle
+from datetime import UTC, datetime
 from time import monotonic, sleep, time
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +11,9 @@ import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Producer
 
 from contract.errors import SetupError, UnavailableError
-from dataflows.clock import BrokerClock
+from dataflows.clock import BrokerClock, SetBack
 from dataflows.position import Position
-from dataflows.readings import Stop
+from dataflows.readings import StartAgainError, Stop, check
 from dataflows.source import PacketSource
 from runtime.kafka import KafkaAccess
 from runtime.topic import ensure_topic
@@ -96,7 +98,6 @@ def test_a_log_whose_last_record_is_another_one_is_not_resumed(make, brokers, to
 def test_a_topic_with_another_id_is_not_resumed(make, brokers, topic):
     class Watch:
         topic_id = "new"
-        grown = False
 
     produce(brokers, topic, b"a", b"b")
     state = Position(1, "old").state()
@@ -121,13 +122,53 @@ def test_a_partition_that_came_later_begins_at_its_first_record(make, brokers, t
     assert take(late, 1) == [b"b"]
 
 
-def test_a_flow_ends_so_that_the_next_one_takes_new_partitions(make):
-    class Watch:
-        topic_id = None
-        grown = True
+@pytest.mark.parametrize(
+    ("grown", "set_back", "why"),
+    [
+        (True, False, "the topic has new partitions"),
+        (False, True, "this machine's clock was set back"),
+    ],
+)
+def test_a_flow_ends_so_that_the_next_one_begins_with_what_has_changed(
+    monkeypatch, grown, set_back, why
+):
+    monkeypatch.setattr("dataflows.readings.signal.signal", lambda *_: None)
 
-    with pytest.raises(StopIteration):
-        make(watch=Watch()).next_batch()
+    watch: Any = SimpleNamespace(grown=grown)
+    clock: Any = set_back
+    stop = Stop(lambda: check(None, watch, clock))
+    assert stop.asked()
+    assert isinstance(stop.error, StartAgainError)
+    assert str(stop.error) == why
+    watch.grown, clock = False, False
+    assert not Stop(lambda: check(None, watch, clock)).asked()
+
+
+def test_a_clock_that_is_set_back_is_noticed_also_after_it_was_set_forth(monkeypatch):
+    now = [1_000.0, 5_000.0]
+    monkeypatch.setattr("dataflows.clock.monotonic", lambda: now[0])
+    monkeypatch.setattr("dataflows.clock.time", lambda: now[1])
+    set_back = SetBack()
+    for monotonic_s, wall_s, noticed in [
+        (1_010, 5_010, False),
+        (1_020, 5_015, False),  # five seconds back make an epoch longer by as much
+        (1_030, 8_620, False),
+        (1_040, 5_030, True),
+    ]:
+        now[:] = monotonic_s, wall_s
+        assert bool(set_back) == noticed
+
+
+def test_a_partition_is_due_whatever_the_clock_says_and_rests_when_none_has_anything(
+    make, brokers, topic
+):
+    part = make()
+    assert part.next_awake() < datetime(2000, 1, 1, tzinfo=UTC)
+    began, calls = monotonic(), 0
+    while monotonic() < began + 0.5:
+        part.next_batch()
+        calls += 1
+    assert calls <= 60
 
 
 def test_keys_and_headers_travel_with_the_records(make, brokers, topic):
