@@ -48,7 +48,10 @@ def write_corrections(settings: Settings, corrections: Iterable[Correction]) -> 
     writer = Writer(settings, "write_corrections", _order, first_counts)
     if rows := [correction_row(one) for one in corrections]:
         writer.put(rows)
-    writer.close()
+    try:
+        writer.flush()
+    finally:
+        writer.close()
 
 
 def _order(row: Row) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from sinks.progress import Covered, write_progress
 from sinks.writer import Row, Writer, first_counts
 
 X = TypeVar("X")
+_CLOSE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,8 @@ class _TablePartition(StatefulSinkPartition[X, None]):
         self._writer.flush(write_progress(covered) if covered else None)
 
     def close(self) -> None:
-        self._writer.close()
+        """Raise nothing: Bytewax closes partitions while it unwinds from an error of another one,
+        where a second error would abort the process. What is not stored by now belongs to an epoch
+        without a snapshot, and is taken again.
+        """
+        self._writer.close(_CLOSE_S)

@@ -103,8 +103,6 @@ class Writer:
         """A statement and its parameter, for when all rows are committed."""
         self._closing = False
         self._error: BaseException | None = None
-        self._told = False
-        """Whether the error was raised."""
         self._refused_since = -inf
         """Since when a login is refused that was granted before; `inf`: it is not."""
         self._database: Database | None = None
@@ -139,18 +137,17 @@ class Writer:
             self._flushing = False
             self._check()
 
-    def close(self) -> None:
-        """Flush, and end the thread. Its error is raised, unless `put` or `flush` has done so."""
-        if not self._told:
-            self.flush()
+    def close(self, seconds: float | None = None) -> None:
+        """Let the thread write what waits, and end. It has so many seconds, as the database may be
+        away. Nothing is raised.
+        """
         with self._turn:
             self._closing = True
             self._turn.notify_all()
-        self._thread.join()
+        self._thread.join(seconds)
 
     def _check(self) -> None:
         if self._error is not None:
-            self._told = True
             raise self._error
 
     def _run(self) -> None:
