@@ -49,6 +49,11 @@ class Kafka:
         return self.address
 
     @property
+    def data(self) -> Path:
+        """All that it keeps, to be copied or replaced while it is stopped."""
+        return self._folder / "data"
+
+    @property
     def pid(self) -> int:
         return int((self._folder / "pid").read_text())
 

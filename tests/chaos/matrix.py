@@ -102,6 +102,7 @@ def _run(case: Case, rig: Rig) -> None:
         rig.until(lambda: len(acknowledged(rig)) >= case.nth, "so many packets acknowledged")
         _kill(case, rig, die)
     until_posted(rig, client)
+    rig.end_log()
     die = edge if case.program == "edge" else die
     afterwards = _AFTERWARDS.get(case.program)
     if not afterwards:

@@ -9,6 +9,9 @@ from tests.chaos import log
 from tests.chaos.rig import DifferenceError, Rig, copy_database
 from tests.chaos.tables import check_equal, check_pairs, check_posted
 
+_LOAD = 60
+"""So many packets acknowledged are load."""
+
 
 def begin(rig: Rig, seed: int) -> None:
     """Register the devices, decide what they post, and keep a copy of the database for `calm`."""
@@ -22,13 +25,15 @@ def begin(rig: Rig, seed: int) -> None:
     copy_database(folder / "iot.db", folder / "calm" / "iot.db")
 
 
-def start_client(rig: Rig, pause_s: float = 0.05):
-    """Let the devices post, with a pause after each packet."""
+def start_client(rig: Rig, pause_s: float = 0.05, turns: slice = slice(None)):
+    """Let the devices post, each these of its packets, with a pause after each packet."""
     folder = rig.pipeline.folder
     (folder / "acknowledged").touch()
+    part = folder / "part.json"
+    log.write_posts(part, [packets[turns] for packets in log.read_posts(folder / "posts.json")])
     return rig.pipeline.children.start(
         "client", "tests.chaos.client", rig.pipeline.url,
-        str(folder / "posts.json"), str(folder / "acknowledged"), str(pause_s),
+        str(part), str(folder / "acknowledged"), str(pause_s),
         env=child_environment({}),
     )  # fmt: skip
 
@@ -39,12 +44,31 @@ def acknowledged(rig: Rig) -> set[str]:
 
 
 def until_posted(rig: Rig, client, seconds: float = 60.0) -> None:
-    """Return when the devices have posted everything, and the log has its end."""
+    """Return when the devices have posted all of theirs."""
     rig.until(lambda: client.process.poll() is not None, "all packets acknowledged", seconds)
     if client.process.returncode:
         raise DifferenceError(f"the client gave up: {client.log.read_text().splitlines()[-1:]}")
     rig.pipeline.children.stop(client)
+
+
+def until_load(rig: Rig) -> None:
+    """Return when devices are posting."""
+    rig.until(lambda: len(acknowledged(rig)) > _LOAD, "there is load")
+
+
+def finish(rig: Rig, client, *, calm: bool = True, leave_out=frozenset()) -> None:
+    """All that was posted is stored, once, nobody has been killed, and with `calm` the tables, but
+    for those left out, are those of a calm run over the same log.
+    """
+    until_posted(rig, client, 120)
     rig.end_log()
+    rig.until(rig.taken, "the log is taken", 120)
+    if killed := [name for name, program in rig.programs.items() if program.kills]:
+        raise DifferenceError(f"programs were killed: {killed}")
+    rig.stop()
+    check_stored(rig)
+    if calm:
+        check_calm(rig, leave_out=leave_out)
 
 
 def check_stored(rig: Rig) -> None:
@@ -54,7 +78,7 @@ def check_stored(rig: Rig) -> None:
     check_posted(folder / "iot.db", packets, acknowledged(rig))
 
 
-def check_calm(rig: Rig, also=None) -> None:
+def check_calm(rig: Rig, also=None, leave_out=frozenset()) -> None:
     """Raise DifferenceError unless a flow that takes the log at once, and then `also` does what was
     done to the disturbed one, gets the same tables.
     """
@@ -66,5 +90,5 @@ def check_calm(rig: Rig, also=None) -> None:
         calm.stop()
         if also is not None:
             also(calm)
-    check_equal(folder / "iot.db", folder / "calm" / "iot.db")
+    check_equal(folder / "iot.db", folder / "calm" / "iot.db", leave_out)
     check_pairs(folder / "iot.db")

@@ -3,6 +3,7 @@ of it in the tables.
 """
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
@@ -32,9 +33,17 @@ _IDLE_S = 7.0
 Death = tuple[str, int] | None
 """At which point of `launch`, and the how-manieth time that it is reached."""
 
+Values = Mapping[str, str]
+"""Environment variables of one program."""
+_NONE: Values = {}
+
 
 class DifferenceError(Exception):
     """The tables are not what they must be."""
+
+
+class MissingError(Exception):
+    """This machine lacks what a proof needs."""
 
 
 @dataclass
@@ -65,6 +74,8 @@ class Rig:
         self._kafka = kafka_access(pipeline.settings)
         kind = "LogAppendTime" if append_time else "CreateTime"
         self.programs: dict[str, Program] = {}
+        self.partitions = PARTITIONS
+        """Of the topic."""
         create_topic(self._brokers, pipeline.topic, PARTITIONS, kind)
         if not append_time:
             pipeline.values["IF_CREATE_TIME"] = "accept"
@@ -88,17 +99,21 @@ class Rig:
         self.programs[name] = Program(name, command, env, child)
         return self.programs[name]
 
-    def start_edge(self, death: Death = None) -> Program:
-        return self.start("edge", "ingest_edge", "--port", str(self.pipeline.port), death=death)
+    def start_edge(self, death: Death = None, values: Values = _NONE) -> Program:
+        port = str(self.pipeline.port)
+        return self.start("edge", "ingest_edge", "--port", port, death=death, **values)
 
-    def start_flow(self, partitions: str, death: Death = None) -> Program:
-        recovery = self.pipeline.folder / "recovery" / partitions
-        recovery.mkdir(parents=True)
-        init_db_dir(recovery, 1)
+    def start_flow(self, partitions: str, death: Death = None, values: Values = _NONE) -> Program:
+        """A flow of these partitions, or of all that the topic has ("")."""
+        name = f"flow {partitions}".strip()
+        recovery = self.pipeline.folder / "recovery" / (partitions or "all")
+        if not recovery.exists() or not any(recovery.iterdir()):
+            recovery.mkdir(parents=True, exist_ok=True)
+            init_db_dir(recovery, 1)
+        range_ = {"KAFKA_PARTITIONS": partitions} if partitions else {}
         return self.start(
-            f"flow {partitions}", "bytewax.run", "dataflows.readings:flow()",
-            "-r", str(recovery), "-s", "1", "-b", "0",
-            death=death, KAFKA_PARTITIONS=partitions,
+            name, "bytewax.run", "dataflows.readings:flow()",
+            "-r", str(recovery), "-s", "1", "-b", "0", death=death, **range_, **values,
         )  # fmt: skip
 
     def start_run(self, processes: int) -> Program:
@@ -138,6 +153,25 @@ class Rig:
 
         wait_until(holds, seconds, f"not within {seconds:.0f} s: {what}")
 
+    def refusal(self, name: str, seconds: float = 60.0) -> str:
+        """Wait until a program ends by itself, and return the last line of its log.
+
+        Raises:
+            DifferenceError: it does not, or not in order.
+        """
+        program = self.programs.pop(name)
+        child = program.child
+        try:
+            wait_until(lambda: child.process.poll() is not None, seconds)
+        except AssertionError as error:
+            raise DifferenceError(f"{name} has not ended within {seconds:.0f} s") from error
+        code, said = child.process.returncode, child.log.read_text()
+        self.pipeline.children.stop(child)
+        last = (said.splitlines() or [""])[-1]
+        if code <= 0 or "Traceback" in said:
+            raise DifferenceError(f"{name} {end_of(code)}, and said: {last}")
+        return last
+
     def stop(self, *names: str) -> None:
         """Ask programs to end; a flow leaves a snapshot, with everything stored.
 
@@ -157,7 +191,7 @@ class Rig:
         if self._append_time:
             sleep(_IDLE_S)
         at = int(time() * 1000) + _END_MS
-        for partition in range(PARTITIONS):
+        for partition in range(self.partitions):
             last = Packet(
                 packet_id="end", device_id=0, device_uuid="", received_at=at * 1000,
                 sensor_id=[], ts=[], device_ts=None, value=[], seq=[],
@@ -169,18 +203,22 @@ class Rig:
         """Let what the flow has said of its progress be nothing, so that what it says next is of
         the process that runs now.
         """
-        start = [TopicPartition(self.pipeline.topic, number, 0) for number in range(PARTITIONS)]
+        start = [
+            TopicPartition(self.pipeline.topic, number, 0) for number in range(self.partitions)
+        ]
         self._committed.commit(offsets=start, asynchronous=False)
 
     def ends(self) -> list[int]:
         """The offset after the last record of each partition."""
-        here = [TopicPartition(self.pipeline.topic, number) for number in range(PARTITIONS)]
-        return [self._committed.get_watermark_offsets(one, 5)[1] for one in here]
+        return [self._committed.get_watermark_offsets(one, 5)[1] for one in self._here()]
 
     def taken(self) -> bool:
         """Whether the flow has taken a snapshot behind all that is on the topic."""
-        here = [TopicPartition(self.pipeline.topic, number) for number in range(PARTITIONS)]
-        return [one.offset for one in self._committed.committed(here, timeout=5)] == self.ends()
+        committed = self._committed.committed(self._here(), timeout=5)
+        return [one.offset for one in committed] == self.ends()
+
+    def _here(self) -> list[TopicPartition]:
+        return [TopicPartition(self.pipeline.topic, number) for number in range(self.partitions)]
 
     def _start(self, name: str, *command: str, env: dict[str, str]) -> Child:
         module, *arguments = command

@@ -43,10 +43,18 @@ def contents(path):
     return found
 
 
-def check_equal(disturbed, calm):
+OF_OLD_RULES = frozenset(
+    {"alerts", "alert_notifications", "devices", "sensors", "sensor_readings_latest"}
+)
+"""Written by rules that look at a batch of readings, in the order in which they were received."""
+
+
+def check_equal(disturbed, calm, leave_out=frozenset()):
     """Raise DifferenceError with the first rows that only one of the two databases has."""
     told, wanted = [], contents(calm)
     for name, (columns, rows) in contents(disturbed).items():
+        if name in leave_out:
+            continue
         here, there = Counter(rows), Counter(wanted[name][1])
         for which, extra in (("disturbed", here - there), ("calm", there - here)):
             if extra:
