@@ -75,21 +75,3 @@ def opened(settings):
     database = open_database(settings)
     yield Place(settings, database)
     database.close()
-
-
-def environment(settings):
-    """The variables that lead a process to the same database."""
-    values = {"DB_ENGINE": settings.engine, "IOT_SQLITE_PATH": str(settings.iot_sqlite_path)}
-    if settings.engine == "mssql":
-        values |= {
-            "DB_HOST": settings.db_host,
-            "DB_PORT": str(settings.db_port),
-            "DB_USER": settings.db_user,
-            "DB_NAME": settings.db_name,
-            "DB_PASSWORD": settings.db_password.get_secret_value(),
-            "DB_ENCRYPT": str(settings.db_encrypt),
-            "DB_TRUST_SERVER_CERTIFICATE": str(settings.db_trust_server_certificate),
-        }
-        if settings.odbc_driver:
-            values["ODBC_DRIVER"] = settings.odbc_driver
-    return values

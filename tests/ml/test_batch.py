@@ -19,7 +19,8 @@ from ml.forecast import forecast
 from ml.model import decode
 from ml.store import newest_readings
 from sinks.times import as_text
-from tests.ml.conftest import START, environment, opened
+from tests.databases import environment_of
+from tests.ml.conftest import START, opened
 
 RANDOM = np.random.default_rng(5)
 
@@ -325,7 +326,7 @@ def content(path):
 def start(settings, *arguments, **more):
     return subprocess.Popen(
         [sys.executable, "-m", "ml.batch", *arguments],
-        env=child_environment(environment(settings) | more),
+        env=child_environment(environment_of(settings) | more),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -453,7 +454,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path):
     with ThreadPoolExecutor(1) as pool:
         runner = subprocess.Popen(
             [sys.executable, "-m", "ml.batch", "--once"],
-            env=child_environment(environment(settings) | {"TERM": "xterm", "COLUMNS": "100"}),
+            env=child_environment(environment_of(settings) | {"TERM": "xterm", "COLUMNS": "100"}),
             stdout=subprocess.PIPE, stderr=child, text=True,
         )  # fmt: skip
         os.close(child)

@@ -13,14 +13,15 @@ from contract.errors import UnavailableError
 from ml.batch import Stop, run_once
 from ml.metrics import REGISTRY
 from ml.service import app
-from tests.ml.conftest import START, environment
+from tests.databases import environment_of
+from tests.ml.conftest import START
 
 PROBLEM = "application/problem+json"
 
 
 @contextmanager
 def service(place, monkeypatch, **more):
-    for name, value in (environment(place.settings) | more).items():
+    for name, value in (environment_of(place.settings) | more).items():
         monkeypatch.setenv(name, value)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
     thread = Thread(target=server.run, daemon=True)

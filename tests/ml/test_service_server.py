@@ -8,7 +8,7 @@ import pytest
 
 from contract.settings import child_environment
 from ops.children import Children
-from tests.ml.conftest import environment
+from tests.databases import environment_of
 from tests.pipeline.conftest import wait_until
 from tests.pipeline.test_edge_heads import HOSTILE, talk
 from tests.ports import free_ports
@@ -28,7 +28,7 @@ def service(place, tmp_path):
             "ml.service",
             "--port",
             str(port),
-            env=child_environment(environment(place.settings)),
+            env=child_environment(environment_of(place.settings)),
         )
 
         def listens() -> bool:

@@ -20,6 +20,7 @@ from sinks.events import events_sink
 from sinks.predictions import predictions_sink
 from sinks.readings import readings_sink
 from sql.database import Database
+from tests.databases import environment_of
 
 START = 1732442400000
 """2024-11-24 10:00 UTC."""
@@ -106,16 +107,7 @@ class Story:
         ][-1]
 
     def iot(self, *arguments):
-        given = {
-            name.upper(): str(getattr(self.settings, name))
-            for name in ("db_host", "db_port", "db_user", "db_name", "db_trust_server_certificate")
-            if self.settings.engine == "mssql"
-        }
-        if self.settings.engine == "mssql":
-            assert self.settings.db_password is not None
-            given["DB_PASSWORD"] = self.settings.db_password.get_secret_value()
-        given |= {"DB_ENGINE": self.settings.engine, "COLUMNS": "200"}
-        given["IOT_SQLITE_PATH"] = str(self.settings.iot_sqlite_path)
+        given = environment_of(self.settings) | {"COLUMNS": "200"}
         return subprocess.run(
             [sys.executable, "-m", "ops.cli", "explain", *arguments],
             env=child_environment(given),

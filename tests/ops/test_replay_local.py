@@ -6,7 +6,6 @@ import sys
 
 import msgspec
 import pytest
-from pydantic import SecretStr
 
 from contract.errors import SetupError
 from contract.settings import child_environment
@@ -19,6 +18,7 @@ from ops.replay.local import local_settings, make_local
 from ops.replay.plan import Arguments, Plan, open_run
 from ops.replay.rules import PastRules, given_rules, rule_book
 from sql.schema import open_database
+from tests.databases import environment_of
 
 RANGES = {"warning": (0.0, 80.5), "critical": (-10.0, 90.0)}
 
@@ -67,15 +67,10 @@ def test_a_run_has_the_devices_models_and_rules_of_the_live_database(settings, r
 
 
 def test_what_iot_rules_prints_gives_the_rules_that_are_in_force(settings, rig, tmp_path):
-    values = {}
-    for name in ("db_engine", "db_host", "db_port", "db_user", "db_password", "db_name",
-                 "iot_sqlite_path", "db_trust_server_certificate"):  # fmt: skip
-        if (value := getattr(settings, name)) is not None:
-            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-            values[name.upper()] = str(plain)
     done = subprocess.run(
         [sys.executable, "-m", "ops.cli", "rules"],
-        env=child_environment(values), capture_output=True, text=True, check=False,
+        env=child_environment(environment_of(settings)),
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     file = tmp_path / "rules.json"

@@ -5,8 +5,8 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import monotonic, sleep
 from uuid import uuid4
@@ -16,11 +16,13 @@ import pytest
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from contract.settings import child_environment, load_settings
+from contract.settings import Settings, child_environment, load_settings
 from ops.children import Child, Children, with_stack
 from ops.devices import RegisteredDevice, SensorSpec, register
 from sql.schema import apply_schema, open_database
+from tests.databases import environment_of, plain
 from tests.ports import free_ports
+from tests.sql.installations import new_database
 
 ABOVE_80 = SensorSpec("boiler", "temperature", "°C", {"warning": (0, 80), "critical": (-10, 90)})
 PLAIN = SensorSpec("pump", "power", "W")
@@ -54,16 +56,30 @@ def create_topic(brokers: str, name: str, partitions: int, timestamps: str) -> N
             raise
 
 
+def a_file(folder: Path) -> Settings:
+    """Settings of a new SQLite file."""
+    return Settings(db_engine="sqlite", iot_sqlite_path=folder / "iot.db")
+
+
+on_each_engine = pytest.mark.parametrize("pipeline", ["sqlite", "mssql"], indirect=True)
+"""For tests that run on the T-SQL server too, where there is one."""
+
+
 class Pipeline:
     """A database of its own, a topic of its own, and the processes between them."""
 
-    def __init__(self, folder: Path, brokers: str, children: Children, topic: str) -> None:
-        self.folder, self.children, self.topic = folder, children, topic
-        self.values = {
+    def __init__(
+        self,
+        folder: Path,
+        brokers: str,
+        children: Children,
+        topic: str,
+        new: Callable[[Path], Settings] = a_file,
+    ) -> None:
+        self.folder, self.children, self.topic, self._new = folder, children, topic, new
+        self.values = environment_of(new(folder)) | {
             "KAFKA_BOOTSTRAP_SERVERS": brokers,
             "KAFKA_TOPIC": self.topic,
-            "DB_ENGINE": "sqlite",
-            "IOT_SQLITE_PATH": str(folder / "iot.db"),
             "IOT_LANG": "en",
         }
         self.settings = load_settings(**{k.lower(): v for k, v in self.values.items()})
@@ -119,15 +135,27 @@ class Pipeline:
         folder = self.folder / "again"
         folder.mkdir()
         brokers = self.values["KAFKA_BOOTSTRAP_SERVERS"]
-        made = Pipeline(folder, brokers, self.children, self.topic)
+        made = Pipeline(folder, brokers, self.children, self.topic, self._new)
         if "IF_CREATE_TIME" in self.values:
             made.values["IF_CREATE_TIME"] = self.values["IF_CREATE_TIME"]
-        made.rows(f"ATTACH '{self.folder / 'iot.db'}' AS old")
         for table in ("devices", "sensors", "alert_thresholds"):
-            made.rows(f"INSERT INTO main.{table} SELECT * FROM old.{table}")
-        made.rows("DETACH old")
+            self._copy(table, made)
         made.rows("UPDATE sensors SET operational_state = 'INITIALIZING', valid_readings_count = 0")
         return made
+
+    def _copy(self, table: str, other: "Pipeline") -> None:
+        cursor = self.database._connection.execute(f"SELECT * FROM {table}")
+        names = [column[0] for column in cursor.description]
+        target = other.database._connection
+        insert = (
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' for _ in names)})"
+        )
+        if self.settings.engine == "mssql":
+            target.execute(f"SET IDENTITY_INSERT {table} ON")
+        for row in cursor.fetchall():
+            target.execute(insert, tuple(row))
+        if self.settings.engine == "mssql":
+            target.execute(f"SET IDENTITY_INSERT {table} OFF")
 
     def kill(self, child: Child) -> None:
         child.process.send_signal(signal.SIGKILL)
@@ -145,7 +173,10 @@ class Pipeline:
         )  # fmt: skip
 
     def rows(self, statement: str) -> list[tuple]:
-        return self.database._connection.execute(statement).fetchall()
+        cursor = self.database._connection.execute(statement)
+        if cursor.description is None:
+            return []
+        return [tuple(map(plain, row)) for row in cursor.fetchall()]
 
     def readings(self) -> list[tuple]:
         return self.rows(
@@ -214,8 +245,13 @@ class Pipeline:
 
 
 @pytest.fixture
-def pipeline(tmp_path: Path, brokers: str) -> Iterator[Pipeline]:
-    with Children(tmp_path) as children:
-        made = Pipeline(tmp_path, brokers, children, f"test.{uuid4().hex[:12]}")
+def pipeline(request: pytest.FixtureRequest, tmp_path: Path, brokers: str) -> Iterator[Pipeline]:
+    new: Callable[[Path], Settings] = a_file
+    with ExitStack() as stack:
+        if getattr(request, "param", "sqlite") == "mssql":
+            server = request.getfixturevalue("mssql_server")
+            new = lambda _: stack.enter_context(new_database(server))  # noqa: E731
+        children = stack.enter_context(Children(tmp_path))
+        made = Pipeline(tmp_path, brokers, children, f"test.{uuid4().hex[:12]}", new)
+        stack.callback(made.database.close)
         yield made
-        made.database.close()

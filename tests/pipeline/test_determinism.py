@@ -17,7 +17,7 @@ from ops.devices import SensorSpec
 from ops.dry_run import DryRun, read_records
 
 from ..dataflows.streams import long_stream
-from .conftest import create_topic
+from .conftest import create_topic, on_each_engine
 
 RULES = {
     "alert_thresholds": [
@@ -131,6 +131,7 @@ def swinging(start):
     yield at + 90_000, [packet(device, f"{device}.end", at, []) for device in (1, 2)]
 
 
+@on_each_engine
 def test_a_log_taken_as_it_comes_with_kills_and_at_once_gives_the_same_tables(pipeline, brokers):
     """The flow is killed five times while the log comes; then another one takes it all at once.
     A dry run of it finds the same events.

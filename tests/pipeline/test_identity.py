@@ -2,6 +2,7 @@
 that are cut otherwise and a flow that is killed; the rows are the identities of what was accepted.
 """
 
+import os
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,8 @@ from .conftest import wait_until
 from .test_pipeline import records
 
 KINDS = ("dated", "undated", "mixed", "whole second", "fine", "boot 1970", "ahead")
-POSTS = 150
+POSTS = int(os.environ.get("IDENTITY_POSTS", "150"))
+"""`make chaos` posts 2 000."""
 
 
 def bodies(rig, seed):

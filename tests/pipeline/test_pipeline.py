@@ -19,7 +19,7 @@ from contract.packet import decode
 from contract.settings import child_environment
 from ops.devices import SensorSpec
 
-from .conftest import wait_until
+from .conftest import on_each_engine, wait_until
 
 SKAB = Path(__file__).parents[3] / "shared" / "data" / "skab" / "valve1" / "0.csv"
 
@@ -47,6 +47,7 @@ def ms(text):
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000 + 0.5)
 
 
+@on_each_engine
 def test_packets_posted_are_rows_read_and_what_crosses_a_threshold_is_an_event(pipeline, brokers):
     rig = pipeline.register()
     pipeline.start_edge()
@@ -210,6 +211,7 @@ def test_a_file_fed_is_stored_cell_by_cell_and_fed_again_adds_nothing(pipeline, 
     assert len([row for row in pipeline.readings() if row[0] != "marker"]) == len(expected)
 
 
+@on_each_engine
 def test_killing_the_flow_again_and_again_ends_with_the_rows_of_an_undisturbed_run(
     pipeline, tmp_path, brokers
 ):
@@ -221,17 +223,14 @@ def test_killing_the_flow_again_and_again_ends_with_the_rows_of_an_undisturbed_r
     expected = expected_rows(path)
     pipeline.start_edge()
     flow = pipeline.start_flow()
-    feed = pipeline.children.start(
-        "feed", "ops.cli", "feed", str(path), "--device", "rig0", "--speed", "500",
-        "--url", pipeline.url,
-        env=child_environment(pipeline.values),
-    )  # fmt: skip
-    for share in (0.2, 0.5, 0.8):
-        pipeline.wait_stored(int(len(expected) * share))
-        pipeline.kill(flow)
-        flow = pipeline.start_flow()
-    assert feed.process.wait(240) == 0
-    pipeline.children.stop(feed)
+    feed = ("feed", str(path), "--device", "rig0", "--speed", "500", "--url", pipeline.url)
+    with ThreadPoolExecutor(1) as pool:
+        feeding = pool.submit(pipeline.iot, *feed)
+        for share in (0.2, 0.5, 0.8):
+            pipeline.wait_stored(int(len(expected) * share))
+            pipeline.kill(flow)
+            flow = pipeline.start_flow()
+        assert feeding.result().returncode == 0
     pipeline.wait_stored(len(expected))
     wait_until(lambda: len(pipeline.readings()) == len(expected))
     assert sorted(stored_rows(pipeline)) == sorted(expected)
