@@ -43,7 +43,7 @@ chaos: .venv/made  ## kill everything at its worst moment, RUNS (40) times; SEED
 	@$(BIN)/python -m tests.chaos matrix --runs $(RUNS) --seed $(SEED)
 	@$(BIN)/python -m tests.chaos faults
 	@$(BIN)/python -m tests.chaos fire
-	@IDENTITY_POSTS=2000 $(BIN)/python -m pytest -q tests/pipeline/test_identity.py
+	@IDENTITY_POSTS=3000 $(BIN)/python -m pytest -q tests/pipeline/test_identity.py
 
 soak: .venv/made  ## load for MINUTES (10): is every reading there once, and is memory flat
 	@$(BIN)/python -m tests.chaos soak --minutes $(MINUTES) --json
