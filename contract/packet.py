@@ -7,7 +7,8 @@ is `device_uuid`, so that all sensors of a device share a partition.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Annotated, Literal
 
@@ -37,6 +38,7 @@ _PacketId = Annotated[str, msgspec.Meta(max_length=200)]
 _Uuid = Annotated[str, msgspec.Meta(max_length=36)]
 _JSON_BELOW = 0x80
 """A MessagePack map begins with this byte or a higher one, JSON never does."""
+_UNEQUAL = "the columns of readings are not equally long"
 _SPACED = 1024
 """More than a packet has readings: from one packet's first `seq` to the next one's."""
 
@@ -122,8 +124,9 @@ def pack(packet: Packet, version: Literal[1, 2] = 2) -> PacketRecord:
     """`packet` as it travels.
 
     Raises:
-        struct.error: a number does not fit its column.
+        struct.error: a number does not fit its column, or the columns are not equally long.
     """
+    int64, float64, uint32 = _columns(len(packet.value))
     said = packet.device_ts
     times = None if said is None else [NO_TIME if when is None else when for when in said]
     return PacketRecord(
@@ -132,16 +135,18 @@ def pack(packet: Packet, version: Literal[1, 2] = 2) -> PacketRecord:
         device_id=packet.device_id,
         device_uuid=packet.device_uuid,
         received_at=packet.received_at,
-        sensor_id=_column("q", packet.sensor_id),
-        ts=_column("q", packet.ts),
-        device_ts=None if times is None else _column("q", times),
-        value=_column("d", packet.value),
-        seq=_column("I", packet.seq),
+        sensor_id=int64(*packet.sensor_id),
+        ts=int64(*packet.ts),
+        device_ts=None if times is None else int64(*times),
+        value=float64(*packet.value),
+        seq=uint32(*packet.seq),
     )
 
 
-def _column(kind: str, values: Sequence[float]) -> bytes:
-    return struct.pack(f"<{len(values)}{kind}", *values)
+@lru_cache(MAX_READINGS)
+def _columns(count: int) -> tuple[Callable[..., bytes], ...]:
+    """What packs so many numbers as int64, float64 and uint32."""
+    return tuple(struct.Struct(f"<{count}{kind}").pack for kind in "qdI")
 
 
 def unpack(record: PacketRecord) -> Packet:
@@ -202,12 +207,14 @@ def decode(value: bytes | None) -> PacketRecord:
                 raise RecordError("version 1 of the record is JSON, and this is MessagePack")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error
+    except struct.error as error:  # numbers are in range: it is the lengths of version 1
+        raise RecordError(_UNEQUAL) from error
     size = len(record.sensor_id)
     device_ts = size if record.device_ts is None else len(record.device_ts)
     if size % 8 or not size == len(record.ts) == len(record.value) == 2 * len(record.seq) == (
         device_ts
     ):
-        raise RecordError("the columns of readings are not equally long")
+        raise RecordError(_UNEQUAL)
     return record
 
 
