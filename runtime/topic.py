@@ -20,6 +20,7 @@ from runtime.reach import ANSWER_S, check_reachable, cluster_metadata, why_no_an
 PARTITIONS = 12
 _LARGEST = 1_000_000
 _KNOWN_S = 10.0
+_STARTING_S = 10.0
 """How long a new topic may take to be known."""
 
 
@@ -69,12 +70,7 @@ def ensure_topic(kafka: KafkaAccess, topic: str, config: Mapping[str, str] | Non
     try:
         if topic not in cluster.topics and takes_orders(cluster):
             ours = {"message.timestamp.type": "LogAppendTime"}
-            new = NewTopic(topic, PARTITIONS, config=ours | dict(config or {}))
-            try:
-                admin.create_topics([new], request_timeout=ANSWER_S)[topic].result()
-            except KafkaException as error:
-                if error.args[0].name() != "TOPIC_ALREADY_EXISTS":
-                    raise
+            _create(admin, NewTopic(topic, PARTITIONS, config=ours | dict(config or {})))
             made = True
         found = _described(admin, topic)
     except KafkaException as error:
@@ -95,6 +91,25 @@ def ensure_topic(kafka: KafkaAccess, topic: str, config: Mapping[str, str] | Non
             f"not let us create it: {found.error.str() if found.error else 'no partitions'}"
         )
     return len(found.partitions)
+
+
+def _create(admin: AdminClient, new: NewTopic) -> None:
+    """Create the topic unless it is there. Brokers that are starting cannot hold its replicas yet:
+    they have some seconds.
+    """
+    end = monotonic() + _STARTING_S
+    while True:
+        try:
+            admin.create_topics([new], request_timeout=ANSWER_S)[new.topic].result()
+        except KafkaException as error:
+            name = error.args[0].name()
+            if name == "TOPIC_ALREADY_EXISTS":
+                return
+            if name != "INVALID_REPLICATION_FACTOR" or monotonic() > end:
+                raise
+            sleep(0.2)
+        else:
+            return
 
 
 def takes_orders(cluster: ClusterMetadata) -> bool:
