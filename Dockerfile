@@ -11,6 +11,7 @@ RUN pip install --no-cache-dir --disable-pip-version-check --require-hashes -r r
 COPY contract contract
 COPY runtime runtime
 COPY sql sql
+COPY rules rules
 COPY sinks sinks
 COPY ml ml
 COPY dataflows dataflows

@@ -26,12 +26,13 @@ from contract.settings import load_settings
 from dataflows.decode import decode_records
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Times
-from dataflows.events import Names
 from dataflows.readings import Sinks, graph, settle_memory
-from dataflows.rule_book import OneEdition
-from dataflows.rules import Rules, make_rules
 from dataflows.source import PacketSource, Records, consumer_config
 from dataflows.watch import PartitionLogic, Watch
+from rules.columns import Rules
+from rules.history import OneEdition
+from rules.tables import make_rules
+from rules.words import Names
 from runtime.kafka import KafkaAccess, kafka_access
 from runtime.log import configure_log
 from runtime.topic import PARTITIONS

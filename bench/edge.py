@@ -130,9 +130,8 @@ def _servers() -> Iterator[tuple[int, int]]:
             db_engine="sqlite", iot_sqlite_path=Path(name) / "iot.db", ingest_api_key=None
         )
         apply_schema(settings)
-        database = open_database(settings)
-        _register(database)
-        database.close()
+        with open_database(settings) as database:
+            _register(database)
         hello_port, edge_port = _free_port(), _free_port()
         env = child_environment(values)
         options = ("--port", str(hello_port), "--no-access-log", "--log-level", "warning")

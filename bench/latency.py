@@ -17,12 +17,12 @@ from typing import Any
 
 from contract.event import event_key
 from contract.settings import Settings, child_environment, load_settings
-from dataflows.events import CODES
 from dataflows.states import make_store
 from ops.children import Children
 from ops.demo import claim_port
 from ops.devices import RegisteredDevice, SensorSpec, register
 from ops.post import EdgeClient, iso
+from rules.threshold import THRESHOLD
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 
@@ -68,30 +68,31 @@ async def _run(
     }
     settings = load_settings(**{name.lower(): value for name, value in values.items()})
     apply_schema(settings)
-    database = open_database(settings)
-    devices = [register(database, f"device {index}", [_SPEC]) for index in range(SENSORS)]
-    environment = child_environment(values)
-    with claim_port(0) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        children.start("edge", "ingest_edge", env=environment, listener=listener)
-    recovery = folder / "recovery"
-    make_store(recovery)
-    options = ("-r", str(recovery), "-s", "10", "-b", "0")
-    children.start("flow", "bytewax.run", "dataflows.readings:flow()", *options, env=environment)
-    watch = _Watch(database, children)
-    async with EdgeClient(url, settings) as client:
-        await client.wait_ready()
-        say(f"{SENSORS} sensors send a reading a second for {seconds:.0f} s")
-        start = time() + 1
-        senders = [
-            asyncio.create_task(_send(client, index, device, start, seconds, watch))
-            for index, device in enumerate(devices)
-        ]
-        looks = asyncio.create_task(watch.look())
-        await asyncio.gather(*senders)
-        await asyncio.wait_for(watch.all_seen(), _PATIENCE_S)
-        looks.cancel()
-    database.close()
+    with open_database(settings) as database:
+        devices = [register(database, f"device {index}", [_SPEC]) for index in range(SENSORS)]
+        environment = child_environment(values)
+        with claim_port(0) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            children.start("edge", "ingest_edge", env=environment, listener=listener)
+        recovery = folder / "recovery"
+        make_store(recovery)
+        options = ("-r", str(recovery), "-s", "10", "-b", "0")
+        children.start(
+            "flow", "bytewax.run", "dataflows.readings:flow()", *options, env=environment
+        )
+        watch = _Watch(database, children)
+        async with EdgeClient(url, settings) as client:
+            await client.wait_ready()
+            say(f"{SENSORS} sensors send a reading a second for {seconds:.0f} s")
+            start = time() + 1
+            senders = [
+                asyncio.create_task(_send(client, index, device, start, seconds, watch))
+                for index, device in enumerate(devices)
+            ]
+            looks = asyncio.create_task(watch.look())
+            await asyncio.gather(*senders)
+            await asyncio.wait_for(watch.all_seen(), _PATIENCE_S)
+            looks.cancel()
     return _result(sorted(watch.took_s), settings)
 
 
@@ -139,7 +140,7 @@ class _Watch:
     def expect(self, sensor_id: int, ts: int, at: float) -> None:
         """The event of the pane that a reading of this time lies in."""
         end = ts // 1000 * 1000 + 1000
-        self._expected[event_key(sensor_id, end, CODES["threshold"])] = at
+        self._expected[event_key(sensor_id, end, THRESHOLD.code)] = at
 
     async def look(self) -> None:
         """Note when each is there."""

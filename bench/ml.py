@@ -86,13 +86,12 @@ def _batch(folder: Path, sensors: int, tell: Callable[[str], None], result: Resu
     settings = Settings(db_engine="sqlite", iot_sqlite_path=folder / "batch.db")
     tell(f"filling a database with {sensors * POINTS:,} readings")
     _fill(settings, sensors, POINTS)
-    database = open_database(settings)
-    summary = run_once(database, settings, _DEDUPE_MINUTES, Stop())
-    if summary.predicted != sensors:
-        raise SetupError(f"not all were predicted: {summary}")
-    again = run_once(database, settings, _DEDUPE_MINUTES, Stop())
-    readings = newest_readings(database, range(1, _ALONE + 1), POINTS)
-    database.close()
+    with open_database(settings) as database:
+        summary = run_once(database, settings, _DEDUPE_MINUTES, Stop())
+        if summary.predicted != sensors:
+            raise SetupError(f"not all were predicted: {summary}")
+        again = run_once(database, settings, _DEDUPE_MINUTES, Stop())
+        readings = newest_readings(database, range(1, _ALONE + 1), POINTS)
     began = perf_counter()
     for value in readings.value:
         forest = IsolationForest(n_estimators=100, random_state=42)
@@ -119,35 +118,38 @@ def _batch(folder: Path, sensors: int, tell: Callable[[str], None], result: Resu
 def _fill(settings: Settings, sensors: int, points: int) -> None:
     """Sensors of five types, every second one with a bound, all read every 10 s."""
     apply_schema(settings)
-    database = open_database(settings)
-    connection = database._connection
-    random = np.random.default_rng(1)
-    numbers = range(1, sensors + 1)
-    devices = range(1, -(-sensors // _SENSORS_A_DEVICE) + 1)
-    connection.execute("BEGIN")
-    connection.executemany(
-        "INSERT INTO devices (id, device_uuid, name, device_type) VALUES (?, ?, ?, 'gateway')",
-        [(number, f"d{number}", f"device {number}") for number in devices],
-    )
-    connection.executemany(
-        "INSERT INTO sensors (id, device_id, sensor_uuid, sensor_type, name, unit)"
-        " VALUES (?, ?, ?, ?, ?, 'u')",
-        [(n, -(-n // _SENSORS_A_DEVICE), f"s{n}", _TYPES[n % 5], f"sensor {n}") for n in numbers],
-    )
-    connection.executemany(
-        "INSERT INTO alert_thresholds (sensor_id, name, condition_type, threshold_value_min,"
-        " threshold_value_max, severity) VALUES (?, 'range', 'out_of_range', 10, 30, 'warning')",
-        [(number,) for number in numbers[::2]],
-    )
-    for at in as_text(_START_MS + np.arange(points) * 10_000).tolist():
-        values = random.normal(20, 2, sensors).round(3).tolist()
+    with open_database(settings) as database:
+        connection = database._connection
+        random = np.random.default_rng(1)
+        numbers = range(1, sensors + 1)
+        devices = range(1, -(-sensors // _SENSORS_A_DEVICE) + 1)
+        connection.execute("BEGIN")
         connection.executemany(
-            "INSERT INTO sensor_readings (sensor_id, value, timestamp, event_timestamp, seq)"
-            " VALUES (?, ?, ?, ?, 0)",
-            [(number, value, at, at) for number, value in zip(numbers, values, strict=True)],
+            "INSERT INTO devices (id, device_uuid, name, device_type) VALUES (?, ?, ?, 'gateway')",
+            [(number, f"d{number}", f"device {number}") for number in devices],
         )
-    connection.execute("COMMIT")
-    database.close()
+        connection.executemany(
+            "INSERT INTO sensors (id, device_id, sensor_uuid, sensor_type, name, unit)"
+            " VALUES (?, ?, ?, ?, ?, 'u')",
+            [
+                (n, -(-n // _SENSORS_A_DEVICE), f"s{n}", _TYPES[n % 5], f"sensor {n}")
+                for n in numbers
+            ],
+        )
+        connection.executemany(
+            "INSERT INTO alert_thresholds (sensor_id, name, condition_type, threshold_value_min,"
+            " threshold_value_max, severity)"
+            " VALUES (?, 'range', 'out_of_range', 10, 30, 'warning')",
+            [(number,) for number in numbers[::2]],
+        )
+        for at in as_text(_START_MS + np.arange(points) * 10_000).tolist():
+            values = random.normal(20, 2, sensors).round(3).tolist()
+            connection.executemany(
+                "INSERT INTO sensor_readings (sensor_id, value, timestamp, event_timestamp, seq)"
+                " VALUES (?, ?, ?, ?, 0)",
+                [(number, value, at, at) for number, value in zip(numbers, values, strict=True)],
+            )
+        connection.execute("COMMIT")
 
 
 def _requests(connection: int) -> Iterator[bytes]:

@@ -140,9 +140,8 @@ def _replayed(values: dict[str, str], folder: Path) -> tuple[dict[str, Any], flo
 
 def _events(file: Path) -> dict[str, Any]:
     """What a database holds of each event, without the version of the rules, by its key."""
-    database = open_database(_settings(file))
-    rows = database.query("events_between", text_of(0), text_of(MAX_TIME_MS))
-    database.close()
+    with open_database(_settings(file)) as database:
+        rows = database.query("events_between", text_of(0), text_of(MAX_TIME_MS))
     found = {}
     for _, key, _, _, kind, _, title, message, payload, *_, end, _ in rows:
         content = json.loads(payload)
@@ -174,9 +173,8 @@ def _make_database(file: Path, warning: float, critical: float) -> None:
             for severity, bound in (("warning", warning), ("critical", critical))
         ],
     }  # fmt: skip
-    database = Database(settings)
-    database.execute("copy_installation", json.dumps(installation))
-    database.close()
+    with Database(settings) as database:
+        database.execute("copy_installation", json.dumps(installation))
 
 
 def _settings(file: Path) -> Settings:

@@ -18,10 +18,10 @@ from contract.errors import IotError
 from contract.settings import Settings, load_settings
 from dataflows.engine import Times
 from dataflows.readings import Sinks, graph
-from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource
 from dataflows.watch import Watch
 from ops.replay.spans import find_parts
+from rules.history import LiveRules
 from runtime.kafka import kafka_access
 from runtime.log import configure_log
 from sinks.events import events_sink

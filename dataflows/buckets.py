@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints, concatenate
-from dataflows.panes import PANE_MS, Closing, Panes
+from dataflows.panes import PANE_MS, Closing
 from dataflows.runs import begins, grown, lengths
+from rules.panes import Panes
 
 FLUSH_MS = 10_000
 _EMPTY = np.array([[0.0], [np.inf], [-np.inf], [0.0], [0.0]])

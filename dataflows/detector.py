@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
-from ml.partition import Bounds
+from rules.detector import Bounds
 
 
 class Detector(Protocol):

@@ -16,17 +16,20 @@ from contract.predictions import HORIZON_MS, Predictions
 from contract.rollups import ROLLUP_MS, Rollups
 from dataflows.buckets import Buckets, BucketState
 from dataflows.detector import Detector
-from dataflows.events import Names, Scene
+from dataflows.events import Scene
 from dataflows.levels import LevelState
-from dataflows.panes import Late, Panes, PaneState
+from dataflows.panes import Late, PaneState
 from dataflows.predictions import PredictionState
-from dataflows.rules import Rules
 from dataflows.sensors import Sensors
 from dataflows.silence import SilenceState
 from dataflows.verdicts import VerdictState
-from dataflows.windows import Windows, WindowState
+from dataflows.windows import WindowState
+from rules.columns import Rules
+from rules.panes import Panes, Windows
+from rules.words import Names
 
-_VERSION = 4
+_VERSION = 5
+_READ = (3, 4, _VERSION)
 _STABLE = 1e-3
 """Up to this slope, per minute, a trend is called stable."""
 _FULL_CONFIDENCE = 60
@@ -119,16 +122,18 @@ class Engine:
         Raises:
             SetupError: another version of this program wrote it; the text says what to do.
         """
-        if snapshot[0] not in (3, _VERSION):
+        if snapshot[0] not in _READ:
             raise SetupError(
                 f"the recovery directory was written by another version of this program, and this "
-                f"one reads versions 3 and {_VERSION} of the state: start with a new directory. "
-                "The flow then takes the topic from START_FROM on; what is stored is not stored "
-                "again"
+                f"one reads versions {_READ[0]} to {_VERSION} of the state: start with a new "
+                "directory. The flow then takes the topic from START_FROM on; what is stored is "
+                "not stored again"
             )
         version, sensors, panes, windows, verdicts, levels, silence, rollups, predictions = snapshot
         if version == 3:
             panes = PaneState.upgraded(panes)
+        if version < 5:
+            verdicts = VerdictState.upgraded(verdicts)
         self._sensors.restore(sensors)
         self._panes.restore(panes)
         self._windows.restore(windows)
@@ -153,7 +158,7 @@ class Engine:
         transitions, flappings = self._levels.step(panes, verdicts, rules, len(ids))
         made, deviations = self._predictions.step(closing, windows, arrival, ids, rules.trends)
         told = [buckets.step(closing, arrival, len(ids)) for buckets in self._rollups]
-        scene = Scene(names, state, rules, panes, windows, verdicts)
+        scene = Scene(names, state, rules, verdicts)
         events = [
             *map(scene.transition, transitions),
             *map(scene.flapping, flappings),

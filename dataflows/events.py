@@ -1,32 +1,26 @@
 """What the engine found as events: who, when, which code, and what is said about it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from contract.event import Event, device_event_key, event_key
 from contract.level import Level
 from dataflows.levels import Flapping, Transition
-from dataflows.panes import Panes
 from dataflows.predictions import Deviation
-from dataflows.rules import DETECTOR, KINDS, Delta, Forecast, Rules, Threshold
 from dataflows.sensors import Sensors
 from dataflows.silence import Silence
-from dataflows.texts import Named, duration, message, quantity, title, word
-from dataflows.verdicts import Verdicts, delta, trend_ahead
-from dataflows.windows import Windows
+from dataflows.texts import message, title, word
+from dataflows.verdicts import Verdicts
+from rules.columns import Rules
+from rules.detector import DETECTOR
+from rules.kind import Cause, finite
+from rules.panes import Panes, Windows
+from rules.tables import CODES, kind_numbered
+from rules.words import Named, Names, duration, quantity
 
-CODES = dict(
-    zip(
-        KINDS,
-        ("ML_BEHAVIOR_STATE", "DELTA_SPIKE", "PRED_THRESHOLD_BREACH", "TRANSIENT_ANOMALY"),
-        strict=True,
-    )
-)
-"""Kind of rule -> the code of a change of level that it asked for."""
 RECOVERED = "RECOVERED_ANOMALY"
 FLAPPING = "PATTERN_CHANGE"
 DEVIATION = "PREDICTION_DEVIATION"
@@ -45,35 +39,23 @@ _MICRO_DELTA, _MICRO_Z = 0.01, 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """How texts call sensors and devices, and in which language."""
-
-    language: str = "es"
-    sensors: Mapping[int, Named] | None = None
-    """By sensor id."""
-    devices: Mapping[int, str] | None = None
-    """By device id."""
-
-    def of(self, sensor_id: int, device_id: int) -> Named:
-        """A sensor's names; its id where it has none."""
-        found = (self.sensors or {}).get(sensor_id)
-        return found or Named(f"sensor {sensor_id}", "unknown", "", self.device(device_id).device)
-
-    def device(self, device_id: int) -> Named:
-        """A device's name; its id where it has none."""
-        return Named("", "", "", (self.devices or {}).get(device_id, f"device {device_id}"))
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
     """What events are told from: one step of one partition."""
 
     names: Names
     sensors: Sensors
     rules: Rules
-    panes: Panes
-    windows: Windows
     verdicts: Verdicts
+
+    @property
+    def panes(self) -> Panes:
+        """Those that were judged."""
+        return self.verdicts.closed.panes
+
+    @property
+    def windows(self) -> Windows:
+        """Those that end with them."""
+        return self.verdicts.closed.windows
 
     def transition(self, change: Transition) -> Event:
         """A change of level; it ends the event of the level before."""
@@ -86,13 +68,15 @@ class Scene:
         if change.after is Level.NORMAL:
             payload["duration_seconds"] = (end - change.since) / 1000
             lasted = duration(end - change.since)
-            watched = change.kind_before == DETECTOR or self.rules.watch(sensor_id)
+            watched = change.kind_before == DETECTOR.number or self.rules.watch(sensor_id)
             kind = "recovered" if watched else "unwatched"
             text = message(self.names.language, kind, named, None, value=value, duration=lasted)
         else:
-            kind, words, more = self._cause(pane, change, named)
-            payload |= more
-            text = message(self.names.language, kind, named, change.after, value=value, **words)
+            cause = self._cause(pane, change, named.unit)
+            payload |= cause.payload
+            text = message(
+                self.names.language, cause.message, named, change.after, value=value, **cause.words
+            )
         resolves = None
         if change.before is not Level.NORMAL:
             code = _code(change.before, change.kind_before)
@@ -109,78 +93,11 @@ class Scene:
             silent=change.silent,
         )
 
-    def _cause(
-        self, pane: int, change: Transition, named: Named
-    ) -> tuple[str, dict[str, str], dict[str, Any]]:
-        """The kind of message, its words and the payload for what asks for a level."""
-        if change.kind == DETECTOR:
-            usual = float(self.verdicts.usual[pane])
-            about = quantity(float(f"{usual:.3g}"), named.unit)
-            return "detector", {"usual": about}, {"usual_value": usual}
-        rule = self.rules.rule[change.rule]
-        mean = float(self.panes.mean[pane])
-        if isinstance(rule, Delta):
-            names = ("delta_abs", "delta_rel", "slope_abs", "slope_rel")
-            values = [float(one[0]) for one in delta(self.panes, self.windows, np.array([pane]))]
-            dt = int(self.panes.end[pane] - self.windows.end_before[pane])
-            bounds = (rule.abs_delta, rule.rel_delta, rule.abs_slope, rule.rel_slope)
-            met = [
-                name
-                for name, value, bound in zip(names, values, bounds, strict=True)
-                if bound is not None and value >= bound
-            ]
-            more: dict[str, Any] = dict(zip(names, map(_finite, values), strict=True))
-            more |= {"dt_seconds": dt / 1000, "triggered_thresholds": met, "threshold_id": rule.id}
-            more |= {"raise_after": rule.raise_after, "clear_after": rule.clear_after}
-            words = {"change": quantity(values[0], named.unit), "duration": duration(dt)}
-            return "delta", words, more
-        threshold = rule.threshold if isinstance(rule, Forecast) else rule
-        more = {
-            "threshold_id": threshold.id,
-            "condition_type": threshold.condition,
-            "threshold_value_min": threshold.low,
-            "threshold_value_max": threshold.high,
-            "reset_value_min": threshold.reset_low,
-            "reset_value_max": threshold.reset_high,
-            "raise_after": threshold.raise_after,
-            "clear_after": threshold.clear_after,
-        }
-        if threshold.condition == "greater_than":
-            more["threshold_value_min"], more["threshold_value_max"] = threshold.high, None
-            more["reset_value_min"], more["reset_value_max"] = threshold.reset_high, None
-        words = {"rule": threshold.name}
-        if isinstance(rule, Forecast):
-            return self._forecast(pane, threshold, named, words, more)
-        if threshold.equal:
-            return "equal", words, more
-        side, bound = ("above", threshold.high), threshold.high
-        if threshold.low is not None and mean < threshold.low:
-            side, bound = ("below", threshold.low), threshold.low
-        return side[0], words | {"bound": quantity(bound or 0.0, named.unit)}, more
-
-    def _forecast(
-        self,
-        pane: int,
-        threshold: Threshold,
-        named: Named,
-        words: dict[str, str],
-        more: dict[str, Any],
-    ) -> tuple[str, dict[str, str], dict[str, Any]]:
-        mean, trend = float(self.panes.mean[pane]), float(trend_ahead(self.windows)[pane])
-        bound = threshold.high if trend > 0 else threshold.low
-        assert bound is not None
-        seconds = (bound - mean) / trend
-        more |= {
-            "raise_after": threshold.forecast_after,
-            "predicted_value": bound,
-            "seconds_to_reach": round(seconds, 3),
-            "trend": trend,
-        }
-        more_words = {
-            "bound": quantity(bound, named.unit),
-            "duration": duration(int(seconds * 1000)),
-        }
-        return "forecast", words | more_words, more
+    def _cause(self, pane: int, change: Transition, unit: str) -> Cause:
+        """Why the pane raised the level."""
+        rule = self.rules.rule[change.rule] if change.rule >= 0 else None
+        noted = self.verdicts.noted[:, pane]
+        return kind_numbered(change.kind).cause(rule, pane, self.verdicts.closed, noted, unit)
 
     def flapping(self, change: Flapping) -> Event:
         """A sensor began to flap, or ceased to: then with the level that it is left at, of which
@@ -222,8 +139,8 @@ class Scene:
         words = {"value": quantity(change.seen, named.unit)}
         payload = self._payload(pane, level) | {
             "predicted_value": change.value,
-            "error_abs": _finite(change.error),
-            "error_rel": _finite(change.relative),
+            "error_abs": finite(change.error),
+            "error_rel": finite(change.relative),
             "predicted_at": change.predicted_at,
         }
         if change.begins:
@@ -308,10 +225,10 @@ class Scene:
             "sensor_type": named.type,
             "baseline_mean": mean,
             "last_value": last,
-            "z_score_last": _finite(z),
+            "z_score_last": finite(z),
             "is_curve_anomalous": curve,
             "has_microvariation": micro,
-            "microvariation_delta": _finite(abs(last - mean)),
+            "microvariation_delta": finite(abs(last - mean)),
             "mean": float(panes.mean[pane]),
             "min": float(panes.minimum[pane]),
             "max": float(panes.maximum[pane]),
@@ -352,11 +269,7 @@ class Scene:
 
 
 def _code(level: Level, kind: int) -> str:
-    return RECOVERED if level is Level.NORMAL else CODES[KINDS[kind]]
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+    return RECOVERED if level is Level.NORMAL else CODES[kind]
 
 
 def _pattern(slopes: Iterable[float], std: float, z: float) -> str:

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from contract.columns import NEVER
 from contract.level import Level
-from dataflows.panes import Panes
-from dataflows.rules import CLEAR_AFTER, DETECTOR, Rules
 from dataflows.runs import begins, grown, lengths
 from dataflows.verdicts import BY_DETECTOR, NOBODY, Verdicts
+from rules.columns import Rules
+from rules.detector import DETECTOR
+from rules.kind import CLEAR_AFTER
+from rules.panes import Panes
 
 _STEPS = 20
 _WEIGHT = 118 - 2 * np.arange(_STEPS)
@@ -46,9 +48,9 @@ class Transition:
     changed_at: int
     """End of the pane that brought `before`, likewise."""
     kind_before: int
-    """The kind of rule that asked for `before`, an index into `KINDS`."""
+    """The number of the kind of rule that asked for `before`."""
     kind: int
-    """The kind of rule that asks for `after`."""
+    """That of the kind that asks for `after`."""
     rule: int
     """The rule that asks for `after`, an index into `Rules.rule`, or `NOBODY`, or `BY_DETECTOR`."""
     silent: bool
@@ -157,7 +159,8 @@ class LevelState:
             p, r = int(pane[index]), int(row[index])
             before, after, end = Level(level[index]), Level(asked[index]), int(panes.end[p])
             rule = NOBODY if after is Level.NORMAL else int(verdicts.rule[p])
-            kind = int(rules.kind[rule]) if rule >= 0 else DETECTOR if rule == BY_DETECTOR else 0
+            kind = int(rules.kind[rule]) if rule >= 0 else 0
+            kind = DETECTOR.number if rule == BY_DETECTOR else kind
             clear_after = int(rules.clear_after[rule]) if rule >= 0 else CLEAR_AFTER
             since = end if before is Level.NORMAL else int(self._since[r])
             found.append(

@@ -32,7 +32,6 @@ DEAD_LETTERS_WAITING = Gauge(
 )
 SENSORS = Gauge("iot_flow_sensors", "Sensors by level, of those that have one", ["level"])
 EVENTS = Counter("iot_flow_events", "Events, by code", ["code"])
-RULES_REFUSED = Gauge("iot_rules_refused", "Rows of rules that make no sense and are not in force")
 EPOCH_SECONDS = Histogram(
     "iot_flow_epoch_seconds", "From one snapshot of a partition to its next", buckets=_SECONDS
 )

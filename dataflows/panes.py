@@ -32,6 +32,7 @@ from contract.columns import NEVER, Floats, Ints
 from contract.packet import FUTURE_MS
 from dataflows.runs import begins, grown, lengths
 from dataflows.sensors import Heard
+from rules.panes import Panes
 from sinks.decimals import rounded
 
 PANE_MS = 1_000
@@ -39,42 +40,6 @@ LARGE = 1e150
 """Beyond this size a square may overflow; moments are then those of the values times `SMALL`."""
 SMALL = 2.0**-600
 """A power of two: scaling by it rounds nothing that matters where a sum overflows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Panes:
-    """Closed panes, sorted by sensor row and end. P panes.
-
-    Times inside a pane are seconds since its start. Second moments are sums of products of
-    deviations from the means, of values times `SMALL` where minimum or maximum are beyond `LARGE`.
-    """
-
-    row: Ints
-    """(P,) the sensor's row."""
-    device: Ints
-    """(P,) row of the device that sent its last reading."""
-    end: Ints
-    """(P,) end of the pane, exclusive, epoch milliseconds UTC."""
-    count: Ints
-    """(P,) readings in it, at least 1."""
-    mean: Floats
-    """(P,)"""
-    minimum: Floats
-    """(P,)"""
-    maximum: Floats
-    """(P,)"""
-    first: Floats
-    """(P,) the value with the lowest event time; of several, the one that arrived first."""
-    last: Floats
-    """(P,) the value with the highest event time; of several, the one that arrived last."""
-    time: Floats
-    """(P,) mean time."""
-    time_time: Floats
-    """(P,) second moment of the times."""
-    time_value: Floats
-    """(P,) second moment of times and values."""
-    value_value: Floats
-    """(P,) second moment of the values."""
 
 
 @dataclass(frozen=True, slots=True)

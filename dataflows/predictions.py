@@ -16,9 +16,9 @@ from contract.columns import NEVER, Ints
 from contract.predictions import HORIZON_MS, LARGEST
 from dataflows.buckets import Buckets, BucketState
 from dataflows.panes import Closing
-from dataflows.rules import Trends
 from dataflows.runs import begins, grown
-from dataflows.windows import Windows
+from rules.models import Trends
+from rules.panes import Windows
 
 TOLERANCE_MS = 60_000
 """How long after its target time a prediction is still compared."""

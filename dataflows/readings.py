@@ -37,11 +37,11 @@ from dataflows.engine import Times
 from dataflows.lag import Lag
 from dataflows.metrics import serve_metrics
 from dataflows.recovery import Arguments, Claim, check_room, claim, store_failure
-from dataflows.rule_book import LiveRules
 from dataflows.source import PacketSource, Records, group
 from dataflows.states import CONSUME, FLOW, MARK, WATCH
 from dataflows.topic_watch import TopicWatch
 from dataflows.watch import PartitionLogic, Watch
+from rules.history import LiveRules
 from runtime.kafka import kafka_access
 from runtime.log import configure_log, say
 from runtime.private import keep_private
@@ -177,7 +177,7 @@ def flow() -> Dataflow:
         topic=settings.kafka_topic,
         partitions=ours.partitions,
         database=settings.database,
-        rules=len(rules.thresholds) + len(rules.deltas),
+        rules=len(rules),
     )
     atexit.register(_end, stop)
     settle_memory()
@@ -196,11 +196,8 @@ def flow() -> Dataflow:
 
 
 def _stored(settings: Settings) -> StoredProgress:
-    database = open_database(settings)
-    try:
+    with open_database(settings) as database:
         return StoredProgress(database, settings.kafka_topic)
-    finally:
-        database.close()
 
 
 class StartAgainError(IotError):

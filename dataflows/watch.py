@@ -21,9 +21,9 @@ from dataflows.metrics import (
     SENSORS,
     SNAPSHOT_SECONDS,
 )
-from dataflows.rule_book import RuleBook
-from dataflows.rules import Rules
 from ml.partition import PartitionDetector
+from rules.columns import Rules
+from rules.history import RuleBook
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,16 @@ LeVeque, "Updating formulae and a pairwise algorithm for computing sample varian
 in the same order, newest first, so that no cut of the sequence changes a bit.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints, concatenate
-from dataflows.panes import Panes, scale_of
+from dataflows.panes import scale_of
 from dataflows.runs import begins, grown, lengths
+from rules.panes import Panes, Window, Windows
 
 KEPT = 9
 """How many panes before the newest can lie in the longest window."""
@@ -32,45 +33,6 @@ _COLUMNS = (
 _END, _MEAN = _COLUMNS.index("end"), _COLUMNS.index("mean")
 _NOTHING = np.where(np.arange(len(_COLUMNS)) == _END, float(NEVER), 0.0)[:, None, None]
 """What stands for a pane that there was not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One window for each closed pane, ending with it. P windows, in the order of the panes."""
-
-    count: Floats
-    """(P,) readings in it; whole numbers."""
-    mean: Floats
-    """(P,)"""
-    minimum: Floats
-    """(P,)"""
-    maximum: Floats
-    """(P,)"""
-    std: Floats
-    """(P,) population standard deviation."""
-    first: Floats
-    """(P,) the value with the lowest event time."""
-    last: Floats
-    """(P,) the value with the highest event time."""
-    trend: Floats
-    """(P,) least-squares slope of value over event time, units per second; 0 where all times are
-    equal."""
-    fit: Floats
-    """(P,) the share of the values' variance that the trend explains, 0 to 1; 0 where there is
-    none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """The windows of the closed panes, and what came before each pane."""
-
-    w1: Window
-    w5: Window
-    w10: Window
-    end_before: Ints
-    """(P,) end of the sensor's pane before this one; NEVER where there is none."""
-    mean_before: Floats
-    """(P,) its mean; 0 where there is none."""
 
 
 class WindowState:

@@ -7,7 +7,7 @@ user's bounds is no more than `info`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ml.thresholds import Threshold, worst
+from rules.threshold import Threshold, worst
 
 RANGES = {
     "temperature": (15.0, 35.0),
@@ -40,7 +40,7 @@ def assess(
     sensor_type: str, predicted: float, thresholds: Sequence[Threshold], *, anomalous: bool
 ) -> Assessment:
     """Compare a forecast, and whether the newest readings are strange, with what should be."""
-    if any(one.bounds for one in thresholds):
+    if thresholds:
         breach = worst(thresholds, predicted)
         severity, risk = _BY_SEVERITY.get(breach.severity if breach else "", ("info", "LOW"))
         return Assessment(severity, risk, breach, None)
@@ -52,8 +52,7 @@ def assess(
 
 def anomaly_type(thresholds: Sequence[Threshold], value: float) -> str:
     """The event type of a strange reading: `notice` where the user's bounds hold it for good."""
-    bounding = [one for one in thresholds if one.bounds]
-    return "notice" if bounding and worst(bounding, value) is None else "warning"
+    return "notice" if thresholds and worst(thresholds, value) is None else "warning"
 
 
 def _risk(predicted: float, recommended: tuple[float, float] | None) -> str:

@@ -7,11 +7,11 @@ import numpy as np
 
 from ml.forecast import LINE, TOO_FEW, Forecasts, forecast
 from ml.forest import Anomalies, anomalies
-from ml.model import NAME, TYPE, VERSION, LineModel, encode, moment
 from ml.outlook import Outlook, Sensor, Strange
 from ml.residuals import Residuals, residuals
 from ml.rows import ModelRow
 from ml.series import Series
+from rules.line import NAME, TYPE, VERSION, LineModel, encode, moment
 from sinks.times import text_of
 
 HORIZON_MINUTES = 10

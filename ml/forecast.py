@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from contract.predictions import LARGEST
-from ml.model import LineModel
 from ml.ridge import Lines, fit, with_slope
 from ml.series import Series
+from rules.line import LineModel
 
 POINTS = 500
 """How many readings a sensor's line goes through at most."""

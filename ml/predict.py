@@ -7,10 +7,10 @@ import structlog
 
 from contract.errors import IotError, SetupError
 from ml.forecast import ahead
-from ml.model import TYPE, LineModel, decode, moment
 from ml.outlook import Outlook, Sensor
 from ml.rows import ModelRow, forecast_row
 from ml.store import newest_readings, thresholds_of, write_forecast
+from rules.line import TYPE, LineModel, decode, moment
 from sinks.times import text_of
 from sql.database import Database
 

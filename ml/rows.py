@@ -9,7 +9,7 @@ from ml.assessment import Assessment, anomaly_type, assess
 from ml.forecast import TREND
 from ml.outlook import Outlook, Strange
 from ml.texts import Words
-from ml.thresholds import Threshold
+from rules.threshold import Threshold
 from sinks.times import text_of
 
 BREACH, ANOMALY = "PRED_THRESHOLD_BREACH", "ANOMALY_DETECTED"
@@ -18,7 +18,7 @@ _MINUTE_MS = 60_000
 _TITLE_LENGTH, _MESSAGE_LENGTH = 255, 1000
 _NAMES = (100, 60, 30, 12, 6)
 """To how many characters names are cut, in turn, until a text is short enough."""
-_EVENT_TYPE = {"critical": "critical", "warning": "warning"}
+_BREACH_COLUMNS = ("condition_type", "threshold_value_min", "threshold_value_max")
 
 
 class ModelRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -146,7 +146,7 @@ def explanation(language: str, outlook: Outlook, found: Assessment) -> str:
 def _breach(
     outlook: Outlook, found: Assessment, breach: Threshold, language: str, dedupe_minutes: int
 ) -> EventRow:
-    kind = _EVENT_TYPE.get(breach.severity, "notice")
+    kind, row = breach.severity, breach.as_row()
 
     def words(names: int) -> Words:
         return Words(language, outlook, found, names)
@@ -162,10 +162,8 @@ def _breach(
         value=round(outlook.value, 5),
         payload=_json(
             {
-                "threshold_id": breach.id,
-                "condition_type": breach.condition,
-                "threshold_value_min": breach.minimum,
-                "threshold_value_max": breach.maximum,
+                "threshold_id": breach.alert_threshold_id,
+                **{name: row[name] for name in _BREACH_COLUMNS},
             }
             | _shared(outlook, found, words(_NAMES[0]), kind)
         ),

@@ -9,7 +9,8 @@ from contract.errors import ConflictError
 from ml.outlook import Sensor
 from ml.rows import ForecastRow
 from ml.series import Series, series
-from ml.thresholds import Threshold
+from rules.tables import thresholds_of_sensors
+from rules.threshold import Threshold
 from sql.database import Database
 
 _ATTEMPTS = 5
@@ -28,10 +29,11 @@ def newest_readings(database: Database, sensor_ids: Sequence[int], most: int) ->
 
 
 def thresholds_of(database: Database, sensor_ids: Sequence[int]) -> dict[int, list[Threshold]]:
-    """Each sensor's thresholds in force; none for one without any."""
+    """Each sensor's thresholds in force; none for one without any. Rows that make no sense give
+    none.
+    """
     found: dict[int, list[Threshold]] = defaultdict(list)
-    for row in database.query("thresholds_of_sensors", _json(sensor_ids)):
-        threshold = Threshold(*row)
+    for threshold in thresholds_of_sensors(database, sensor_ids):
         found[threshold.sensor_id].append(threshold)
     return found
 

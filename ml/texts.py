@@ -4,9 +4,10 @@ what to do.
 
 from ml.assessment import Assessment
 from ml.forecast import FEWEST, MEAN, TOO_FEW
-from ml.model import moment
 from ml.outlook import Outlook, Strange
-from ml.thresholds import Threshold
+from rules.line import moment
+from rules.threshold import Threshold
+from rules.words import quantity
 
 _TEXTS = {
     "es": {
@@ -71,16 +72,6 @@ _TEXTS = {
 }  # fmt: skip
 
 
-def quantity(value: float, unit: str) -> str:
-    """At least six significant digits, all those before the point, and the unit.
-
-    >>> quantity(21.0, "°C"), quantity(101325.4, "Pa"), quantity(0.1234567, "")
-    ('21 °C', '101325 Pa', '0.123457')
-    """
-    number = f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
-    return f"{number} {unit}".rstrip()
-
-
 _UNIT = 16
 
 
@@ -126,7 +117,7 @@ class Words:
         ids = self._text(
             "breach_ids",
             predicted_value=quantity(self._outlook.value, self._unit),
-            threshold_id="-" if breach.id is None else breach.id,
+            threshold_id="-" if breach.alert_threshold_id is None else breach.alert_threshold_id,
         )
         return f"{self._forecast()} {ids} {self.recommended_action}"
 

@@ -30,7 +30,6 @@ from rich.text import Text
 from contract.errors import IotError, SetupError
 from contract.packet import MAX_VALUE
 from contract.settings import load_settings
-from dataflows.rule_rows import rule_tables
 from ops.check_edge import checks, edge_wants_key, run_checks
 from ops.demo import run_demo
 from ops.devices import (
@@ -58,6 +57,7 @@ from ops.simulate import DEVICES, register_demo, simulate
 from ops.status import ask
 from ops.status_tables import status_tables
 from ops.tail import reading_text, tail_readings
+from rules.tables import rule_tables
 from runtime.log import configure_log
 from runtime.private import keep_private
 from runtime.tls import client_context
@@ -200,9 +200,8 @@ def simulate_command(
     if wrong := sorted(given & {"out", "seed"}):
         raise SetupError(f"--{wrong[0]} goes with --scenario only")
     settings = load_settings()
-    database = open_database(settings)
-    registered = register_demo(database, devices)
-    database.close()
+    with open_database(settings) as database:
+        registered = register_demo(database, devices)
     sent = 0
 
     async def run() -> None:
@@ -234,9 +233,8 @@ def feed_command(
     settings = load_settings()
     _check_name(device)
     series = read_csv(file)
-    database = open_database(settings)
-    registered = register(database, device, [sensor_spec(name) for name in series.sensors])
-    database.close()
+    with open_database(settings) as database:
+        registered = register(database, device, [sensor_spec(name) for name in series.sensors])
     columns = (
         TextColumn(device, markup=False),
         BarColumn(),
@@ -304,9 +302,8 @@ def dry_run_command(
 @_told
 def rules_command() -> None:
     """Print the rules in the database, as a file for --rules of dry-run and replay."""
-    database = open_database(load_settings())
-    found = rule_tables(database)
-    database.close()
+    with open_database(load_settings()) as database:
+        found = rule_tables(database)
     print(msgspec.json.format(msgspec.json.encode(found)).decode())
 
 
@@ -398,9 +395,8 @@ def explain_command(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show the rules, panes, arrivals and timers that led to an event."""
-    database = open_database(load_settings())
-    told = explain(database, key)
-    database.close()
+    with open_database(load_settings()) as database:
+        told = explain(database, key)
     if json:
         print(msgspec.json.encode(told).decode())
         return
@@ -430,9 +426,8 @@ def check_edge_command(
     context = client_context(settings)
     keyed = edge_wants_key(url, context)
     if not device:
-        database = open_database(settings)
-        made = register(database, "check-edge", [sensor_spec("check")])
-        database.close()
+        with open_database(settings) as database:
+            made = register(database, "check-edge", [sensor_spec("check")])
         device, sensor = made.uuid, made.sensors["check"]
     keys = {}
     if device_key:
@@ -560,9 +555,8 @@ def devices_add(
     for severity, ranges in (("warning", warning), ("critical", critical)):
         for text in ranges:
             _add_range(specs, severity, text)
-    database = open_database(load_settings())
-    device = register(database, name, list(specs.values()))
-    database.close()
+    with open_database(load_settings()) as database:
+        device = register(database, name, list(specs.values()))
     readings = [{"sensor_uuid": uuid, "value": 20.5} for uuid in device.sensors.values()]
     body = dumps({"device_uuid": device.uuid, "readings": readings})
     print(f"device {name} is {device.uuid}. Post a reading:")
@@ -597,9 +591,8 @@ def devices_new_key(
     """Make a key with which only this device can post, and show it once."""
     if len(label) > 100:
         raise SetupError("--label has at most 100 characters")
-    database = open_database(load_settings())
-    device, key = new_key(database, name, label)
-    database.close()
+    with open_database(load_settings()) as database:
+        device, key = new_key(database, name, label)
     _err.print(f"key of {name} ({device.uuid}), shown only now:", markup=False, highlight=False)
     print(key)
     _err.print("send it as the header X-Device-Key", highlight=False)
@@ -610,9 +603,8 @@ def devices_new_key(
 def devices_revoke_keys(name: Annotated[str, typer.Argument(help="Name of the device.")]) -> None:
     """Revoke all keys of a device; edges stop taking them within SENSOR_MAP_TTL_SECONDS."""
     settings = load_settings()
-    database = open_database(settings)
-    revoke_keys(database, name)
-    database.close()
+    with open_database(settings) as database:
+        revoke_keys(database, name)
     _out.print(
         f"all keys of {name} are revoked; edges with this setting stop taking them within "
         f"{settings.sensor_map_ttl_seconds:g} s",
@@ -624,13 +616,12 @@ def devices_revoke_keys(name: Annotated[str, typer.Argument(help="Name of the de
 @_told
 def devices_list() -> None:
     """Show all devices and their active sensors."""
-    database = open_database(load_settings())
-    table = Table("device, sensors", "uuid", box=None)
-    for device in list_devices(database):
-        table.add_row(Text(device.name), device.uuid, style="bold")
-        for name, uuid in device.sensors.items():
-            table.add_row(Text(f"  {name}"), uuid)
-    database.close()
+    with open_database(load_settings()) as database:
+        table = Table("device, sensors", "uuid", box=None)
+        for device in list_devices(database):
+            table.add_row(Text(device.name), device.uuid, style="bold")
+            for name, uuid in device.sensors.items():
+                table.add_row(Text(f"  {name}"), uuid)
     _out.print(table)
 
 

@@ -89,43 +89,46 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
     }
     settings = load_settings(**{name.lower(): value for name, value in values.items()})
     apply_schema(settings)
-    database = open_database(settings)
-    devices = register_demo(database)
-    environment = child_environment(values | {"IOT_LANG": settings.iot_lang})
-    with claim_port(_PORT) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        children.start("edge", "ingest_edge", env=environment, listener=listener)
-    recovery = place / "recovery"
-    make_store(recovery)
-    options = ("-r", str(recovery), "-s", "2", "-b", "0")
-    flow = children.start(
-        "flow", "bytewax.run", "dataflows.readings:flow()", *options, env=with_stack(environment)
-    )
-    figures = Figures()
-
-    def accepted(readings: int) -> None:
-        figures.accepted += readings
-
-    async with EdgeClient(url, settings) as client:
-        await client.wait_ready(_START_S, children.check)  # its own last words say more
-        console.print(
-            f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}",
-            highlight=False,
-            soft_wrap=True,
+    with open_database(settings) as database:
+        devices = register_demo(database)
+        environment = child_environment(values | {"IOT_LANG": settings.iot_lang})
+        with claim_port(_PORT) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            children.start("edge", "ingest_edge", env=environment, listener=listener)
+        recovery = place / "recovery"
+        make_store(recovery)
+        options = ("-r", str(recovery), "-s", "2", "-b", "0")
+        flow = children.start(
+            "flow",
+            "bytewax.run",
+            "dataflows.readings:flow()",
+            *options,
+            env=with_stack(environment),
         )
-        work = asyncio.create_task(simulate(client, devices, seconds, accepted))
-        with _display(console) as show:
-            while not work.done():
-                await asyncio.wait([work], timeout=0.5)
-                children.check()
-                figures.read(database)
+        figures = Figures()
+
+        def accepted(readings: int) -> None:
+            figures.accepted += readings
+
+        async with EdgeClient(url, settings) as client:
+            await client.wait_ready(_START_S, children.check)  # its own last words say more
+            console.print(
+                f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            work = asyncio.create_task(simulate(client, devices, seconds, accepted))
+            with _display(console) as show:
+                while not work.done():
+                    await asyncio.wait([work], timeout=0.5)
+                    children.check()
+                    figures.read(database)
+                    show(figures, monotonic() - start)
+                await work
+                await _until_stored(figures, database, children)
                 show(figures, monotonic() - start)
-            await work
-            await _until_stored(figures, database, children)
-            show(figures, monotonic() - start)
-    children.stop(flow)
-    figures.read(database)
-    database.close()
+        children.stop(flow)
+        figures.read(database)
     return Summary(
         accepted=figures.accepted,
         stored=figures.stored,

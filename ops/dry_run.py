@@ -22,17 +22,15 @@ from contract.settings import Settings
 from dataflows.decode import record_columns
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Engine, Outcome, Times
-from dataflows.events import Names
-from dataflows.rules import Rules, Tables, make_rules
-from dataflows.texts import Named
-from dataflows.windows import WINDOWS, Window
+from dataflows.windows import WINDOWS
 from ml.partition import PartitionDetector
+from rules.columns import Rules
+from rules.panes import Window
+from rules.tables import Tables, make_rules, sources
+from rules.words import Named, Names
 
 ROLLUPS = dict(zip(ROLLUP_MS, ("1m", "5m", "1h"), strict=True))
-_TABLES = {
-    "alert_thresholds", "sensor_threshold_profiles", "delta_thresholds", "ml_models", "sensors",
-    "devices",
-}  # fmt: skip
+_TABLES = {"sensors", "devices", *(source.table for source in sources())}
 _CELLS = ("count", "mean", "min", "max", "std", "first", "last", "trend")
 _log = structlog.get_logger("rules")
 
@@ -139,7 +137,7 @@ class DryRun:
         self._lines: list[tuple[_Key, dict[str, Any]]] = []
         self._windows: list[Outcome] = []
         self._summary = Summary(
-            rules=len(rules.thresholds) + len(rules.deltas),
+            rules=len(rules),
             rules_refused=len(refused),
             rules_version=self._rules.version,
         )

@@ -41,8 +41,7 @@ def differences(settings: Settings) -> list[str]:
     Raises:
         IotError: by blame, see `Database`.
     """
-    database = Database(settings)
-    try:
+    with Database(settings) as database:
         plan = scripts(settings.engine)
         done = applied(database)
         lines = list(_differences(_wanted(plan), _found(database)))
@@ -52,8 +51,6 @@ def differences(settings: Settings) -> list[str]:
             elif done[script.name] != script.checksum:
                 lines.append(f"script {script.name}: another version; run `python -m sql`")
         return lines
-    finally:
-        database.close()
 
 
 def damaged(settings: Settings) -> set[str]:
@@ -63,16 +60,13 @@ def damaged(settings: Settings) -> set[str]:
     Raises:
         IotError: by blame, see `Database`.
     """
-    database = Database(settings)
-    try:
+    with Database(settings) as database:
         found = _found(database)
         return {
             script.name
             for script in scripts(settings.engine)
             if not script.once and any(_differences(_wanted((script,)), found))
         }
-    finally:
-        database.close()
 
 
 def _found(database: Database) -> _Schema:

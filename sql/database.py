@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 from contract.errors import IotError, SetupError, UnavailableError
 from contract.settings import Settings
@@ -52,7 +52,7 @@ class Engine(Protocol):
 
 
 class Database:
-    """One connection, for one thread at a time.
+    """One connection, for one thread at a time. As a context manager it is closed at the end.
 
     Every method raises `UnavailableError`, `RefusedError` or `SetupError`, by blame.
     """
@@ -62,6 +62,12 @@ class Database:
         self._engine = _engine(settings.engine)
         with _Blamed(self):
             self._connection = self._engine.connect(settings, create=create)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def query(self, name: str, *parameters: object) -> list[Any]:
         """The rows of the statement in `NAME.sql`."""

@@ -55,12 +55,8 @@ def apply_schema(
     Raises:
         IotError: by blame, see `Database`.
     """
-    database = Database(settings, create=True)
-    try:
-        with database.alone():
-            return _apply(settings, database, tell, again)
-    finally:
-        database.close()
+    with Database(settings, create=True) as database, database.alone():
+        return _apply(settings, database, tell, again)
 
 
 def _apply(

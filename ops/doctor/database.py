@@ -23,13 +23,10 @@ def check_database(settings: Settings, now: Callable[[], float]) -> Iterator[Fin
         yield from drivers
         if drivers[-1].state is State.FAIL:
             return  # a connection would fail for the same reason
-    database = Database(settings)
-    try:
+    with Database(settings) as database:
         before = now()
         theirs = int(database.query("now_ms")[0][0]) / 1000
         ours = (before + now()) / 2
-    finally:
-        database.close()
     yield Finding(State.OK, "database", f"{settings.database} answers")
     yield from guarded("clock", _clock(settings, theirs - ours))
     yield from guarded("schema", _schema(settings))

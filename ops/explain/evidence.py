@@ -11,9 +11,9 @@ from contract.errors import SetupError
 from contract.level import Level
 from contract.packet import FUTURE_MS
 from contract.predictions import HORIZON_MS
-from dataflows.events import BACK, CODES, DEVIATION, FLAPPING, RECOVERED, SILENT
+from dataflows.events import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
 from dataflows.panes import PANE_MS
-from dataflows.rules import RuleSet, decode_rules
+from rules.tables import CODES, RuleSet, decode_rules, kind_of_code
 from sql.database import Database
 
 LEVEL_CODES = frozenset((*CODES.values(), RECOVERED))
@@ -145,7 +145,9 @@ def gather(database: Database, key: str) -> Evidence:
             of_device = _arrivals(database, event, None, 1)
             heard_at = of_device[-1].at if of_device else None
     else:
-        readings = _readings(database, event, event.at, panes_wanted(event) + WARM_UP)
+        kind = kind_of_code(event.code)
+        before = max(WARM_UP, kind.panes_before(event.payload) if kind else 0)
+        readings = _readings(database, event, event.at, panes_wanted(event) + before)
         if event.falls and ended and not _reaches(readings, ended.at):
             earlier = _readings(database, event, ended.at, panes_wanted(ended) + WARM_UP)
     if event.code == DEVIATION:

@@ -6,10 +6,8 @@ from itertools import pairwise, takewhile
 from typing import Any
 
 from contract.level import Level
-from dataflows.events import BACK, CODES, DEVIATION, FLAPPING, RECOVERED
-from dataflows.rules import CLEAR_AFTER, KINDS, Delta, Forecast, Rules, RuleSet, Threshold
+from dataflows.events import BACK, DEVIATION, FLAPPING, RECOVERED
 from dataflows.silence import FACTOR, LEAST_MS
-from dataflows.texts import duration, quantity
 from ops.explain.evidence import (
     BEFORE,
     MOST_PANES,
@@ -21,11 +19,14 @@ from ops.explain.evidence import (
     panes_wanted,
 )
 from ops.explain.past_panes import PaneLine, flapping_lines, lines, past, quiet
-from ops.explain.rule_words import Rule, RuleWords, told
+from ops.explain.rule_words import RuleWords, told
+from rules.columns import Rules
+from rules.kind import CLEAR_AFTER, Rule
+from rules.tables import RuleSet, kind_of
+from rules.words import duration, quantity
 from sql.database import Database
 
 _USUAL_GAPS = 4
-_KIND_OF = {code: kind for kind, code in CODES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def explanation(found: Evidence) -> Explanation:
         timers = _silence(found, arrivals, notes)
     else:
         arrivals = []
-        of_sensor = _of_sensor(found.rules, event.sensor_id)
+        of_sensor = (found.rules or RuleSet()).of_sensor(event.sensor_id)
         every = Rules(of_sensor).rule
         asks = _asks(every, event)
         asked = _asks(every, found.ended) if found.ended else None
@@ -138,42 +139,13 @@ def _tie(event: EventRow | None) -> Tie | None:
     return Tie(event.key, event.at, event.code, event.title) if event else None
 
 
-def _of_sensor(rules: RuleSet | None, sensor_id: int | None) -> RuleSet:
-    rules = rules or RuleSet()
-    return RuleSet(
-        tuple(one for one in rules.thresholds if one.sensor_id == sensor_id),
-        tuple(one for one in rules.deltas if one.sensor_id == sensor_id),
-    )
-
-
 def _asks(rules: tuple[Rule, ...], event: EventRow) -> Rule | None:
-    """The rule that asked for an event's level, by the payload; ids alone may stand for rules of
-    two tables, and of two levels.
-    """
-    said, kind = event.payload, _KIND_OF.get(event.code)
+    """The rule that raised an event's level, by the payload."""
     for rule in rules:
-        if isinstance(rule, Delta):
-            if kind == KINDS[1] and rule.id == said["threshold_id"]:
-                return rule
-            continue
-        one = rule.threshold if isinstance(rule, Forecast) else rule
-        if (
-            kind == (KINDS[2] if isinstance(rule, Forecast) else KINDS[0])
-            and rule.level.name == said["to"]
-            and (one.id, *_bounds(one))
-            == tuple(said[name] for name in (
-                "threshold_id", "condition_type", "threshold_value_min", "threshold_value_max",
-            ))
-        ):  # fmt: skip
+        kind = kind_of(rule)
+        if kind.code == event.code and kind.is_cause(rule, event.payload):
             return rule
     return None
-
-
-def _bounds(one: Threshold) -> tuple[str, float | None, float | None]:
-    """As the columns of `alert_thresholds` have them."""
-    if one.condition == "greater_than":
-        return one.condition, one.high, None
-    return one.condition, one.low, one.high
 
 
 def _panes(

@@ -6,17 +6,17 @@ Late readings are stored too, so a pane may hold more here than it did when it w
 from dataclasses import dataclass
 
 import numpy as np
-from msgspec.structs import replace
 
 from contract.level import Level
 from dataflows.levels import LevelState
-from dataflows.panes import Panes, aggregate
-from dataflows.rules import Delta, Forecast, Rules, RuleSet, Threshold
-from dataflows.texts import duration, quantity
-from dataflows.verdicts import Verdicts, VerdictState, delta, time_to_reach, trend_ahead
-from dataflows.windows import Windows, WindowState
+from dataflows.panes import aggregate
+from dataflows.verdicts import Verdicts, VerdictState
+from dataflows.windows import WindowState
 from ops.explain.evidence import Readings
-from ops.explain.rule_words import Rule
+from rules.columns import Rules
+from rules.kind import Closed, Rule
+from rules.panes import Panes, Windows
+from rules.tables import RuleSet, kind_of, only
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,7 @@ def flapping_lines(those: Past, rules: RuleSet) -> tuple[list[PaneLine], set[int
     """All panes, each with the level that the rules give it before quiet panes are counted; and
     the rules that asked, as indices into `Rules.rule`.
     """
-    at_once = Rules(
-        RuleSet(
-            tuple(replace(one, clear_after=1) for one in rules.thresholds),
-            tuple(replace(one, clear_after=1) for one in rules.deltas),
-        )
-    )
+    at_once = Rules(rules.each(lambda rule: kind_of(rule).at_once(rule)))
     verdicts = _verdicts(those, at_once)
     changes, _ = LevelState().step(those.panes, verdicts, at_once, 1)
     became = {change.pane: change.after for change in changes}
@@ -101,50 +96,16 @@ def _verdicts(those: Past, rules: Rules) -> Verdicts:
     return VerdictState().step(those.panes, those.windows, np.array([those.sensor_id]), rules)
 
 
-def _alone(rule: Rule, *, whole: bool) -> RuleSet:
-    """The rule as the only one, asking with every pane that meets its condition."""
-    if isinstance(rule, Delta):
-        least = rule.min_readings if whole else 0  # of those before we know nothing
-        return RuleSet(deltas=(replace(rule, raise_after=1, min_readings=least),))
-    if isinstance(rule, Forecast):
-        return RuleSet((replace(rule.threshold, raise_after=1, forecast_after=1),))
-    return RuleSet((replace(rule, raise_after=1, forecast_after=0),))
-
-
 def _said(those: Past, rule: Rule) -> list[str]:
-    verdicts = _verdicts(those, Rules(_alone(rule, whole=those.whole)))
-    level = rule.level
-    if isinstance(rule, Forecast):  # beside it stands the threshold, which is CRITICAL
-        names = {Level.NORMAL: "inside", Level.WARN: "beyond", Level.CRITICAL: "crossed"}
-        return [names[Level(asked)] for asked in verdicts.asked.tolist()]
-    return [
-        "beyond" if asked == level else "held" if held == level else "inside"
-        for asked, held in zip(verdicts.asked.tolist(), verdicts.held.tolist(), strict=True)
-    ]
+    kind = kind_of(rule)
+    alone = Rules(only(kind.alone(rule, whole=those.whole)))
+    verdicts = _verdicts(those, alone)
+    return kind.said(rule, verdicts.asked.tolist(), verdicts.held.tolist())
 
 
 def _detail(those: Past, rule: Rule, unit: str) -> list[str]:
-    count = len(those.panes.end)
-    every = np.arange(count)
-    if isinstance(rule, Threshold):
-        return [""] * count
-    if isinstance(rule, Delta):
-        change, *_ = delta(those.panes, those.windows, every)
-        first = those.windows.end_before < 0
-        return [
-            "" if new else f"changed by {quantity(by, unit)}"
-            for by, new in zip(change.tolist(), first.tolist(), strict=True)
-        ]
-    one = rule.threshold
-    low = np.full(count, -np.inf if one.low is None else one.low)
-    high = np.full(count, np.inf if one.high is None else one.high)
-    trend = trend_ahead(those.windows)
-    seconds = time_to_reach(those.panes.mean, trend, low, high)
-    bound = np.where(trend > 0, high, low)
-    return [
-        f"{quantity(at, unit)} in {duration(int(s * 1000))}" if 0 <= s < 3600 else ""
-        for s, at in zip(seconds.tolist(), bound.tolist(), strict=True)
-    ]
+    nothing = np.zeros(len(those.panes.end), np.int64)
+    return kind_of(rule).detail(rule, Closed(those.panes, those.windows, nothing), unit)
 
 
 def _lines(those: Past, said: list[str], detail: list[str]) -> list[PaneLine]:

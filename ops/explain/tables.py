@@ -7,10 +7,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dataflows.texts import duration
 from ops.explain.explanation import Explanation, Tie, clock
 from ops.explain.past_panes import PaneLine
 from ops.explain.rule_words import RuleWords
+from rules.words import duration
 
 
 def tables(told: Explanation) -> Iterator[RenderableType]:

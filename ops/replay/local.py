@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from contract.settings import Settings
-from dataflows.rules import Tables
+from rules.tables import Tables
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 
@@ -46,8 +46,5 @@ def make_local(settings: Settings, live: Database, rules: Tables) -> None:
         dict(zip(_MODEL, row, strict=True)) | {"is_active": int(row[_MODEL.index("is_active")])}
         for row in live.query("list_all_models")
     ]
-    database = open_database(settings)
-    try:
+    with open_database(settings) as database:
         database.execute("copy_installation", msgspec.json.encode(tables).decode())
-    finally:
-        database.close()

@@ -8,11 +8,19 @@ import structlog
 
 from contract.errors import SetupError
 from contract.settings import Settings
-from dataflows.events import Names
-from dataflows.rule_book import Edition, OneEdition, RuleBook
-from dataflows.rule_rows import names_of, rule_tables, rules_of_version
-from dataflows.rules import Rules, RuleSet, Tables, decode_rules, make_rules
 from ops.dry_run import read_rules
+from rules.columns import Rules
+from rules.history import Edition, OneEdition, RuleBook
+from rules.tables import (
+    RuleSet,
+    Tables,
+    decode_rules,
+    make_rules,
+    names_of,
+    rule_tables,
+    rules_of_version,
+)
+from rules.words import Names
 from sql.database import Database
 from sql.schema import open_database
 
@@ -43,11 +51,8 @@ class PastRules:
         """From memory, or from the database."""
         found = self._rules.get(version)
         if found is None:
-            database = open_database(self._settings)
-            try:
+            with open_database(self._settings) as database:
                 found = self._rules[version] = Rules(rules_of_version(database, version))
-            finally:
-                database.close()
             if len(self._rules) > _AT_HAND:
                 self._rules.popitem(last=False)
         self._rules.move_to_end(version)

@@ -20,10 +20,7 @@ from rich.console import Console
 
 from contract.errors import SetupError, error_of_ours
 from contract.settings import Settings
-from dataflows.events import Names
 from dataflows.readings import Stop
-from dataflows.rule_rows import names_of, rule_tables
-from dataflows.rules import Tables
 from dataflows.source import group
 from dataflows.states import make_store
 from dataflows.topic_watch import TopicWatch
@@ -38,6 +35,8 @@ from ops.replay.progress import Progressed
 from ops.replay.rules import given_rules, rule_book
 from ops.replay.spans import Part, find_parts
 from ops.replay.tally import Seen, Tally
+from rules.tables import Tables, names_of, rule_tables
+from rules.words import Names
 from runtime.kafka import kafka_access
 from sinks.corrections import write_corrections
 from sinks.events import events_sink
@@ -94,8 +93,7 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
         IotError: by blame; the same request goes on.
         CutOffError: SIGTERM or Ctrl-C came; likewise.
     """
-    database = open_database(settings)
-    try:
+    with open_database(settings) as database:
         tables, given = _rules(request, database)
         arguments = _arguments(request, settings, given)
         names = names_of(database, settings.iot_lang)
@@ -130,8 +128,6 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
             difference=found,
             names=names,
         )
-    finally:
-        database.close()
 
 
 def _rules(request: Request, database: Database) -> tuple[Tables, str | None]:
@@ -246,12 +242,9 @@ def _difference(run: Run, settings: Settings, seen: Mapping[int, Seen]) -> Diffe
 
 def _events(settings: Settings, parts: Sequence[Part]) -> list[Stored]:
     """Those of all parts' spans, on a fresh connection: reading may have taken hours."""
-    database = open_database(settings)
-    try:
+    with open_database(settings) as database:
         begin = min(part.rows_from for part in parts)
         return stored_events(database, begin, max(part.rows_to for part in parts))
-    finally:
-        database.close()
 
 
 def _concerns(cut: Cut, seen: Mapping[int, Seen]) -> Callable[[Stored], bool]:
@@ -277,8 +270,7 @@ def _cover(settings: Settings, parts: Sequence[Part]) -> None:
     watch = TopicWatch(
         kafka_access(settings), settings.kafka_topic, group(settings.kafka_topic), None
     )
-    database = open_database(settings)
-    try:
+    with open_database(settings) as database:
         stored = StoredProgress(database, settings.kafka_topic)
         covered = {
             part.partition: Covered(settings.kafka_topic, watch.topic_id, part.end - 1)
@@ -287,8 +279,6 @@ def _cover(settings: Settings, parts: Sequence[Part]) -> None:
         }
         if covered:
             database.execute(*write_progress(covered))
-    finally:
-        database.close()
 
 
 def _settle(run: Run, settings: Settings, found: Difference) -> None:

@@ -196,13 +196,30 @@ WHERE
     t.is_active = 1
     AND t.severity IN ('warning', 'critical')
     AND (
-        t.condition_type <> 'out_of_range' OR t.threshold_value_min <= t.threshold_value_max
+        t.condition_type <> 'out_of_range'
+        OR t.threshold_value_min IS NULL
+        OR t.threshold_value_max IS NULL
+        OR t.threshold_value_min <= t.threshold_value_max
     )
 UNION ALL
-SELECT p.sensor_id, NULL, 'perfil', 1, p.warning_min, p.warning_max, NULL
+SELECT
+    p.sensor_id,
+    NULL,
+    CONCAT(N'profile ', p.id),
+    1,
+    p.warning_min,
+    p.warning_max,
+    NULL
 FROM dbo.sensor_threshold_profiles AS p
 UNION ALL
-SELECT p.sensor_id, NULL, 'perfil', 2, p.alert_min, p.alert_max, NULL
+SELECT
+    p.sensor_id,
+    NULL,
+    CONCAT(N'profile ', p.id),
+    2,
+    p.alert_min,
+    p.alert_max,
+    NULL
 FROM dbo.sensor_threshold_profiles AS p;
 GO
 IF OBJECT_ID(N'dbo.tr_sensor_readings_thresholds', N'TR') IS NOT NULL

@@ -14,9 +14,10 @@ from contract.packet import Packet, pack
 from dataflows.decode import record_columns
 from dataflows.duplicates import DuplicateLogic
 from dataflows.engine import Engine, Times
-from dataflows.events import Names
-from dataflows.rules import Rules, RuleSet
-from dataflows.windows import Window
+from rules.columns import Rules
+from rules.panes import Window
+from rules.tables import RuleSet
+from rules.words import Names
 
 NO_RULES = Rules(RuleSet())
 NAMES = Names("en")

@@ -7,7 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataflows.engine import Times
-from dataflows.rules import Rules, make_rules
+from rules.columns import Rules
+from rules.delta import DELTA
+from rules.tables import make_rules
+from rules.threshold import THRESHOLD
 
 from .oracle import Oracle
 from .streams import Partition, long_stream, streams
@@ -56,7 +59,7 @@ def oracle_rules():
             "equal": one.condition == "equal_to", "raise_after": one.raise_after,
             "clear_after": one.clear_after, "forecast_after": one.forecast_after,
         }
-        for number, one in enumerate(RULES.thresholds)
+        for number, one in enumerate(RULES.of(THRESHOLD))
     ]  # fmt: skip
     deltas = [
         {
@@ -66,7 +69,7 @@ def oracle_rules():
             "min_readings": one.min_readings, "raise_after": one.raise_after,
             "clear_after": one.clear_after,
         }
-        for one in RULES.deltas
+        for one in RULES.of(DELTA)
     ]  # fmt: skip
     return thresholds + deltas
 

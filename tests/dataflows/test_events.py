@@ -6,9 +6,8 @@ import pytest
 
 from contract.event import event_key
 from dataflows.engine import Times
-from dataflows.events import Names
-from dataflows.rules import Rules
-from dataflows.texts import Named
+from rules.columns import Rules
+from rules.words import Named, Names
 
 from .streams import NO_RULES, Partition, closed, each_second, heartbeat, long_stream
 from .test_engine import RULES

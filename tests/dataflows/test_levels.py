@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from dataflows.rules import Rules, make_rules
+from rules.columns import Rules
+from rules.tables import make_rules
 
 from .streams import NO_RULES, Partition, closed, each_second, heartbeat, laid_open
 

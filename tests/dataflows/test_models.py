@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from dataflows.rules import DetectorModel, Rules, TrendModel, decode_rules, make_rules
 from ml.partition import PartitionDetector
+from rules.columns import Rules
+from rules.models import DetectorModel, TrendModel
+from rules.tables import decode_rules, make_rules
 from tests.dataflows.streams import Partition, closed, each_second
 
 MODELS = "ml_models"

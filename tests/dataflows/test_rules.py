@@ -4,7 +4,10 @@ from typing import Any
 import pytest
 
 from contract.level import Level
-from dataflows.rules import Refused, Rules, RuleSet, decode_rules, make_rules
+from rules.columns import Rules
+from rules.delta import DELTA as DELTAS
+from rules.tables import Refused, RuleSet, decode_rules, make_rules
+from rules.threshold import THRESHOLD
 
 ALERT, PROFILE, DELTA = "alert_thresholds", "sensor_threshold_profiles", "delta_thresholds"
 GOOD: dict[str, dict[str, Any]] = {
@@ -21,7 +24,7 @@ GOOD: dict[str, dict[str, Any]] = {
 
 
 def rules_of(rules):
-    return [(one.table, one.id) for one in (*rules.thresholds, *rules.deltas)]
+    return [(one.table, one.id) for one in (*rules.of(THRESHOLD), *rules.of(DELTAS))]
 
 
 SENSELESS = [
@@ -30,8 +33,16 @@ SENSELESS = [
     (ALERT, {"severity": "bad"}, "Invalid enum value 'bad' - at `$.severity`"),
     (ALERT, {"sevrity": "critical"}, "it has no column sevrity"),
     (ALERT, {"sensor_id": 2**63}, "sensor_id"),
-    (ALERT, {"threshold_value_max": None}, "out_of_range lacks threshold_value_max"),
-    (ALERT, {"threshold_value_min": None}, "out_of_range lacks threshold_value_min"),
+    (
+        ALERT,
+        {"threshold_value_min": None, "threshold_value_max": None},
+        "out_of_range lacks threshold_value_min and threshold_value_max",
+    ),
+    (
+        ALERT,
+        {"threshold_value_max": None, "reset_value_max": 5.0},
+        "a reset value has no threshold value beside it",
+    ),
     (
         ALERT,
         {"condition_type": "greater_than", "threshold_value_min": None},
@@ -105,8 +116,8 @@ def test_the_last_good_rules_of_a_row_that_makes_no_sense_stay_in_force(table, c
     rules, refused = make_rules({table: [GOOD[table] | change]}, good)
     assert [(one.table, one.id, one.kept) for one in refused] == [(table, 1, True)]
     assert rules_of(rules) == [(table, 1)] * (2 if table == PROFILE else 1)
-    assert rules.thresholds == tuple(one for one in good.thresholds if one.table == table)
-    assert rules.deltas == tuple(one for one in good.deltas if one.table == table)
+    assert rules.of(THRESHOLD) == tuple(one for one in good.of(THRESHOLD) if one.table == table)
+    assert rules.of(DELTAS) == tuple(one for one in good.of(DELTAS) if one.table == table)
 
 
 def test_a_row_that_is_gone_stays_in_force_no_longer():
@@ -136,15 +147,15 @@ def test_info_rows_have_to_make_sense_as_well():
 
 
 def test_usual_values_stand_for_what_a_row_does_not_say():
-    (one,) = make_rules({ALERT: [GOOD[ALERT]]})[0].thresholds
+    (one,) = make_rules({ALERT: [GOOD[ALERT]]})[0].of(THRESHOLD)
     assert (one.raise_after, one.clear_after, one.forecast_after) == (1, 5, 3)
     assert [one.reset_low, one.reset_high] == pytest.approx([1.4, 8.6])
     assert (one.level, one.name) == (Level.CRITICAL, "threshold 1")
-    (delta,) = make_rules({DELTA: [GOOD[DELTA]]})[0].deltas
+    (delta,) = make_rules({DELTA: [GOOD[DELTA]]})[0].of(DELTAS)
     assert (delta.min_readings, delta.raise_after, delta.clear_after) == (5, 1, 5)
     assert delta.level is Level.WARN
     warn, critical = sorted(
-        make_rules({PROFILE: [GOOD[PROFILE]]})[0].thresholds, key=lambda t: t.level
+        make_rules({PROFILE: [GOOD[PROFILE]]})[0].of(THRESHOLD), key=lambda t: t.level
     )
     assert (warn.level, warn.low, warn.high) == (Level.WARN, 2.0, 8.0)
     assert (critical.level, critical.low, critical.high) == (Level.CRITICAL, 1.0, 9.0)
@@ -156,12 +167,12 @@ def test_what_a_row_says_is_taken_as_it_says():
         "name": "narrow", "reset_value_min": 2.0, "reset_value_max": 7.0, "clear_after": 9,
         "consecutive_readings": 4, "forecast_after": 0,
     }  # fmt: skip
-    (one,) = make_rules({ALERT: [row]})[0].thresholds
+    (one,) = make_rules({ALERT: [row]})[0].of(THRESHOLD)
     assert (one.raise_after, one.clear_after, one.forecast_after) == (4, 9, 0)
     assert (one.reset_low, one.reset_high, one.name) == (2.0, 7.0, "narrow")
     bounds = {"abs_delta": 1.0, "rel_delta": 2.0, "abs_slope": 3.0, "rel_slope": 4.0}
     row = {"id": 2, "sensor_id": 7, "min_readings": 0, "raise_after": 2, "clear_after": 3, **bounds}
-    (delta,) = make_rules({DELTA: [row]})[0].deltas
+    (delta,) = make_rules({DELTA: [row]})[0].of(DELTAS)
     assert {name: getattr(delta, name) for name in bounds} == bounds
     assert (delta.min_readings, delta.raise_after, delta.clear_after) == (0, 2, 3)
 
@@ -169,26 +180,38 @@ def test_what_a_row_says_is_taken_as_it_says():
 @pytest.mark.parametrize("bound", [0.0, 5.0, -5.0])
 def test_bounds_may_touch_and_need_not_be_positive(bound):
     row = GOOD[ALERT] | {"threshold_value_min": bound, "threshold_value_max": bound}
-    (one,), () = make_rules({ALERT: [row]})[0].thresholds, make_rules({ALERT: [row]})[1]
+    (one,), () = make_rules({ALERT: [row]})[0].of(THRESHOLD), make_rules({ALERT: [row]})[1]
     assert (one.low, one.high, one.reset_low, one.reset_high) == (bound,) * 4
 
 
 def test_one_sided_profiles_bound_one_side():
     row = {"sensor_id": 7, "warning_max": 8.0}
-    (one,) = make_rules({PROFILE: [row]})[0].thresholds
+    (one,) = make_rules({PROFILE: [row]})[0].of(THRESHOLD)
     assert (one.low, one.high, one.reset_low, one.reset_high) == (None, 8.0, None, 7.6)
     assert make_rules({PROFILE: [{"sensor_id": 7}]}) == (RuleSet(), [])
 
 
+@pytest.mark.parametrize(
+    ("side", "low", "high"),
+    [("threshold_value_min", None, 9.0), ("threshold_value_max", 1.0, None)],
+)
+def test_a_range_with_one_bound_means_that_bound(side, low, high):
+    rules, refused = make_rules({ALERT: [GOOD[ALERT] | {side: None}]})
+    (one,) = rules.of(THRESHOLD)
+    assert not refused
+    assert (one.low, one.high) == (low, high)
+    assert rules.schema == 2
+
+
 def test_of_a_sensors_deltas_the_one_with_the_lowest_id_counts():
     rows = [GOOD[DELTA] | {"id": number, "abs_delta": float(number)} for number in (5, 3, 4)]
-    assert [one.id for one in make_rules({DELTA: rows})[0].deltas] == [3]
+    assert [one.id for one in make_rules({DELTA: rows})[0].of(DELTAS)] == [3]
     rows[1]["is_active"] = False
-    assert [one.id for one in make_rules({DELTA: rows})[0].deltas] == [4]
+    assert [one.id for one in make_rules({DELTA: rows})[0].of(DELTAS)] == [4]
     rows[2]["abs_delta"] = -1.0
-    assert [one.id for one in make_rules({DELTA: rows})[0].deltas] == [5]
+    assert [one.id for one in make_rules({DELTA: rows})[0].of(DELTAS)] == [5]
     other = GOOD[DELTA] | {"id": 9, "sensor_id": 1}
-    assert [one.id for one in make_rules({DELTA: [*rows, other]})[0].deltas] == [9, 5]
+    assert [one.id for one in make_rules({DELTA: [*rows, other]})[0].of(DELTAS)] == [9, 5]
 
 
 MANY: dict[str, list[dict[str, Any]]] = {
@@ -227,9 +250,9 @@ def test_a_round_trip_through_text_changes_nothing():
 
 def test_thresholds_come_in_the_order_of_their_sensors_tables_and_ids():
     rules, _ = make_rules(MANY)
-    keys = [(one.sensor_id, one.table, one.id, -one.level) for one in rules.thresholds]
+    keys = [(one.sensor_id, one.table, one.id, -one.level) for one in rules.of(THRESHOLD)]
     assert keys == sorted(keys)
-    assert [one.sensor_id for one in rules.deltas] == [0, 1, 2]
+    assert [one.sensor_id for one in rules.of(DELTAS)] == [0, 1, 2]
 
 
 def test_an_inactive_row_is_off_whatever_else_it_says():
@@ -251,7 +274,7 @@ def test_a_reset_that_is_not_given_never_crosses_the_one_that_is():
     row |= {"threshold_value_max": 12.0, "reset_value_min": 11.95}
     rules, refused = make_rules({"alert_thresholds": [row]})
     assert refused == []
-    assert (rules.thresholds[0].reset_low, rules.thresholds[0].reset_high) == (11.95, 11.95)
+    assert (rules.of(THRESHOLD)[0].reset_low, rules.of(THRESHOLD)[0].reset_high) == (11.95, 11.95)
 
 
 def test_null_stands_for_what_is_not_said():

@@ -7,6 +7,8 @@ import pytest
 
 from contract.settings import Settings
 from ops.devices import SensorSpec, register
+from rules.tables import make_rules
+from rules.threshold import THRESHOLD
 from sinks.times import as_text
 from sql.database import Database
 from sql.schema import apply_schema, open_database
@@ -75,3 +77,13 @@ def opened(settings):
     database = open_database(settings)
     yield Place(settings, database)
     database.close()
+
+
+def threshold(sensor_id, number, name, condition, low, high, severity):
+    """The threshold that a row of `alert_thresholds` gives."""
+    row = {
+        "id": number, "sensor_id": sensor_id, "name": name, "condition_type": condition,
+        "threshold_value_min": low, "threshold_value_max": high, "severity": severity,
+    }  # fmt: skip
+    (found,) = make_rules({"alert_thresholds": [row]})[0].of(THRESHOLD)
+    return found

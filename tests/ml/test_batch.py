@@ -16,8 +16,8 @@ import pytest
 from contract.settings import Settings, child_environment
 from ml.batch import Stop, Summary, run_once
 from ml.forecast import forecast
-from ml.model import decode
 from ml.store import newest_readings
+from rules.line import decode
 from sinks.times import as_text
 from tests.databases import environment_of
 from tests.ml.conftest import START, opened

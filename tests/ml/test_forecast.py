@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from ml.forecast import FEW, LINE, MEAN, SLOPE, ahead, forecast
-from ml.model import LineModel, moment
 from ml.ridge import expected, fit
 from ml.series import series
+from rules.line import LineModel, moment
 
 START = 1732442400000
 RANDOM = np.random.default_rng(7)

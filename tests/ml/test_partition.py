@@ -6,7 +6,8 @@ import pytest
 from contract.level import Level
 from ml.deep import DeepDetector
 from ml.light import LightDetector
-from ml.partition import Bounds, PartitionDetector
+from ml.partition import PartitionDetector
+from rules.detector import Bounds
 
 from .streams import QUARTER, SECOND, daily, noise, scores
 

@@ -1,13 +1,14 @@
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from contract.event import event_key
 from ml.forecast import LINE, MEAN, TOO_FEW
 from ml.outlook import Outlook, Sensor, Strange
 from ml.rows import ModelRow, forecast_row
-from ml.thresholds import Threshold
+from tests.ml.conftest import threshold
 
 AT = 1732442400000
 SENSOR = Sensor(7, 3, "caldera", "temperature", "°C", "sótano")
@@ -26,7 +27,8 @@ OUTLOOK = Outlook(
     strange=None,
 )
 STRANGE = Strange(at=AT - 5000, value=60.0, jumped=False, usual=21.4, scale=0.5, score=0.9741)
-HIGH = Threshold(7, 12, "máximo", "out_of_range", 10.0, 30.0, "critical")
+HIGH = threshold(7, 12, "máximo", "out_of_range", 10.0, 30.0, "critical")
+WARNING = threshold(7, 12, "máximo", "out_of_range", 10.0, 30.0, "warning")
 
 
 def row(outlook=OUTLOOK, thresholds=(HIGH,), language="es"):
@@ -102,7 +104,7 @@ def test_every_case_has_an_action_in_both_languages(language):
         said(row(replace(OUTLOOK, **changes), thresholds, language))["recommended_action"]
         for thresholds, changes in (
             ((HIGH,), {}),
-            ((replace(HIGH, severity="warning"),), {}),
+            ((WARNING,), {}),
             ((HIGH,), {"value": 20.0}),
             ((HIGH,), {"value": 20.0, "strange": STRANGE}),
             ((), {"strange": STRANGE}),
@@ -127,9 +129,8 @@ def test_a_breach_is_an_event_of_the_thresholds_severity_with_the_documented_key
     } <= set(payload)  # fmt: skip
     assert (payload["threshold_id"], payload["predicted_value"]) == (12, 31.25)
     assert (made.severity, made.risk_level) == ("critical", "HIGH")
-    for severity, kind in (("warning", "warning"), ("info", "notice")):
-        (other,) = row(thresholds=[replace(HIGH, severity=severity)]).events
-        assert other.event_type == kind
+    (other,) = row(thresholds=[WARNING]).events
+    assert other.event_type == "warning"
 
 
 def test_an_anomaly_is_an_event_of_its_readings_time():
@@ -155,7 +156,7 @@ def test_who_has_not_looked_for_anomalies_says_nothing_of_them():
 @pytest.mark.parametrize("strange", [None, STRANGE])
 def test_texts_fit_their_columns_whatever_the_names(letter, strange):
     long = Sensor(7, 3, letter * 255, letter * 100, letter * 50, letter * 255)
-    rule = replace(HIGH, name=letter * 255)
+    rule = msgspec.structs.replace(HIGH, name=letter * 255)
     outlook = replace(OUTLOOK, sensor=long, strange=strange, value=-1234567.12345)
     for language in ("es", "en"):
         made = row(outlook, [rule], language)

@@ -4,11 +4,11 @@ from dataclasses import replace
 import pytest
 
 from contract.errors import RefusedError
-from ml.model import NAME, TYPE, VERSION
 from ml.rows import ModelRow, forecast_row
 from ml.store import write_forecast
-from ml.thresholds import Threshold
+from rules.line import NAME, TYPE, VERSION
 from sql.database import Database
+from tests.ml.conftest import threshold
 from tests.ml.test_rows import AT, OUTLOOK, SENSOR
 
 MODEL = ModelRow(
@@ -25,7 +25,7 @@ def outlook(place):
 
 def row(outlook, at=AT, **more):
     # the id of no row: what an event says of its threshold is only told
-    high = Threshold(outlook.sensor.id, 12, "high", "greater_than", 30.0, None, "warning")
+    high = threshold(outlook.sensor.id, 12, "high", "greater_than", 30.0, None, "warning")
     return forecast_row(
         replace(outlook, predicted_at=at), [high], MODEL, language="en", dedupe_minutes=10, **more
     )

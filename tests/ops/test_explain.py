@@ -13,9 +13,9 @@ from contract.packet import Packet, pack
 from contract.settings import Settings, child_environment
 from dataflows.decode import record_columns
 from dataflows.engine import Engine, Times
-from dataflows.rule_book import LiveRules
-from dataflows.rules import Rules
 from ops.devices import SensorSpec, register
+from rules.columns import Rules
+from rules.history import LiveRules
 from sinks.events import events_sink
 from sinks.predictions import predictions_sink
 from sinks.readings import readings_sink
@@ -50,6 +50,9 @@ class Story:
 
     def delta(self, **columns):
         self._insert("delta_thresholds", sensor_id=BOILER, **columns)
+
+    def rate(self, **columns):
+        self._insert("rate_thresholds", sensor_id=BOILER, **columns)
 
     def _insert(self, table, **columns):
         marks = ", ".join("?" * len(columns))
@@ -531,3 +534,17 @@ def test_the_beginning_of_a_key_is_enough_while_one_event_has_it(story):
     assert event.event_key in done.stderr
     done = story.iot(event.event_key[:9].upper(), "--json")
     assert json.loads(done.stdout)["event"]["key"] == event.event_key
+
+
+def test_a_rate_is_explained_by_how_fast_each_pane_moved(story):
+    story.rate(name="heats up", span_seconds=10, rise_per_minute=50.0)
+    story.tell(closed(each_second(*[20.0 + second for second in range(13)])))
+    event = story.event("RATE_OF_CHANGE")
+    read, told = story.explain(event)
+    assert marked(told) == [("asked", "rate", "WARN")]
+    condition = "mean rises by more than 50 °C a minute, over 10 s"
+    assert f"asked rate heats up WARN {condition} it changes more slowly 1 5" in read
+    assert (told["panes"][-1]["said"], told["panes"][-1]["detail"]) == (
+        "beyond", "60 °C a minute"
+    )  # fmt: skip
+    assert timers(told)["raise after"] == "1 pane"

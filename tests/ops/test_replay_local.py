@@ -9,14 +9,15 @@ import pytest
 
 from contract.errors import SetupError
 from contract.settings import child_environment
-from dataflows.rule_book import LiveRules, OneEdition
-from dataflows.rule_rows import rule_tables
-from dataflows.rules import decode_rules, make_rules
 from ops.devices import SensorSpec, register
 from ops.dry_run import read_rules
 from ops.replay.local import local_settings, make_local
 from ops.replay.plan import Arguments, Plan, open_run
 from ops.replay.rules import PastRules, given_rules, rule_book
+from rules.delta import DELTA
+from rules.history import LiveRules, OneEdition
+from rules.tables import decode_rules, make_rules, rule_tables
+from rules.threshold import THRESHOLD
 from sql.schema import open_database
 from tests.databases import environment_of
 
@@ -78,8 +79,8 @@ def test_what_iot_rules_prints_gives_the_rules_that_are_in_force(settings, rig, 
     rules, refused = make_rules(read_rules(file))
     assert not refused
     assert rules == LiveRules(settings).load()
-    assert len(rules.thresholds) == 3
-    assert len(rules.models) == len(rules.deltas) == 1
+    assert len(rules.of(THRESHOLD)) == 3
+    assert len(rules.models) == len(rules.of(DELTA)) == 1
 
 
 def test_tables_in_a_file_stand_in_place_of_those_of_the_same_name(rig, tmp_path):
@@ -88,10 +89,10 @@ def test_tables_in_a_file_stand_in_place_of_those_of_the_same_name(rig, tmp_path
     file.write_text(json.dumps({"alert_thresholds": [row]}))
     tables, rules = given_rules(rig, file)
     now, _ = make_rules(rule_tables(rig))
-    assert [(one.table, one.high) for one in rules.thresholds] == [
+    assert [(one.table, one.high) for one in rules.of(THRESHOLD)] == [
         ("alert_thresholds", 5.0), ("sensor_threshold_profiles", 7.25)
     ]  # fmt: skip
-    assert (rules.deltas, rules.models) == (now.deltas, now.models)
+    assert (rules.of(DELTA), rules.models) == (now.of(DELTA), now.models)
     assert tables["alert_thresholds"] == [row]
     file.write_text(json.dumps({"alert_thresholds": [row | {"id": 9, "severity": "awful"}]}))
     with pytest.raises(SetupError, match=r"row 9 of alert_thresholds makes no sense: .*awful"):

@@ -122,7 +122,7 @@ def bounds(database):
             (1, 10, None, None, "cold"),
             (2, None, None, 42, "odd"),
         ],
-        2: [(1, 10, 80, None, "perfil"), (2, None, 90, None, "perfil")],
+        2: [(1, 10, 80, None, "profile 1"), (2, None, 90, None, "profile 1")],
         3: [],
     }
 

@@ -59,6 +59,21 @@ def test_active_deltas_are_listed(database):
     ]
 
 
+def test_active_rates_are_listed(database):
+    database._connection.execute(
+        "INSERT INTO rate_thresholds (sensor_id, name, span_seconds, rise_per_minute, is_active)"
+        " VALUES (1, 'heats up', 300, 2.5, 1), (1, 'off', 60, 1, 0)"
+    )
+    database._connection.execute(
+        "INSERT INTO rate_thresholds (sensor_id, fall_per_minute, severity, raise_after,"
+        " clear_after) VALUES (2, 0.5, 'critical', 2, 3)"
+    )
+    assert listed(database, "list_rates") == [
+        (1, 1, "heats up", 300, 2.5, None, "warning", None, None),
+        (3, 2, None, 60, None, 0.5, "critical", 2, 3),
+    ]
+
+
 def test_all_sensors_are_listed_with_the_names_of_their_devices(database):
     assert listed(database, "list_sensor_names") == [
         (1, "boiler", "temperature", "°C", 1, "rig"),

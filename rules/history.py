@@ -17,16 +17,25 @@ from typing import Any, Protocol
 
 import stamina
 import structlog
+from prometheus_client import Gauge
 
 from contract.errors import IotError, SchemaError, UnavailableError
 from contract.settings import Settings
-from dataflows.events import Names
-from dataflows.metrics import RULES_REFUSED
-from dataflows.rule_rows import names_of, rule_tables, rules_of_version
-from dataflows.rules import Refused, Rules, RuleSet, make_rules
+from rules.columns import Rules
+from rules.tables import (
+    SCHEMA,
+    Refused,
+    RuleSet,
+    make_rules,
+    names_of,
+    rule_tables,
+    rules_of_version,
+)
+from rules.words import Names
 from sql.database import Database
 from sql.schema import open_database
 
+RULES_REFUSED = Gauge("iot_rules_refused", "Rows of rules that make no sense and are not in force")
 _AT_HAND = 8
 """How many versions are kept in memory."""
 _log = structlog.get_logger("rules")
@@ -133,12 +142,8 @@ class LiveRules:
 
     def _fetched(self, version: str) -> RuleSet:
         for attempt in _until_back():
-            with attempt:
-                database = open_database(self._settings)
-                try:
-                    return rules_of_version(database, version)
-                finally:
-                    database.close()
+            with attempt, open_database(self._settings) as database:
+                return rules_of_version(database, version)
         raise AssertionError("unreachable")
 
     def load(self) -> RuleSet:
@@ -148,14 +153,11 @@ class LiveRules:
             IotError: by blame, see `Database`.
         """
         at = monotonic()
-        database = open_database(self._settings)
-        try:
+        with open_database(self._settings) as database:
             ((now,),) = database.query("now_ms")
             editions, newest = self._read(database)
             if at - self._names_at >= self._interval_ms / 1000:
                 self._names, self._names_at = names_of(database, self._settings.iot_lang), at
-        finally:
-            database.close()
         with self._asked:
             self._editions = editions
             self._until = now + self._ahead_ms * 3 // 4
@@ -174,6 +176,10 @@ class LiveRules:
             version, good = self._newest
             if version != editions[-1].version:
                 good = rules_of_version(database, editions[-1].version)
+        if good is not None and good.schema > SCHEMA:
+            self._leave_to_newer(editions[-1].version)
+            self._newest = editions[-1].version, good
+            return editions, good
         newest, refused = make_rules(rule_tables(database), good)
         self._say(refused)
         version = newest.version()
@@ -184,6 +190,15 @@ class LiveRules:
             _log.info("rules changed", version=version, applies_from=editions[-1].applies_from)
         self._newest = version, newest
         return editions, newest
+
+    def _leave_to_newer(self, version: str) -> None:
+        """Rules were written down by a program that knows more of them: we write none after it."""
+        if version != self._newest[0]:
+            _log.warning(
+                "a newer version of this program manages the rules: this one follows what it knows "
+                "of them, and sees no changes of its own; update it",
+                version=version,
+            )
 
     def _say(self, refused: list[Refused]) -> None:
         if refused == self._said:

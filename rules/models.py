@@ -1,0 +1,125 @@
+"""Rows of `ml_models` that the flow uses: bounds of detectors, and slopes of predictions."""
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+
+from contract.columns import Floats, Ints
+from rules.detector import CRITICAL_PER_DAY, WARN_PER_DAY
+from rules.kind import Id, Source, checked_row
+from rules.line import TYPE as LINE_TYPE
+from rules.line import decode as decode_line
+
+_TABLE = "ml_models"
+
+
+class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, tag="detector"):
+    """Gives a sensor the deep detector beside the light one (`deep`), and how many false alarms a
+    day are allowed it.
+    """
+
+    table: str
+    id: int
+    sensor_id: int
+    deep: bool
+    warn_per_day: float
+    critical_per_day: float
+
+
+class TrendModel(msgspec.Struct, frozen=True, kw_only=True, tag="trend"):
+    """Predicts that a sensor's values continue by `slope_per_minute`, for as much time after the
+    readings that it was made of as those took.
+    """
+
+    table: str
+    id: int
+    sensor_id: int
+    slope_per_minute: float
+    until: int
+    """Epoch milliseconds UTC; the baseline predicts afterwards."""
+
+
+Model = DetectorModel | TrendModel
+
+
+class _Row(msgspec.Struct):
+    sensor_id: Id
+    model_type: str
+    id: Id = 0
+    metadata: str | dict[str, Any] = ""
+    is_active: bool | int = True
+
+
+class _DetectorData(msgspec.Struct):
+    kind: Literal["light", "deep"]
+    warn_per_day: Annotated[float, msgspec.Meta(gt=0)] = WARN_PER_DAY
+    critical_per_day: Annotated[float, msgspec.Meta(gt=0)] = CRITICAL_PER_DAY
+
+
+def _of_row(values: Mapping[str, Any]) -> list[Model]:
+    row = checked_row(values, _Row, ("model_name", "version", "trained_at", "accuracy"))
+    if not row.is_active or row.model_type == "baseline":
+        return []
+    text = row.metadata
+    if not isinstance(text, str):
+        text = msgspec.json.encode(text).decode()
+    if row.model_type == "detector":
+        detector = msgspec.json.decode(text, type=_DetectorData)
+        if detector.critical_per_day > detector.warn_per_day:
+            raise ValueError("critical_per_day is above warn_per_day")
+        return [
+            DetectorModel(
+                table=_TABLE, id=row.id, sensor_id=row.sensor_id, deep=detector.kind == "deep",
+                warn_per_day=detector.warn_per_day, critical_per_day=detector.critical_per_day,
+            )
+        ]  # fmt: skip
+    if row.model_type == LINE_TYPE:
+        line = decode_line(text)
+        if not isfinite(line.slope_per_minute):
+            raise ValueError("slope_per_minute is not a finite number")
+        return [
+            TrendModel(
+                table=_TABLE, id=row.id, sensor_id=row.sensor_id,
+                slope_per_minute=line.slope_per_minute, until=line.until,
+            )
+        ]  # fmt: skip
+    raise ValueError(f"the flow knows no model_type {row.model_type}")
+
+
+MODELS: Source[Any] = Source(
+    _TABLE, "list_models", ("id", "sensor_id", "model_type", "metadata"), _of_row
+)
+
+
+def chosen(models: Sequence[Model]) -> tuple[Model, ...]:
+    """Of each sensor the last one that is a detector's, and the last one that predicts."""
+    last = {(model.sensor_id, isinstance(model, TrendModel)): model for model in models}
+    return tuple(last[key] for key in sorted(last))
+
+
+class Trends:
+    """By which model each sensor is predicted."""
+
+    def __init__(self, models: Sequence[TrendModel]) -> None:
+        self._sensor_id = np.array([one.sensor_id for one in models], np.int64)
+        self._id = np.array([one.id for one in models], np.int64)
+        self._slope = np.array([one.slope_per_minute for one in models])
+        self._until = np.array([one.until for one in models], np.int64)
+
+    def of(self, sensor_id: Ints, at: Ints) -> tuple[Ints, Floats, Ints]:
+        """(N,) the model's id, 0 for the baseline; (N,) how much the value changes in a minute;
+        (N,) up to which event time. At the event times `at` (N,).
+        """
+        if not len(self._id):
+            nothing = np.zeros(len(sensor_id), np.int64)
+            return nothing, np.zeros(len(sensor_id)), nothing
+        place = np.searchsorted(self._sensor_id, sensor_id).clip(max=len(self._id) - 1)
+        known = (self._sensor_id[place] == sensor_id) & (at <= self._until[place])
+        return (
+            np.where(known, self._id[place], 0),
+            np.where(known, self._slope[place], 0.0),
+            self._until[place],
+        )

@@ -1,0 +1,81 @@
+"""What rules judge: the closed panes of a partition, and the windows that end with them."""
+
+from dataclasses import dataclass
+
+from contract.columns import Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Panes:
+    """Closed panes, sorted by sensor row and end. P panes.
+
+    Times inside a pane are seconds since its start. Second moments are sums of products of
+    deviations from the means, of values times `dataflows.panes.SMALL` where minimum or maximum are
+    beyond `dataflows.panes.LARGE`.
+    """
+
+    row: Ints
+    """(P,) the sensor's row."""
+    device: Ints
+    """(P,) row of the device that sent its last reading."""
+    end: Ints
+    """(P,) end of the pane, exclusive, epoch milliseconds UTC."""
+    count: Ints
+    """(P,) readings in it, at least 1."""
+    mean: Floats
+    """(P,)"""
+    minimum: Floats
+    """(P,)"""
+    maximum: Floats
+    """(P,)"""
+    first: Floats
+    """(P,) the value with the lowest event time; of several, the one that arrived first."""
+    last: Floats
+    """(P,) the value with the highest event time; of several, the one that arrived last."""
+    time: Floats
+    """(P,) mean time."""
+    time_time: Floats
+    """(P,) second moment of the times."""
+    time_value: Floats
+    """(P,) second moment of times and values."""
+    value_value: Floats
+    """(P,) second moment of the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One window for each closed pane, ending with it. P windows, in the order of the panes."""
+
+    count: Floats
+    """(P,) readings in it; whole numbers."""
+    mean: Floats
+    """(P,)"""
+    minimum: Floats
+    """(P,)"""
+    maximum: Floats
+    """(P,)"""
+    std: Floats
+    """(P,) population standard deviation."""
+    first: Floats
+    """(P,) the value with the lowest event time."""
+    last: Floats
+    """(P,) the value with the highest event time."""
+    trend: Floats
+    """(P,) least-squares slope of value over event time, units per second; 0 where all times are
+    equal."""
+    fit: Floats
+    """(P,) the share of the values' variance that the trend explains, 0 to 1; 0 where there is
+    none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows of the closed panes, and what came before each pane."""
+
+    w1: Window
+    w5: Window
+    w10: Window
+    end_before: Ints
+    """(P,) end of the sensor's pane before this one; NEVER where there is none."""
+    mean_before: Floats
+    """(P,) its mean; 0 where there is none."""

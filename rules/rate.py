@@ -1,0 +1,279 @@
+"""Rates: the mean rises or falls by more than a bound per minute, taken over a span of time.
+
+Rows of `rate_thresholds`. A pane is compared with the sensor's latest pane that ended a span ago or
+earlier; where that is more than two spans ago, the rate is not known. Over a span of a minute, a
+rise by 5 °C since a minute ago is a rate of 5 °C a minute.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.columns import NEVER, Floats, Ints
+from contract.level import Level
+from rules.kind import (
+    CLEAR_AFTER,
+    LEVELS,
+    Cause,
+    Closed,
+    Id,
+    Judged,
+    Kind,
+    Severity,
+    Source,
+    Texts,
+    Told,
+    checked_count,
+    checked_row,
+    or_inf,
+)
+from rules.words import duration, quantity
+
+_TABLE = "rate_thresholds"
+_KEPT = 61
+"""Panes that are kept of each rule's sensor: one for each sixtieth of the span."""
+_MINUTE_MS = 60_000.0
+
+
+class Rate(msgspec.Struct, frozen=True, kw_only=True):
+    """Raises its level where the mean rises, or falls, by more than a bound per minute. None: not
+    bounded that way.
+    """
+
+    table: str
+    id: int
+    sensor_id: int
+    name: str
+    level: Level
+    span_seconds: int
+    rise: float | None
+    """Per minute, above 0."""
+    fall: float | None
+    """Per minute, above 0."""
+    raise_after: int
+    clear_after: int
+
+
+class _Row(msgspec.Struct):
+    sensor_id: Id
+    id: Id = 0
+    name: str = ""
+    span_seconds: Annotated[int, msgspec.Meta(ge=2, le=86_400)] = 60
+    rise_per_minute: float | None = None
+    fall_per_minute: float | None = None
+    severity: Severity = "warning"
+    is_active: bool | int = True
+    raise_after: int | None = None
+    clear_after: int | None = None
+
+
+def _of_row(values: Mapping[str, Any]) -> list[Rate]:
+    row = checked_row(values, _Row)
+    if not row.is_active or row.severity == "info":
+        return []
+    bounds = {"rise_per_minute": row.rise_per_minute, "fall_per_minute": row.fall_per_minute}
+    if all(bound is None for bound in bounds.values()):
+        raise ValueError("it has no bound")
+    for name, bound in bounds.items():
+        if bound is not None and bound <= 0:
+            raise ValueError(f"{name} is not above 0")
+    return [
+        Rate(
+            table=_TABLE, id=row.id, sensor_id=row.sensor_id, name=row.name or f"rate {row.id}",
+            level=LEVELS[row.severity], span_seconds=row.span_seconds,
+            rise=row.rise_per_minute, fall=row.fall_per_minute,
+            raise_after=checked_count("raise_after", row.raise_after, 1),
+            clear_after=checked_count("clear_after", row.clear_after, CLEAR_AFTER),
+        )
+    ]  # fmt: skip
+
+
+class RateMemory:
+    """Ends and means of panes that lie up to a span back, for each rule whose sensor was heard. K
+    rules, M of them with a sensor that was heard.
+    """
+
+    def __init__(self) -> None:
+        self._rules: list[tuple[int, int]] = []
+        """(K,) id and span of each rule: one with another span begins anew."""
+        self._row = np.empty(0, np.int64)
+        """(K,) the rule's row; -1 where it has none yet."""
+        self._end = np.full((0, _KEPT), NEVER)
+        """(M, 61) ascending; NEVER where there is none."""
+        self._mean = np.zeros((0, _KEPT))
+
+    def use(self, rules: Sequence[Rate]) -> None:
+        """Keep what is known of the rules that stay."""
+        known = self._rows_by_rule()
+        self._rules = [(one.id, one.span_seconds) for one in rules]
+        kept = [known.get(key, -1) for key in self._rules]
+        rows = np.array([row for row in kept if row >= 0], np.int64)
+        self._end, self._mean = self._end[rows], self._mean[rows]
+        self._row = np.full(len(kept), -1)
+        self._row[np.array(kept, np.int64) >= 0] = np.arange(len(rows))
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """(M,) ids and spans, ascending, and the ends and means of each."""
+        known = sorted(self._rows_by_rule().items())
+        rows = np.array([row for _, row in known], np.int64)
+        return [key for key, _ in known], self._end[rows], self._mean[rows]
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of."""
+        self._rules, self._end, self._mean = snapshot
+        self._row = np.arange(len(self._rules))
+
+    def _rows_by_rule(self) -> dict[tuple[int, int], int]:
+        return {
+            key: row for key, row in zip(self._rules, self._row.tolist(), strict=True) if row >= 0
+        }
+
+    def _rows(self, rule: Ints) -> Ints:
+        """(N,) rows of rules; one that has none gets the next."""
+        new = np.unique(rule[self._row[rule] < 0])
+        if len(new):
+            self._row[new] = len(self._end) + np.arange(len(new))
+            self._end = np.concatenate((self._end, np.full((len(new), _KEPT), NEVER)))
+            self._mean = np.concatenate((self._mean, np.zeros((len(new), _KEPT))))
+        return self._row[rule]
+
+    def step(self, rule: Ints, end: Ints, mean: Floats, span: Ints) -> tuple[Floats, Floats]:
+        """(N,) the rate per minute of panes, NaN where it is not known, and (N,) over how many
+        milliseconds it was taken. Each rule's panes stand together, by their ends.
+        """
+        rate, over, rows = np.full(len(rule), np.nan), np.zeros(len(rule)), self._rows(rule)
+        starts = np.flatnonzero(np.r_[True, rule[1:] != rule[:-1]]) if len(rule) else rule[:0]
+        count = np.diff(np.r_[starts, len(rule)])
+        for turn in range(int(count.max(initial=0))):  # the n-th pane of every rule at once
+            at = starts[count > turn] + turn
+            row = rows[at]
+            place = (self._end[row] <= (end[at] - span[at])[:, None]).sum(1) - 1
+            then = self._end[row, place]
+            known = (place >= 0) & (then >= end[at] - 2 * span[at])
+            over[at] = np.where(known, end[at] - then, 0)
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                change = (mean[at] - self._mean[row, place]) / (over[at] / _MINUTE_MS)
+            rate[at] = np.where(known, change, np.nan)
+            keeps = end[at] >= self._end[row, -1] + np.maximum(span[at] // (_KEPT - 1), 1)
+            row, at = row[keeps], at[keeps]
+            self._end[row] = np.roll(self._end[row], -1, axis=1)
+            self._mean[row] = np.roll(self._mean[row], -1, axis=1)
+            self._end[row, -1], self._mean[row, -1] = end[at], mean[at]
+        return rate, over
+
+
+class RateKind(Kind[Rate]):
+    """See the module."""
+
+    number = 4
+    name = "rate"
+    code = "RATE_OF_CHANGE"
+    field = "rates"
+    rule_type = Rate
+    sources = (
+        Source(
+            _TABLE, "list_rates",
+            ("id", "sensor_id", "name", "span_seconds", "rise_per_minute", "fall_per_minute",
+             "severity", "raise_after", "clear_after"),
+            _of_row,
+        ),
+    )  # fmt: skip
+    texts: ClassVar[Texts] = {
+        "es": {
+            "rises": "{sensor} de {device} sube {rate} por minuto desde hace {duration}, hasta "
+                     "{value}; el límite es {bound} por minuto ({rule}).",
+            "falls": "{sensor} de {device} baja {rate} por minuto desde hace {duration}, hasta "
+                     "{value}; el límite es {bound} por minuto ({rule}).",
+        },
+        "en": {
+            "rises": "{sensor} of {device} has risen by {rate} a minute for {duration}, to "
+                     "{value}; the limit is {bound} a minute ({rule}).",
+            "falls": "{sensor} of {device} has fallen by {rate} a minute for {duration}, to "
+                     "{value}; the limit is {bound} a minute ({rule}).",
+        },
+    }  # fmt: skip
+    width = 3
+
+    def schema(self, rule: Rate) -> int:
+        """Editions of the first have none."""
+        return 2
+
+    def bounds(self, rule: Rate) -> tuple[float, ...]:
+        """rise, fall, and the span in milliseconds."""
+        return or_inf(rule.rise), or_inf(rule.fall), rule.span_seconds * 1000.0
+
+    def memory(self) -> RateMemory:
+        """The panes up to a span ago."""
+        return RateMemory()
+
+    def judge(
+        self, bounds: Floats, pane: NDArray[np.intp], rule: Ints, closed: Closed, memory: RateMemory
+    ) -> Judged:
+        """By the change since a span ago."""
+        rise, fall, span = bounds
+        panes = closed.panes
+        rate, over = memory.step(rule, panes.end[pane], panes.mean[pane], span.astype(np.int64))
+        met = (rate > rise) | (-rate > fall)  # NaN is neither
+        return Judged(met, met, np.stack((rate, over)))
+
+    def cause(self, rule: Rate, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
+        """How fast, and over how long."""
+        rate, over = float(noted[0]), int(noted[1])
+        bound = rule.rise if rate > 0 else rule.fall
+        assert bound is not None
+        payload = {
+            "threshold_id": rule.id,
+            "rate_per_minute": rate,
+            "rise_per_minute": rule.rise,
+            "fall_per_minute": rule.fall,
+            "span_seconds": rule.span_seconds,
+            "over_seconds": over / 1000,
+            "raise_after": rule.raise_after,
+            "clear_after": rule.clear_after,
+        }
+        words = {
+            "rule": rule.name,
+            "rate": quantity(float(f"{abs(rate):.4g}"), unit),
+            "bound": quantity(bound, unit),
+            "duration": duration(over),
+        }
+        return Cause("rises" if rate > 0 else "falls", words, payload)
+
+    def panes_before(self, payload: Mapping[str, Any]) -> int:
+        """Those of the span, where there is one a second."""
+        return int(payload.get("span_seconds", 0)) + 1
+
+    def told(self, rule: Rate, unit: str) -> Told:
+        """Both bounds, and the span.
+
+        >>> rule = Rate(table="t", id=1, sensor_id=1, name="heats up", level=Level.WARN,
+        ...     span_seconds=300, rise=2.5, fall=None, raise_after=1, clear_after=5)
+        >>> RATE.told(rule, "°C").condition
+        'mean rises by more than 2.5 °C a minute, over 5 min 0 s'
+        """
+        ways = (("rises", rule.rise), ("falls", rule.fall))
+        parts = [
+            f"{way} by more than {quantity(bound, unit)} a minute"
+            for way, bound in ways
+            if bound is not None
+        ]
+        over = duration(rule.span_seconds * 1000)
+        return Told(rule.name, f"mean {' or '.join(parts)}, over {over}", "it changes more slowly")
+
+    def detail(self, rule: Rate, closed: Closed, unit: str) -> list[str]:
+        """The rate at each pane."""
+        panes, memory = closed.panes, self.memory()
+        memory.use([rule])
+        count = len(panes.end)
+        nothing = np.zeros(count, np.int64)
+        rate, _ = memory.step(nothing, panes.end, panes.mean, nothing + rule.span_seconds * 1000)
+        return [
+            "" if np.isnan(one) else f"{quantity(float(f'{one:.4g}'), unit)} a minute"
+            for one in rate.tolist()
+        ]
+
+
+RATE = RateKind()

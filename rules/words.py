@@ -1,0 +1,68 @@
+"""How texts name sensors and devices, and how they write quantities and durations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+NAME_LENGTH = 100
+"""A title names two things, and a message both of them and a rule: longer names are cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A sensor, or a device alone, as texts name it."""
+
+    name: str
+    """The sensor's; empty for a device alone."""
+    type: str
+    unit: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """How texts name sensors and devices, and in which language."""
+
+    language: str = "es"
+    sensors: Mapping[int, Named] | None = None
+    """By sensor id."""
+    devices: Mapping[int, str] | None = None
+    """By device id."""
+
+    def of(self, sensor_id: int, device_id: int) -> Named:
+        """A sensor's names; its id where it has none."""
+        found = (self.sensors or {}).get(sensor_id)
+        return found or Named(f"sensor {sensor_id}", "unknown", "", self.device(device_id).device)
+
+    def device(self, device_id: int) -> Named:
+        """A device's name; its id where it has none."""
+        return Named("", "", "", (self.devices or {}).get(device_id, f"device {device_id}"))
+
+
+def quantity(value: float, unit: str) -> str:
+    """At least six significant digits, all those before the point, and the unit.
+
+    >>> quantity(21.0, "°C"), quantity(1013257.25, "Pa"), quantity(0.5, "")
+    ('21 °C', '1013257 Pa', '0.5')
+    """
+    number = f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
+    return f"{number} {unit}".rstrip()
+
+
+def duration(ms: int) -> str:
+    """In the two largest units that it has.
+
+    >>> duration(65_000), duration(7_260_000), duration(5_000), duration(180_000_000)
+    ('1 min 5 s', '2 h 1 min', '5 s', '2 d 2 h')
+    """
+    seconds = ms // 1000
+    hours, minutes, rest = seconds // 3600, seconds % 3600 // 60, seconds % 60
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def short(text: str) -> str:
+    """At most `NAME_LENGTH` characters."""
+    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "…"
