@@ -10,6 +10,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 import dataflows.metrics
+import rules.history
 import runtime.log
 import sinks.metrics
 from ingest_edge.metrics import REGISTRY as EDGE
@@ -35,6 +36,7 @@ def exposed():
     """Job -> the names of its samples."""
     assert dataflows.metrics
     assert runtime.log
+    assert rules.history
     assert sinks.metrics
     registries = {"flow": REGISTRY, "edge": EDGE, "predict": PREDICT}
     return {
