@@ -145,7 +145,7 @@ def pack(packet: Packet, version: Literal[1, 2] = 2) -> PacketRecord:
 
 @lru_cache(MAX_READINGS)
 def _columns(count: int) -> tuple[Callable[..., bytes], ...]:
-    """What packs so many numbers as int64, float64 and uint32."""
+    """What packs `count` numbers as int64, float64 and uint32."""
     return tuple(struct.Struct(f"<{count}{kind}").pack for kind in "qdI")
 
 

@@ -18,7 +18,7 @@ from rules.columns import Rules
 from rules.detector import DETECTOR
 from rules.kind import Cause, finite
 from rules.panes import Panes, Windows
-from rules.tables import CODES, kind_numbered
+from rules.tables import kind_numbered
 from rules.words import Named, Names, duration, quantity
 
 RECOVERED = "RECOVERED_ANOMALY"
@@ -269,7 +269,7 @@ class Scene:
 
 
 def _code(level: Level, kind: int) -> str:
-    return RECOVERED if level is Level.NORMAL else CODES[kind]
+    return RECOVERED if level is Level.NORMAL else kind_numbered(kind).code
 
 
 def _pattern(slopes: Iterable[float], std: float, z: float) -> str:

@@ -132,7 +132,7 @@ class _Pause:
         self._never = Event()
 
     def joined(self, partitions: int) -> None:
-        """So many partitions came or, below zero, went."""
+        """`partitions` came or, below zero, went."""
         self._partitions += partitions
 
     def found(self, anything: bool) -> None:

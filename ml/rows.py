@@ -9,7 +9,7 @@ from ml.assessment import Assessment, anomaly_type, assess
 from ml.forecast import TREND
 from ml.outlook import Outlook, Strange
 from ml.texts import Words
-from rules.threshold import Threshold
+from rules.threshold import BOUND_COLUMNS, Threshold
 from sinks.times import text_of
 
 BREACH, ANOMALY = "PRED_THRESHOLD_BREACH", "ANOMALY_DETECTED"
@@ -18,7 +18,6 @@ _MINUTE_MS = 60_000
 _TITLE_LENGTH, _MESSAGE_LENGTH = 255, 1000
 _NAMES = (100, 60, 30, 12, 6)
 """To how many characters names are cut, in turn, until a text is short enough."""
-_BREACH_COLUMNS = ("condition_type", "threshold_value_min", "threshold_value_max")
 
 
 class ModelRow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,7 +162,7 @@ def _breach(
         payload=_json(
             {
                 "threshold_id": breach.alert_threshold_id,
-                **{name: row[name] for name in _BREACH_COLUMNS},
+                **{name: row[name] for name in BOUND_COLUMNS},
             }
             | _shared(outlook, found, words(_NAMES[0]), kind)
         ),

@@ -21,6 +21,7 @@ from rules.kind import (
     Source,
     Texts,
     Told,
+    check_bounds,
     checked_count,
     checked_row,
     finite,
@@ -70,11 +71,7 @@ def _of_row(values: Mapping[str, Any]) -> list[Delta]:
     if not row.is_active or row.severity == "info":
         return []
     bounds = {name: getattr(row, name) for name in BOUNDS}
-    if all(bound is None for bound in bounds.values()):
-        raise ValueError("it has no bound")
-    for name, bound in bounds.items():
-        if bound is not None and bound <= 0:
-            raise ValueError(f"{name} is not above 0")
+    check_bounds(bounds)
     return [
         Delta(
             table=_TABLE, id=row.id, sensor_id=row.sensor_id,

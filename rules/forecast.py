@@ -62,7 +62,7 @@ class Forecast:
 def trend_ahead(windows: Windows) -> Floats:
     """(P,) the trend that a forecast follows: the slower of w5's and w10's.
 
-    0 where they disagree, since a value that has stopped moving goes on nowhere, though w10 still
+    0 where they disagree, since a value that has stopped moving leads nowhere, though w10 still
     holds the movement; and where noise alone may look like it: where w10 has fewer than
     `FORECAST_READINGS`, or its trend explains less than `FORECAST_FIT` of their variance.
     """

@@ -261,6 +261,19 @@ def checked_count(name: str, value: int | None, usual: int, least: int = 1) -> i
     return value
 
 
+def check_bounds(bounds: Mapping[str, float | None]) -> None:
+    """Check bounds of a change, by their columns: at least one, and each above 0.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if all(bound is None for bound in bounds.values()):
+        raise ValueError("it has no bound")
+    for name, bound in bounds.items():
+        if bound is not None and bound <= 0:
+            raise ValueError(f"{name} is not above 0")
+
+
 _Row = TypeVar("_Row", bound=msgspec.Struct)
 
 

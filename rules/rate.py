@@ -26,6 +26,7 @@ from rules.kind import (
     Source,
     Texts,
     Told,
+    check_bounds,
     checked_count,
     checked_row,
     or_inf,
@@ -75,11 +76,7 @@ def _of_row(values: Mapping[str, Any]) -> list[Rate]:
     if not row.is_active or row.severity == "info":
         return []
     bounds = {"rise_per_minute": row.rise_per_minute, "fall_per_minute": row.fall_per_minute}
-    if all(bound is None for bound in bounds.values()):
-        raise ValueError("it has no bound")
-    for name, bound in bounds.items():
-        if bound is not None and bound <= 0:
-            raise ValueError(f"{name} is not above 0")
+    check_bounds(bounds)
     return [
         Rate(
             table=_TABLE, id=row.id, sensor_id=row.sensor_id, name=row.name or f"rate {row.id}",

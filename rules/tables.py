@@ -26,8 +26,6 @@ from sql.database import Database
 
 KINDS: tuple[Kind[Any], ...] = (THRESHOLD, DELTA, FORECAST, RATE, DETECTOR)
 """In the order in which they are asked: of two that ask for a level, the first one causes it."""
-CODES = {kind.number: kind.code for kind in KINDS}
-"""Number of a kind -> the code of events that it causes."""
 SCHEMA = 2
 """The highest schema of an edition that this program knows."""
 

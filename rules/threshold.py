@@ -35,6 +35,8 @@ from rules.words import quantity
 HYSTERESIS = 0.05
 """What share of the threshold's span a value must come back inside before a level ends."""
 ALERTS, PROFILES = "alert_thresholds", "sensor_threshold_profiles"
+BOUND_COLUMNS = ("condition_type", "threshold_value_min", "threshold_value_max")
+"""What an event says of the threshold that it is about."""
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,10 +227,9 @@ def threshold_payload(rule: Threshold, raise_after: int) -> dict[str, Any]:
 
 def is_same(rule: Threshold, payload: Mapping[str, Any]) -> bool:
     """Whether a payload is about the threshold."""
-    names = ("condition_type", "threshold_value_min", "threshold_value_max")
     row = rule.as_row()
     return rule.id == payload.get("threshold_id") and all(
-        row[name] == payload.get(name) for name in names
+        row[name] == payload.get(name) for name in BOUND_COLUMNS
     )
 
 

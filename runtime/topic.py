@@ -20,8 +20,9 @@ from runtime.reach import ANSWER_S, check_reachable, cluster_metadata, why_no_an
 PARTITIONS = 12
 _LARGEST = 1_000_000
 _KNOWN_S = 10.0
-_STARTING_S = 10.0
 """How long a new topic may take to be known."""
+_STARTING_S = 10.0
+"""How long brokers may take to register, before which they hold no replicas."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,8 @@ class Writer:
             self._check()
 
     def close(self, seconds: float | None = None) -> None:
-        """Let the thread write what waits, and end. It has so many seconds, as the database may be
-        away. Nothing is raised.
+        """Let the thread write what waits, and end; wait `seconds` at most, as the database may
+        be away. Nothing is raised.
         """
         with self._turn:
             self._closing = True

@@ -13,10 +13,10 @@ from contract.packet import FUTURE_MS
 from contract.predictions import HORIZON_MS
 from dataflows.events import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
 from dataflows.panes import PANE_MS
-from rules.tables import CODES, RuleSet, decode_rules, kind_of_code
+from rules.tables import KINDS, RuleSet, decode_rules, kind_of_code
 from sql.database import Database
 
-LEVEL_CODES = frozenset((*CODES.values(), RECOVERED))
+LEVEL_CODES = frozenset((*(kind.code for kind in KINDS), RECOVERED))
 MOST_PANES = 60
 """How many an explanation shows."""
 BEFORE = 5

@@ -10,7 +10,7 @@ from tests.chaos.rig import DifferenceError, Rig, copy_database
 from tests.chaos.tables import check_equal, check_pairs, check_posted
 
 _LOAD = 60
-"""So many packets acknowledged are load."""
+"""Packets acknowledged from which on there is load."""
 
 
 def begin(rig: Rig, seed: int) -> None:
@@ -56,15 +56,18 @@ def until_load(rig: Rig) -> None:
     rig.until(lambda: len(acknowledged(rig)) > _LOAD, "there is load")
 
 
-def finish(rig: Rig, client, *, calm: bool = True, leave_out=frozenset()) -> None:
-    """All that was posted is stored, once, nobody has been killed, and with `calm` the tables, but
-    for those left out, are those of a calm run over the same log.
+def finish(
+    rig: Rig, client, *, calm: bool = True, killed: bool = False, leave_out=frozenset()
+) -> None:
+    """All that was posted is stored, once, nobody was killed but on purpose (`killed`), and with
+    `calm` the tables, except those left out, are those of a calm run over the same log.
     """
     until_posted(rig, client, 120)
     rig.end_log()
     rig.until(rig.taken, "the log is taken", 120)
-    if killed := [name for name, program in rig.programs.items() if program.kills]:
-        raise DifferenceError(f"programs were killed: {killed}")
+    dead = [name for name, program in rig.programs.items() if program.kills]
+    if dead and not killed:
+        raise DifferenceError(f"programs were killed: {dead}")
     rig.stop()
     check_stored(rig)
     if calm:

@@ -27,7 +27,7 @@ EARLIER = "0421ee6343f2"
 """The last version that wrote records as JSON, and dated readings in milliseconds."""
 REFRESH_S = 2
 READINGS = 80
-"""At least so many are stored between two steps of the upgrade."""
+"""Stored between two steps of the upgrade, at least."""
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ _KEPT = 10
 """Records of each partition that the broker does not delete."""
 _READINGS = "SELECT sensor_id, value FROM sensor_readings"
 _BEFORE = 12
-"""So many packets of each device come before the log is another one; the rest passes its end."""
+"""Packets of each device that come before the log is another one; the rest passes its end."""
 _MORE = 12
 """Partitions of a topic that has grown: devices are spread over all."""
 _NOTICED_S = 30.0
