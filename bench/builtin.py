@@ -47,7 +47,7 @@ class Reading(NamedTuple):
 
 
 @dataclass(slots=True)
-class Window:
+class BuiltinWindow:
     """What has been read in one window of one sensor."""
 
     count: int = 0
@@ -81,8 +81,8 @@ def builtin_flow(
             now_getter=now,
             to_system_utc=lambda _: None,
         )
-        windows = fold_window(name, keyed, clock, windower, Window, _fold, _merge)
-        # (sensor_id, (window_id, Window))
+        windows = fold_window(name, keyed, clock, windower, BuiltinWindow, _fold, _merge)
+        # (sensor_id, (window_id, BuiltinWindow))
         op.output(f"store_{name}", windows.down, sink)
     return flow
 
@@ -93,7 +93,7 @@ def _source(kafka: KafkaAccess, topic: str) -> KafkaSource:
     )
 
 
-def _fold(window: Window, reading: Reading) -> Window:
+def _fold(window: BuiltinWindow, reading: Reading) -> BuiltinWindow:
     window.count += 1
     window.mean += (reading.value - window.mean) / window.count
     window.minimum = min(window.minimum, reading.value)
@@ -102,5 +102,5 @@ def _fold(window: Window, reading: Reading) -> Window:
     return window
 
 
-def _merge(one: Window, other: Window) -> Window:
+def _merge(one: BuiltinWindow, other: BuiltinWindow) -> BuiltinWindow:
     raise NotImplementedError("windows of these kinds are never merged")

@@ -49,7 +49,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class _Log:
+class _LogStart:
     brokers: str
     topic: str
     shape: Shape
@@ -116,7 +116,7 @@ def run(rounds: int, readings: int, tell: Callable[[str], None]) -> Result:
 @contextmanager
 def _logs(
     brokers: str, readings: int, tell: Callable[[str], None]
-) -> Iterator[tuple[_Log, _Log, _Log, _Log]]:
+) -> Iterator[tuple[_LogStart, _LogStart, _LogStart, _LogStart]]:
     """The log, the same in version 1, one with many sensors, and the first part of the log."""
     few = Shape(SENSORS, PERIOD_MS, _whole(readings, SENSORS))
     many = Shape(MANY_SENSORS, LONG_PERIOD_MS, _whole(readings, MANY_SENSORS))
@@ -130,7 +130,7 @@ def _logs(
             ("many", many, many.span_ms, "fill"),
             ("part", replace(few, readings=min(SLICE, few.readings)), few.span_ms, "fill"),
         ):
-            log = _Log(brokers, f"bench.{run_id}.{name}", shape, now_ms - span_ms)
+            log = _LogStart(brokers, f"bench.{run_id}.{name}", shape, now_ms - span_ms)
             logs.append(log)
             log.child(fill)
             tell(

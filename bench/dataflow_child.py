@@ -23,12 +23,12 @@ from contract.columns import PacketColumns
 from contract.errors import IotError, SetupError
 from contract.packet import encode_version_1
 from contract.settings import load_settings
-from dataflows.decode import decode_records
-from dataflows.duplicates import DuplicateLogic
-from dataflows.engine import Times
+from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Times
+from dataflows.engine.partition_step import PartitionLogic, Watch
+from dataflows.log.decode import decode_records
+from dataflows.log.source import PacketSource, Records, consumer_config
 from dataflows.readings import Sinks, graph, settle_memory
-from dataflows.source import PacketSource, Records, consumer_config
-from dataflows.watch import PartitionLogic, Watch
 from rules.columns import Rules
 from rules.history import OneEdition
 from rules.tables import make_rules

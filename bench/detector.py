@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from ml.light import LightDetector
+from ml.online.level_noise import LevelNoise
 
 SENSORS = 10_000
 WARM_UP, STEPS = 150, 60
@@ -34,7 +34,7 @@ def run(rounds: int) -> Result:
         ],
     }
     values = random.normal(20.0, 1.0, (STEPS, SENSORS))
-    detectors = {name: LightDetector() for name in plans}
+    detectors = {name: LevelNoise() for name in plans}
     seen: dict[str, list[float]] = {name: [] for name in plans}
     now = 0
     for detector in detectors.values():

@@ -17,7 +17,7 @@ from typing import Any
 
 from contract.event import event_key
 from contract.settings import Settings, child_environment, load_settings
-from dataflows.states import make_store
+from dataflows.state.stores import make_store
 from ops.children import Children
 from ops.demo import claim_port
 from ops.devices import RegisteredDevice, SensorSpec, register

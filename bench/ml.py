@@ -17,8 +17,8 @@ from bench.http_load import request, run_load
 from contract.errors import SetupError
 from contract.settings import Settings, child_environment
 from ml.batch import Stop, run_once
-from ml.forecast import POINTS
-from ml.store import newest_readings
+from ml.predict.forecast import POINTS
+from ml.predict.store import newest_readings
 from ops.children import Children
 from sinks.times import as_text
 from sql.schema import apply_schema, open_database

@@ -16,14 +16,14 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.ewma import EwmaDetector
+from bench.iforest import IsolationForestDetector
+from bench.windowed_gaussian import WindowedGaussianDetector
 from contract.columns import Floats, Ints
 from contract.errors import SetupError
-from ml.deep import DeepDetector
-from ml.ewma import EwmaDetector
-from ml.iforest import IsolationForestDetector
-from ml.light import LightDetector
-from ml.scorer import Scorer
-from ml.windowed_gaussian import WindowedGaussianDetector
+from ml.online.level_noise import LevelNoise
+from ml.online.scorer import Scorer
+from ml.online.self_similarity import SelfSimilarity
 
 SILENCE = 50
 ALLOWED = 1.0
@@ -32,8 +32,8 @@ DETECTORS: dict[str, Callable[[], Scorer]] = {
     "ewma": EwmaDetector,
     "windowedGaussian": WindowedGaussianDetector,
     "isolationForest": IsolationForestDetector,
-    "light": LightDetector,
-    "deep": DeepDetector,
+    "light": LevelNoise,
+    "deep": SelfSimilarity,
 }
 """Each with the parameters that it comes with."""
 _MOST_BOUNDS = 400
@@ -41,7 +41,7 @@ _MOST_BOUNDS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class LabelledSeries:
     """One file. N points."""
 
     name: str
@@ -117,7 +117,7 @@ def run(
     return Result(rows, figures)
 
 
-def load(data: Path) -> list[Series]:
+def load(data: Path) -> list[LabelledSeries]:
     """The files that `windows.json` names.
 
     Raises:
@@ -130,7 +130,7 @@ def load(data: Path) -> list[Series]:
         raise SetupError(f"{data}: not in NAB's form: {error}") from error
 
 
-def _read(data: Path, name: str, windows: Sequence[tuple[str, str]]) -> Series:
+def _read(data: Path, name: str, windows: Sequence[tuple[str, str]]) -> LabelledSeries:
     with (data / name).open(newline="") as file:
         lines = list(csv.DictReader(file))
     stamp = [line["timestamp"] for line in lines]
@@ -140,14 +140,14 @@ def _read(data: Path, name: str, windows: Sequence[tuple[str, str]]) -> Series:
         first, last = _milliseconds(bounds)
         window[(end >= first) & (end <= last)] = index
     value = np.array([float(line["value"]) for line in lines])
-    return Series(name, stamp, end, value, window, len(windows))
+    return LabelledSeries(name, stamp, end, value, window, len(windows))
 
 
 def _milliseconds(stamps: Sequence[str]) -> Ints:
     return np.array(stamps, "datetime64[ms]").astype(np.int64)
 
 
-def score(detector: Scorer, every: Sequence[Series]) -> tuple[list[Floats], float]:
+def score(detector: Scorer, every: Sequence[LabelledSeries]) -> tuple[list[Floats], float]:
     """The scores of all points, and how many were scored in a second.
 
     The n-th points of all files that have so many are one step.
@@ -167,7 +167,7 @@ def score(detector: Scorer, every: Sequence[Series]) -> tuple[list[Floats], floa
     return [scores[: length[index], index] for index in range(len(every))], rate
 
 
-def rate_scores(every: Sequence[Series], scores: Sequence[Floats]) -> Rating:
+def rate_scores(every: Sequence[LabelledSeries], scores: Sequence[Floats]) -> Rating:
     """The rating at the lowest bound that keeps to the alarms allowed.
 
     Where a lower bound gives fewer alarms, since one alarm silences others, it is not looked for.
@@ -187,7 +187,7 @@ def rate_scores(every: Sequence[Series], scores: Sequence[Floats]) -> Rating:
     return _at(every, scores, bounds[max(best, 0)])
 
 
-def _at(every: Sequence[Series], scores: Sequence[Floats], bound: float) -> Rating:
+def _at(every: Sequence[LabelledSeries], scores: Sequence[Floats], bound: float) -> Rating:
     delays: list[int] = []
     alarms = outside = windows = 0
     for series, strange in zip(every, scores, strict=True):
@@ -213,7 +213,7 @@ def _alarms(strange: NDArray[np.float64], bound: float, first: int) -> list[int]
     return alarms
 
 
-def _write(out: Path, name: str, every: Sequence[Series], scores: Sequence[Floats]) -> None:
+def _write(out: Path, name: str, every: Sequence[LabelledSeries], scores: Sequence[Floats]) -> None:
     """NAB wants scores from 0 to 1: s / (1 + s), which keeps their order."""
     for series, strange in zip(every, scores, strict=True):
         category, file = series.name.split("/")

@@ -16,10 +16,10 @@ from bench.packets import SENSORS_A_DEVICE, Shape, device_packets, make_topic
 from contract.columns import Floats
 from contract.errors import IotError
 from contract.settings import Settings, load_settings
-from dataflows.engine import Times
+from dataflows.engine.engine import Times
+from dataflows.engine.partition_step import Watch
+from dataflows.log.source import PacketSource
 from dataflows.readings import Sinks, graph
-from dataflows.source import PacketSource
-from dataflows.watch import Watch
 from ops.replay.spans import find_parts
 from rules.history import LiveRules
 from runtime.kafka import kafka_access

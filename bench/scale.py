@@ -23,9 +23,9 @@ import msgspec
 from bench.kafka import access, environment, kafka
 from bench.meter import WARM_UP
 from bench.packets import Shape, delete_topics, device_packets, make_topic
-from bench.scale_child import Plan
+from bench.scale_child import ScaleRun
 from contract.errors import SetupError
-from dataflows.states import make_store
+from dataflows.state.stores import make_store
 from ops.run import free_ports, split
 from runtime.ending import end_of
 from runtime.topic import PARTITIONS
@@ -56,7 +56,7 @@ def run(rounds: int, readings: int, tell: Callable[[str], None]) -> Result:
     with kafka() as brokers, TemporaryDirectory(prefix="bench-scale-") as name:
         folder = Path(name)
         with _topic(brokers, Shape(SENSORS, PERIOD_MS, readings), tell) as topic:
-            whole = Plan(brokers, topic, SENSORS, tuple(range(PARTITIONS)))
+            whole = ScaleRun(brokers, topic, SENSORS, tuple(range(PARTITIONS)))
             rates: dict[str, list[float]] = {}
             for number in range(rounds):
                 for what, plans in _plans(whole, folder / str(number)).items():
@@ -67,13 +67,13 @@ def run(rounds: int, readings: int, tell: Callable[[str], None]) -> Result:
         for what, sensors in RESTARTS.items():
             shape = Shape(sensors, 1000, sensors * _RESTART_READINGS)
             with _topic(brokers, shape, tell) as topic:
-                plan = Plan(brokers, topic, sensors, tuple(range(PARTITIONS)))
+                plan = ScaleRun(brokers, topic, sensors, tuple(range(PARTITIONS)))
                 restarts[what] = _restarts(plan, folder / what, rounds)
                 tell(f"{what}: {', '.join(f'{one:.2f}' for one in restarts[what])}")
     return _result(rates, restarts)
 
 
-def _plans(whole: Plan, folder: Path) -> dict[str, list[Plan]]:
+def _plans(whole: ScaleRun, folder: Path) -> dict[str, list[ScaleRun]]:
     """What is measured: the processes of each."""
     make_store(folder)
     addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(2))
@@ -88,7 +88,7 @@ def _plans(whole: Plan, folder: Path) -> dict[str, list[Plan]]:
     }
 
 
-def _together(plans: list[Plan]) -> list[_Marks]:
+def _together(plans: list[ScaleRun]) -> list[_Marks]:
     """Run the processes beside each other; what each has counted.
 
     Raises:
@@ -112,7 +112,7 @@ def _together(plans: list[Plan]) -> list[_Marks]:
     return found
 
 
-def _child(plan: Plan) -> Popen[str]:
+def _child(plan: ScaleRun) -> Popen[str]:
     command = [sys.executable, "-m", "bench.scale_child", msgspec.json.encode(plan).decode()]
     return Popen(command, env=environment(plan.brokers), stdout=PIPE, stderr=PIPE, text=True)
 
@@ -133,7 +133,7 @@ def _rate(marks: list[_Marks], readings: int) -> float:
     return (total - begun_with) / (steps[-1][0] - begun)
 
 
-def _restarts(plan: Plan, folder: Path, rounds: int) -> list[float]:
+def _restarts(plan: ScaleRun, folder: Path, rounds: int) -> list[float]:
     """Seconds from the start of a process to the first readings that went through all steps, where
     there is a state of all sensors to recover first; what was read before has led to it.
     """

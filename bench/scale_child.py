@@ -1,7 +1,7 @@
 """One process of `python -m bench scale`: the flow over what is on the topic, with sinks that drop.
 
-`python -m bench.scale_child PLAN`, a `Plan` as JSON; the last line of its output is a JSON list of
-[seconds of the machine's monotonic clock, readings so far].
+`python -m bench.scale_child PLAN`, a `ScaleRun` as JSON; the last line of its output is a JSON list
+of [seconds of the machine's monotonic clock, readings so far].
 """
 
 import sys
@@ -19,14 +19,14 @@ from bench.meter import Meter
 from contract.columns import NEVER
 from contract.errors import IotError
 from contract.settings import load_settings
+from dataflows.log.source import PacketSource, Span, consumer_config
 from dataflows.metrics import READINGS
 from dataflows.readings import Sinks, graph
-from dataflows.source import PacketSource, Span, consumer_config
 from runtime.kafka import kafka_access
 from runtime.log import configure_log
 
 
-class Plan(msgspec.Struct, frozen=True):
+class ScaleRun(msgspec.Struct, frozen=True):
     """What a process does."""
 
     brokers: str
@@ -45,7 +45,7 @@ class Plan(msgspec.Struct, frozen=True):
     """The share of each partition that is read."""
 
 
-def run(plan: Plan) -> list[tuple[float, int]]:
+def run(plan: ScaleRun) -> list[tuple[float, int]]:
     """Read the partitions to their end."""
     meter = Meter(0)
     spans = {one: _span(plan, one) for one in plan.partitions}
@@ -89,7 +89,7 @@ class _JudgedPartition(StatelessSinkPartition[Any]):
             self._meter.count(new)
 
 
-def _span(plan: Plan, partition: int) -> Span:
+def _span(plan: ScaleRun, partition: int) -> Span:
     consumer = Consumer(consumer_config(kafka_access(load_settings()), plan.topic))
     first, end = consumer.get_watermark_offsets(TopicPartition(plan.topic, partition), timeout=10)
     consumer.close()
@@ -100,7 +100,7 @@ def main() -> None:
     """Do what the command line says."""
     configure_log()
     try:
-        marks = run(msgspec.json.decode(sys.argv[1], type=Plan))
+        marks = run(msgspec.json.decode(sys.argv[1], type=ScaleRun))
     except IotError as error:
         sys.exit(str(error))
     print(msgspec.json.encode(marks).decode())

@@ -18,9 +18,9 @@ from sklearn.ensemble import IsolationForest  # type: ignore[import-untyped]
 
 from contract.columns import Floats, Ints
 from contract.errors import SetupError
-from ml.deep import DeepDetector
-from ml.light import LightDetector
-from ml.scorer import Scorer
+from ml.online.level_noise import LevelNoise
+from ml.online.scorer import Scorer
+from ml.online.self_similarity import SelfSimilarity
 
 LEARN = 400
 _SENSORS = 8
@@ -68,10 +68,10 @@ def run(data: Path) -> Result:
     """
     rigs = load(data)
     alarms: dict[str, Callable[[Rig], NDArray[np.bool_]]] = {
-        "deep": lambda rig: _any_sensor(DeepDetector(learn_for=LEARN), rig),
-        "light": lambda rig: _any_sensor(LightDetector(learn_for=LEARN), rig),
-        "deep_adapting": lambda rig: _any_sensor(DeepDetector(), rig),
-        "light_adapting": lambda rig: _any_sensor(LightDetector(), rig),
+        "deep": lambda rig: _any_sensor(SelfSimilarity(learn_for=LEARN), rig),
+        "light": lambda rig: _any_sensor(LevelNoise(learn_for=LEARN), rig),
+        "deep_adapting": lambda rig: _any_sensor(SelfSimilarity(), rig),
+        "light_adapting": lambda rig: _any_sensor(LevelNoise(), rig),
         "isolation_forest": _isolation_forest,
         "t_squared": _t_squared,
     }

@@ -27,20 +27,20 @@ from contract.partitions import partitions_text
 from contract.predictions import Predictions
 from contract.rollups import Rollups
 from contract.settings import Settings, load_settings
-from dataflows.clock import SetBack
-from dataflows.commits import Commits
-from dataflows.dead_letters import DEAD_LETTER_CONFIG, DeadLetterSink
-from dataflows.decode import BadRecord, decode_records
-from dataflows.duplicates import DuplicateLogic
-from dataflows.ends import ends_of
-from dataflows.engine import Times
-from dataflows.lag import Lag
+from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Times
+from dataflows.engine.partition_step import PartitionLogic, Watch
+from dataflows.log.clock import SetBack
+from dataflows.log.commits import Commits
+from dataflows.log.dead_letters import DEAD_LETTER_CONFIG, DeadLetterSink
+from dataflows.log.decode import BadRecord, decode_records
+from dataflows.log.ends import ends_of
+from dataflows.log.lag import Lag
+from dataflows.log.source import PacketSource, Records, group
+from dataflows.log.topic_watch import TopicWatch
 from dataflows.metrics import serve_metrics
-from dataflows.recovery import Arguments, Claim, check_room, claim, store_failure
-from dataflows.source import PacketSource, Records, group
-from dataflows.states import CONSUME, FLOW, MARK, WATCH
-from dataflows.topic_watch import TopicWatch
-from dataflows.watch import PartitionLogic, Watch
+from dataflows.state.claims import Claim, FlowArguments, check_room, claim, store_failure
+from dataflows.state.stores import CONSUME, FLOW, MARK, WATCH
 from rules.history import LiveRules
 from runtime.kafka import kafka_access
 from runtime.log import configure_log, say
@@ -147,7 +147,7 @@ def flow() -> Dataflow:
     )
     partitions = settings.partitions or watch.partitions
     ensure_topic(kafka, settings.dead_letter_topic, DEAD_LETTER_CONFIG)
-    arguments = Arguments.of(sys.argv[1:])
+    arguments = FlowArguments.of(sys.argv[1:])
     stop = Stop(partial(check, arguments.directory, watch, SetBack()))
     ours = Claim(settings.kafka_topic, partitions_text(partitions))
     added = frozenset[int]()

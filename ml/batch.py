@@ -20,11 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from contract.errors import IotError, RefusedError, UnavailableError
 from contract.settings import Settings, load_settings
-from ml.fleet import outlooks
-from ml.forecast import POINTS, TOO_FEW
-from ml.outlook import Sensor
-from ml.rows import ANOMALY, BREACH, ForecastRow, forecast_row
-from ml.store import due_sensors, newest_readings, thresholds_of, write_forecast
+from ml.predict.fleet import outlooks
+from ml.predict.forecast import POINTS, TOO_FEW
+from ml.predict.forecast_rows import ANOMALY, BREACH, ForecastRow, forecast_row
+from ml.predict.outlook import Sensor
+from ml.predict.store import due_sensors, newest_readings, thresholds_of, write_forecast
 from runtime.log import configure_log
 from runtime.private import keep_private
 from sql.database import Database
@@ -41,7 +41,7 @@ _log = structlog.get_logger("batch")
 
 
 @dataclass(slots=True)
-class Summary:
+class BatchSummary:
     """What a run has done."""
 
     due: int = 0
@@ -57,7 +57,7 @@ class Summary:
     """Sensors whose rows the database has refused."""
     seconds: float = 0.0
 
-    def add(self, other: "Summary") -> None:
+    def add(self, other: "BatchSummary") -> None:
         """Count both."""
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
@@ -89,7 +89,7 @@ def run_once(
     dedupe_minutes: int,
     stop: Stop,
     tell: Callable[[int, int], None] | None = None,
-) -> Summary:
+) -> BatchSummary:
     """Predict every sensor that has new readings, until `stop` is set; the sensor in hand is always
     finished. `tell` is given how many are done, and of how many.
 
@@ -97,7 +97,7 @@ def run_once(
         UnavailableError: the database went away; what was written stays.
         SetupError: see `Database`.
     """
-    began, summary = monotonic(), Summary()
+    began, summary = monotonic(), BatchSummary()
     sensors = due_sensors(database)
     summary.due = len(sensors)
     for row in _rows(database, settings, dedupe_minutes, sensors, stop):
@@ -159,11 +159,11 @@ class _Runner:
         self._database: Database | None = None
         self._terminal = Console(stderr=True)
 
-    def run(self, attempts: int | None) -> Summary:
+    def run(self, attempts: int | None) -> BatchSummary:
         """One run. Where the database goes away it is asked again, `attempts` times in a row or for
         as long as it takes, and the run goes on where it was.
         """
-        total, failures, wait = Summary(), 0, _WAIT_S[0]
+        total, failures, wait = BatchSummary(), 0, _WAIT_S[0]
         while True:
             try:
                 if self._database is None:
@@ -186,7 +186,7 @@ class _Runner:
             self._database.close()
             self._database = None
 
-    def _shown(self, database: Database) -> Summary:
+    def _shown(self, database: Database) -> BatchSummary:
         if not self._terminal.is_terminal:
             return run_once(database, self._settings, self._dedupe_minutes, self._stop)
         columns = (
@@ -253,7 +253,7 @@ def main(
             runner.close()
 
 
-def _end(summary: Summary, *, stopped: bool) -> None:
+def _end(summary: BatchSummary, *, stopped: bool) -> None:
     if summary.failed:
         raise typer.Exit(1)
     if stopped and summary.predicted < summary.due:

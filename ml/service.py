@@ -22,10 +22,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from contract.errors import IotError, UnavailableError
 from contract.settings import Settings, load_settings
-from ml.connections import Connections
-from ml.metrics import REGISTRY, REQUESTS, SECONDS
-from ml.predict import AskError, predict
-from ml.refusals import refusals
+from ml.predict.connections import Connections
+from ml.predict.metrics import REGISTRY, REQUESTS, SECONDS
+from ml.predict.on_request import AskError, predict
+from ml.predict.refusals import refusals
 from runtime.http_service import Service, run_service
 from runtime.lifespan import run_lifespan
 from runtime.log import configure_service_log

@@ -33,7 +33,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CheckOutcome:
     """What came back."""
 
     check: Check
@@ -105,7 +105,7 @@ def edge_wants_key(url: str, context: SSLContext) -> bool:
 
 def run_checks(
     url: str, keys: dict[str, str], wanted: list[Check], context: SSLContext
-) -> Iterator[Outcome]:
+) -> Iterator[CheckOutcome]:
     """Send each request, with `keys` as headers, and judge its answer."""
     with httpx.Client(
         base_url=url, headers=keys, timeout=_TIMEOUT_S, trust_env=False, verify=context
@@ -119,19 +119,19 @@ def run_checks(
                     check.method, check.path, content=check.content, headers=headers
                 )
             except httpx.HTTPError as error:
-                yield Outcome(check, 0, f"no answer: {type(error).__name__}", right=False)
+                yield CheckOutcome(check, 0, f"no answer: {type(error).__name__}", right=False)
             else:
                 yield _judge(check, answer)
 
 
-def _judge(check: Check, answer: httpx.Response) -> Outcome:
+def _judge(check: Check, answer: httpx.Response) -> CheckOutcome:
     try:
         body = answer.json()
     except ValueError:
         body = None
     kind = answer.headers.get("content-type", "")
     if not isinstance(body, dict):
-        return Outcome(check, answer.status_code, f"not a JSON object but {kind}", right=False)
+        return CheckOutcome(check, answer.status_code, f"not a JSON object but {kind}", right=False)
     if answer.is_success:
         said = f"accepted {body.get('accepted')}"
         complete = body.get("accepted") == 1 and bool(body.get("packet_id"))
@@ -141,4 +141,4 @@ def _judge(check: Check, answer: httpx.Response) -> Outcome:
     # INGEST_SUCCESS_STATUS may be 200
     status = 202 if answer.is_success else answer.status_code
     right = complete and status == check.expected
-    return Outcome(check, answer.status_code, said, right)
+    return CheckOutcome(check, answer.status_code, said, right)

@@ -51,7 +51,7 @@ from ops.replay.plan import DRY_RUN
 from ops.replay.run import CutOffError, Request, replay
 from ops.replay.tables import as_json as replay_json
 from ops.replay.tables import tables as replay_tables
-from ops.run import METRICS_PORT, Plan, run
+from ops.run import METRICS_PORT, FleetPlan, run
 from ops.scenarios import Name, make_scenario, write_scenario
 from ops.simulate import DEVICES, register_demo, simulate
 from ops.status import ask
@@ -154,7 +154,7 @@ def run_command(
     """
     settings = load_settings()
     port = metrics_port or settings.metrics_port or METRICS_PORT
-    run(settings, Plan(recovery, processes, cluster, port, snapshot_seconds))
+    run(settings, FleetPlan(recovery, processes, cluster, port, snapshot_seconds))
 
 
 @app.command("simulate")

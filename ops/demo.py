@@ -17,7 +17,7 @@ from rich.text import Text
 
 from contract.errors import SetupError
 from contract.settings import child_environment, load_settings
-from dataflows.states import make_store
+from dataflows.state.stores import make_store
 from ops.children import Children, with_stack
 from ops.post import EdgeClient
 from ops.simulate import register_demo, simulate
@@ -51,7 +51,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class DemoSummary:
     """How the demo ended, in readings and rows."""
 
     accepted: int
@@ -62,7 +62,7 @@ class Summary:
     elapsed_s: float
 
 
-def run_demo(seconds: float, folder: Path | None, console: Console) -> Summary:
+def run_demo(seconds: float, folder: Path | None, console: Console) -> DemoSummary:
     """Run broker, edge and flow as processes, let 20 devices post for `seconds` (0: until
     Ctrl-C), wait until everything is stored, and end the processes.
 
@@ -76,7 +76,7 @@ def run_demo(seconds: float, folder: Path | None, console: Console) -> Summary:
         return asyncio.run(_run(seconds, place, children, console))
 
 
-async def _run(seconds: float, place: Path, children: Children, console: Console) -> Summary:
+async def _run(seconds: float, place: Path, children: Children, console: Console) -> DemoSummary:
     start = monotonic()
     broker = children.start("broker", "ops.broker", env=child_environment({}))
     assert broker.process.stdout is not None
@@ -129,7 +129,7 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
                 show(figures, monotonic() - start)
         children.stop(flow)
         figures.read(database)
-    return Summary(
+    return DemoSummary(
         accepted=figures.accepted,
         stored=figures.stored,
         events=figures.events,

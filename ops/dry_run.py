@@ -19,11 +19,11 @@ from contract.event import Event
 from contract.packet import MAX_TIME_MS, PacketRecord, decode
 from contract.rollups import ROLLUP_MS
 from contract.settings import Settings
-from dataflows.decode import record_columns
-from dataflows.duplicates import DuplicateLogic
-from dataflows.engine import Engine, Outcome, Times
-from dataflows.windows import WINDOWS
-from ml.partition import PartitionDetector
+from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Engine, Outcome, Times
+from dataflows.engine.windows import WINDOWS
+from dataflows.log.decode import record_columns
+from ml.online.partition import PartitionDetector
 from rules.columns import Rules
 from rules.panes import Window
 from rules.tables import Tables, make_rules, sources
@@ -41,7 +41,7 @@ _Key = tuple[int, int, int, str]
 """Time, sensor (-1 where there is none), kind, and what tells the rest apart."""
 
 
-class Record(msgspec.Struct, frozen=True):
+class LogLine(msgspec.Struct, frozen=True):
     """A line of the input: a record of the topic, or a heartbeat, which has no value."""
 
     arrival: int
@@ -53,7 +53,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class Summary:
+class DryRunSummary:
     """What went in and came out."""
 
     records: int = 0
@@ -73,13 +73,13 @@ class Summary:
     rules_version: str = ""
 
 
-def read_records(lines: Iterable[bytes], source: str) -> Iterator[Record]:
+def read_records(lines: Iterable[bytes], source: str) -> Iterator[LogLine]:
     """The records in `lines`, one a line; empty lines are passed over.
 
     Raises:
         SetupError: a line is no record; the text names it by its number in `source`.
     """
-    decoder = msgspec.json.Decoder(Record)
+    decoder = msgspec.json.Decoder(LogLine)
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -136,13 +136,13 @@ class DryRun:
         )
         self._lines: list[tuple[_Key, dict[str, Any]]] = []
         self._windows: list[Outcome] = []
-        self._summary = Summary(
+        self._summary = DryRunSummary(
             rules=len(rules),
             rules_refused=len(refused),
             rules_version=self._rules.version,
         )
 
-    def run(self, records: Iterable[Record], batch: int) -> None:
+    def run(self, records: Iterable[LogLine], batch: int) -> None:
         """Take the records, `batch` of them at a time; what comes of them does not depend on it."""
         records = iter(records)
         while piece := list(islice(records, batch)):
@@ -155,7 +155,7 @@ class DryRun:
                 outcome = self._partitions[partition].step(columns, self._rules, self._names)
                 self._add(partition, outcome)
 
-    def summary(self) -> Summary:
+    def summary(self) -> DryRunSummary:
         """The counts so far."""
         counts = [one.engine.counts for one in self._partitions.values()]
         self._summary.late = sum(one.late for one in counts)
@@ -171,7 +171,7 @@ class DryRun:
             found = heapq.merge(found, self._window_lines(), key=lambda one: one[0])
         return (line for _, line in found)
 
-    def _packet(self, record: Record) -> PacketRecord | None:
+    def _packet(self, record: LogLine) -> PacketRecord | None:
         if bytes(record.value) in (b"", b"null"):
             self._summary.heartbeats += 1
             return None

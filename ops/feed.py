@@ -20,7 +20,7 @@ _LABELS = {"anomaly", "changepoint"}
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class CsvSeries:
     """A file's content: T rows of S sensors, in the file's order."""
 
     sensors: list[str]
@@ -36,7 +36,7 @@ class Series:
         return sum(value is not None for row in self.values for value in row)
 
 
-def read_csv(file: Path) -> Series:
+def read_csv(file: Path) -> CsvSeries:
     """A file with a header line, separated by `;` or `,`, the time in the first column.
 
     Times are ISO-8601, UTC where they have no zone. The label columns `anomaly` and `changepoint`
@@ -54,14 +54,14 @@ def read_csv(file: Path) -> Series:
         raise SetupError(f"{file} cannot be read: {error}") from error
 
 
-def _series(file: Path, rows: Any) -> Series:
+def _series(file: Path, rows: Any) -> CsvSeries:
     header = [name.strip() for name in next(rows, [])]
     chosen = [i for i, name in enumerate(header) if i and name.lower() not in _LABELS]
     if not chosen:
         raise SetupError(f"{file} has no header line with a time and at least one sensor")
     if any(not 0 < len(header[i]) <= _NAME for i in chosen):
         raise SetupError(f"{file} line 1: the name of a sensor has 1 to {_NAME} characters")
-    series = Series([header[i] for i in chosen], [], [])
+    series = CsvSeries([header[i] for i in chosen], [], [])
     at_once = 0
     for row in rows:
         if not row:
@@ -125,7 +125,7 @@ def moments(ts: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def packets(
-    series: Series, device: RegisteredDevice, together: bool
+    series: CsvSeries, device: RegisteredDevice, together: bool
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """(time of its last row, packet) for each packet: one a moment, or as many rows `together`
     as a packet holds.
@@ -151,7 +151,7 @@ def packets(
 
 async def feed(
     client: EdgeClient,
-    series: Series,
+    series: CsvSeries,
     device: RegisteredDevice,
     speed: float,
     accepted: Callable[[int], None],

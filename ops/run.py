@@ -20,9 +20,9 @@ import structlog
 from contract.errors import NO_USE, SetupError
 from contract.partitions import partitions_text
 from contract.settings import Settings, same_environment
-from dataflows.recovery import arrange
-from dataflows.source import group as group_of
-from dataflows.topic_watch import TopicWatch
+from dataflows.log.source import group as group_of
+from dataflows.log.topic_watch import TopicWatch
+from dataflows.state.claims import arrange
 from ops.children import ends_with, with_stack
 from runtime.ending import end_of
 from runtime.kafka import kafka_access
@@ -40,7 +40,7 @@ _log = structlog.get_logger("run")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FleetPlan:
     """What to run."""
 
     recovery: Path
@@ -122,7 +122,7 @@ def _started(command: list[str], environment: dict[str, str]) -> subprocess.Pope
     )
 
 
-def run(settings: Settings, plan: Plan) -> None:
+def run(settings: Settings, plan: FleetPlan) -> None:
     """Keep the flow running until SIGTERM or Ctrl-C, whereupon every process ends in order; a
     second one ends them at once.
 
@@ -154,7 +154,7 @@ def _watch(settings: Settings) -> TopicWatch | None:
     return TopicWatch(kafka_access(settings), topic, group_of(topic), None)
 
 
-def _groups(settings: Settings, plan: Plan) -> list[_Group]:
+def _groups(settings: Settings, plan: FleetPlan) -> list[_Group]:
     topic = settings.kafka_topic
     there = ensure_topic(kafka_access(settings), topic)
     partitions = settings.partitions or frozenset(range(there))

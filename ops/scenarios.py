@@ -84,7 +84,7 @@ _JUMP, _DELTA = 8.0, 5.0
 """A jump that leaves no range, and the least one that a delta rule tells of."""
 
 
-class Told(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
+class ExpectedEvent(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
     """An event that must be told; its fields are those of a dry run's line."""
 
     sensor_id: int | None
@@ -96,7 +96,7 @@ class Told(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}
     after: str | None = None
 
 
-class Counts(msgspec.Struct):
+class ExpectedCounts(msgspec.Struct):
     """What must be counted, and lead to nothing."""
 
     late: int = 0
@@ -124,9 +124,9 @@ class Scenario:
     """In order of arrival."""
     tables: dict[str, list[dict[str, Any]]]
     """Rows of rules, by their tables' names."""
-    told: tuple[Told, ...]
+    told: tuple[ExpectedEvent, ...]
     """In the order in which a dry run prints them."""
-    counts: Counts
+    counts: ExpectedCounts
 
 
 def make_scenario(name: Name, seed: int) -> Scenario:
@@ -196,9 +196,9 @@ class _Story:
 
     def __init__(self, random: Random, seconds: int) -> None:
         self.random = random
-        self.counts = Counts()
+        self.counts = ExpectedCounts()
         self._seconds = seconds
-        self._told: list[Told] = []
+        self._told: list[ExpectedEvent] = []
         self._jumping: set[int] = set()
         self._deltas: list[dict[str, Any]] = []
         self._drafts: dict[tuple[int, int], _Draft] = {}
@@ -281,14 +281,14 @@ class _Story:
         self, sensor: int, second: int, code: str, kind: str, before: str | None, after: str | None
     ) -> None:
         at = START_MS + second * 1000 + 1000
-        self._told.append(Told(sensor, sensor // 10, at, code, kind, before, after))
+        self._told.append(ExpectedEvent(sensor, sensor // 10, at, code, kind, before, after))
 
     def silence(self, device: int, sensor: int | None, last: int, back: int) -> None:
         """That a device, or a sensor, was not heard between two seconds must be told."""
         due = self.draft(device, last).arrival + SILENT_MS
         heard = self.draft(device, back).arrival
-        self._told.append(Told(sensor, device, due, "NO_DATA", "notice"))
-        self._told.append(Told(sensor, device, heard, "DATA_RESUMED", "notice"))
+        self._told.append(ExpectedEvent(sensor, device, due, "NO_DATA", "notice"))
+        self._told.append(ExpectedEvent(sensor, device, heard, "DATA_RESUMED", "notice"))
 
     def excursion(self, sensor: int, first: int, seconds: int, level: Level) -> None:
         """A sensor leaves its range and comes back, both of which must be told."""
@@ -360,7 +360,7 @@ def _packet(draft: _Draft) -> Packet:
     )
 
 
-def _place(told: Told) -> tuple[int, int, str]:
+def _place(told: ExpectedEvent) -> tuple[int, int, str]:
     if told.sensor_id is None:
         return told.at, -1, device_event_key(told.device_id, told.at, told.event_code)
     return told.at, told.sensor_id, event_key(told.sensor_id, told.at, told.event_code)

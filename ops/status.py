@@ -81,7 +81,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class EdgeStatus:
     """An HTTP edge; counts are since its start."""
 
     url: str
@@ -101,7 +101,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceStatus:
     """A prediction service; counts are since its start."""
 
     url: str
@@ -111,7 +111,7 @@ class Service:
     answered: Seconds
 
 
-Process = Flow | Edge | Service
+Process = Flow | EdgeStatus | ServiceStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +119,8 @@ class Status:
     """Who answered, and who ought to have."""
 
     flows: list[Flow]
-    edges: list[Edge]
-    services: list[Service]
+    edges: list[EdgeStatus]
+    services: list[ServiceStatus]
     silent: list[str]
     """URLs that were given, or lie between two flows that answer, and where nothing of ours
     answers.
@@ -143,8 +143,8 @@ def ask(urls: list[str]) -> Status:
         )
     return Status(
         [one for one in processes if isinstance(one, Flow)],
-        [one for one in processes if isinstance(one, Edge)],
-        [one for one in processes if isinstance(one, Service)],
+        [one for one in processes if isinstance(one, EdgeStatus)],
+        [one for one in processes if isinstance(one, ServiceStatus)],
         [url for url, process in found if process is None],
     )
 
@@ -190,7 +190,7 @@ def read_metrics(url: str, text: str, now: float) -> Process | None:
     if told.has("iot_flow_broker_up"):
         return _flow(url, told, up, now)
     if told.has("iot_edge_packets_in_flight"):
-        return Edge(
+        return EdgeStatus(
             url,
             up_seconds=up,
             broker_up=bool(told.value("iot_edge_broker_up")),
@@ -205,7 +205,7 @@ def read_metrics(url: str, text: str, now: float) -> Process | None:
         )
     if told.has("iot_predict_seconds_count"):
         requests = told.by("iot_predict_requests_total", "status")
-        return Service(url, up, requests, told.seconds("iot_predict_seconds"))
+        return ServiceStatus(url, up, requests, told.seconds("iot_predict_seconds"))
     return None
 
 

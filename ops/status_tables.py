@@ -7,7 +7,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ops.status import Edge, Flow, Process, Seconds, Status
+from ops.status import EdgeStatus, Flow, Process, Seconds, Status
 
 _SNAPSHOT_OLD_S = 60.0
 _LAG_S = 60.0
@@ -24,7 +24,7 @@ def status_tables(status: Status) -> Group:
 def _paragraph(process: Process) -> Iterator[RenderableType]:
     if isinstance(process, Flow):
         yield from _flow(process)
-    elif isinstance(process, Edge):
+    elif isinstance(process, EdgeStatus):
         yield _head("edge", process, _broker(process.broker_up))
         acknowledged = process.acknowledged
         yield _line(

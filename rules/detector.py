@@ -1,5 +1,5 @@
-"""The detector: a pane is unusual for its sensor. `ml.partition` judges; here is what else a kind
-of rule has, and the budget of false alarms.
+"""The detector: a pane is unusual for its sensor. `ml.online.partition` judges; here is what else a
+kind of rule has, and the budget of false alarms.
 """
 
 from dataclasses import dataclass, field

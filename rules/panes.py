@@ -10,8 +10,8 @@ class Panes:
     """Closed panes, sorted by sensor row and end. P panes.
 
     Times inside a pane are seconds since its start. Second moments are sums of products of
-    deviations from the means, of values times `dataflows.panes.SMALL` where minimum or maximum are
-    beyond `dataflows.panes.LARGE`.
+    deviations from the means, of values times `dataflows.engine.panes.SMALL` where minimum or
+    maximum are beyond `dataflows.engine.panes.LARGE`.
     """
 
     row: Ints

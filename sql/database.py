@@ -16,7 +16,7 @@ from contract.errors import IotError, SetupError, UnavailableError
 from contract.settings import Settings
 
 
-class Engine(Protocol):
+class EngineModule(Protocol):
     """What an engine's folder gives."""
 
     def connect(self, settings: Settings, *, create: bool) -> Any:
@@ -177,5 +177,5 @@ def schema_scripts(engine: str) -> list[tuple[str, tuple[str, ...]]]:
     ]
 
 
-def _engine(name: str) -> Engine:
-    return cast(Engine, import_module(f"sql.{name}"))
+def _engine(name: str) -> EngineModule:
+    return cast(EngineModule, import_module(f"sql.{name}"))

@@ -1,7 +1,7 @@
 """Calls of the Kafka client that crash the process stay out of the product and the tests.
 
 `list_offsets` and `delete_records` of `AdminClient` use memory that the library has freed: under
-load the process dies of SIGSEGV now and then. `dataflows.ends` asks where partitions end, and
+load the process dies of SIGSEGV now and then. `dataflows.log.ends` asks where partitions end, and
 `tests.chaos.kafka` deletes records with Kafka's own tool.
 """
 

@@ -9,7 +9,7 @@ from shutil import disk_usage
 
 from ops.doctor.finding import Finding, State
 from ops.doctor.recovery import existing
-from ops.status import Edge, Flow, Process, Service, asked
+from ops.status import EdgeStatus, Flow, Process, ServiceStatus, asked
 
 _FILES = 4_096
 _CLOCK_S = 2.0
@@ -36,19 +36,19 @@ class DiskLimits:
 def usual_ports(metrics_port: int) -> tuple[Port, ...]:
     """Those of an edge, a flow and a prediction service."""
     return (
-        Port(8001, Edge, "python -m ingest_edge --port"),
+        Port(8001, EdgeStatus, "python -m ingest_edge --port"),
         Port(metrics_port, Flow, "iot run --metrics-port"),
-        Port(8002, Service, "python -m ml.service --port"),
+        Port(8002, ServiceStatus, "python -m ml.service --port"),
     )
 
 
 def check_ports(ports: Sequence[Port]) -> Iterator[Finding]:
     """Whether each is free, or the process that it is for is there."""
-    names = {Edge: "an edge", Flow: "a flow", Service: "a prediction service"}
+    names = {EdgeStatus: "an edge", Flow: "a flow", ServiceStatus: "a prediction service"}
     for port in ports:
         name = names[port.kind]
         process = asked(f"http://127.0.0.1:{port.number}")
-        if isinstance(process, Edge) and abs(process.clock_ahead) >= _CLOCK_S:
+        if isinstance(process, EdgeStatus) and abs(process.clock_ahead) >= _CLOCK_S:
             way = "ahead of" if process.clock_ahead > 0 else "behind"
             text = (
                 f"the edge's clock is {abs(process.clock_ahead):.1f} s {way} the broker's: "

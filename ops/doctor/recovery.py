@@ -6,11 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from contract.errors import SetupError
-from dataflows.duplicates import DuplicateLogic
-from dataflows.engine import Engine, Times
-from dataflows.recovery import Claim, in_use, stores
-from dataflows.states import MARK, WATCH, check_store, read_states, store_files
-from ml.partition import PartitionDetector
+from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Engine, Times
+from dataflows.state.claims import Claim, in_use, stores
+from dataflows.state.stores import MARK, WATCH, check_store, read_states, store_files
+from ml.online.partition import PartitionDetector
 from ops.doctor.finding import Finding, State, guarded
 from runtime.private import check_private
 

@@ -11,8 +11,8 @@ from contract.errors import SetupError
 from contract.level import Level
 from contract.packet import FUTURE_MS
 from contract.predictions import HORIZON_MS
-from dataflows.events import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
-from dataflows.panes import PANE_MS
+from dataflows.engine.panes import PANE_MS
+from dataflows.events.writing import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
 from rules.tables import KINDS, RuleSet, decode_rules, kind_of_code
 from sql.database import Database
 
@@ -92,7 +92,7 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class StoredPrediction:
     """A row of `predictions`."""
 
     model: str
@@ -123,7 +123,7 @@ class Evidence:
     """The last ones up to the event, newest last, where it is about them."""
     device_heard_at: int | None
     """When a silent sensor's device was last heard."""
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[StoredPrediction, ...]
     """Those for the time of a deviation."""
 
 
@@ -138,7 +138,7 @@ def gather(database: Database, key: str) -> Evidence:
     applies_from, rules = _rules(database, event)
     readings = earlier = heard_at = None
     arrivals: tuple[Arrival, ...] = ()
-    predictions: tuple[Prediction, ...] = ()
+    predictions: tuple[StoredPrediction, ...] = ()
     if event.is_silence:
         arrivals = _arrivals(database, event, event.sensor_id, _ARRIVALS)
         if event.sensor_id is not None:
@@ -268,10 +268,10 @@ def _arrivals(
         back *= 10
 
 
-def _predictions(database: Database, event: EventRow) -> tuple[Prediction, ...]:
+def _predictions(database: Database, event: EventRow) -> tuple[StoredPrediction, ...]:
     target = event.payload["predicted_at"] + HORIZON_MS
     rows = database.query("predictions_for", event.sensor_id, target)
     return tuple(
-        Prediction(model, int(at), target, float(value), float(confidence), readings)
+        StoredPrediction(model, int(at), target, float(value), float(confidence), readings)
         for model, readings, value, confidence, at in rows
     )

@@ -6,15 +6,15 @@ from itertools import pairwise, takewhile
 from typing import Any
 
 from contract.level import Level
-from dataflows.events import BACK, DEVIATION, FLAPPING, RECOVERED
-from dataflows.silence import FACTOR, LEAST_MS
+from dataflows.engine.no_data import FACTOR, LEAST_MS
+from dataflows.events.writing import BACK, DEVIATION, FLAPPING, RECOVERED
 from ops.explain.evidence import (
     BEFORE,
     MOST_PANES,
     WARM_UP,
     EventRow,
     Evidence,
-    Prediction,
+    StoredPrediction,
     gather,
     panes_wanted,
 )
@@ -75,7 +75,7 @@ class Explanation:
     """How many panes stand before those that are left out, and how long these took, in
     milliseconds."""
     arrivals: list[ArrivalLine]
-    predictions: list[Prediction]
+    predictions: list[StoredPrediction]
     timers: list[Timer]
     notes: list[str]
     """What does not fit, and why."""

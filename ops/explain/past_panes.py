@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from contract.level import Level
-from dataflows.levels import LevelState
-from dataflows.panes import aggregate
-from dataflows.verdicts import Verdicts, VerdictState
-from dataflows.windows import WindowState
+from dataflows.engine.panes import aggregate
+from dataflows.engine.verdicts import Verdicts, VerdictState
+from dataflows.engine.windows import WindowState
+from dataflows.events.levels import LevelState
 from ops.explain.evidence import Readings
 from rules.columns import Rules
 from rules.kind import Closed, Rule

@@ -13,7 +13,7 @@ import msgspec
 
 from contract.errors import SetupError
 from contract.settings import Settings
-from dataflows.engine import Times
+from dataflows.engine.engine import Times
 from ops.replay.spans import Part
 
 LIVE, DRY_RUN = "live", "dry-run"
@@ -21,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 _PLAN = "run.json"
 
 
-class Arguments(msgspec.Struct, frozen=True, kw_only=True):
+class ReplayArguments(msgspec.Struct, frozen=True, kw_only=True):
     """All that decides what a replay finds, and where it goes. Equal ones are the same replay."""
 
     into: str
@@ -65,10 +65,10 @@ def check_name(name: str) -> None:
         )
 
 
-class Plan(msgspec.Struct, frozen=True):
+class ReplayPlan(msgspec.Struct, frozen=True):
     """What was resolved when the run was first started."""
 
-    arguments: Arguments
+    arguments: ReplayArguments
     newest_event: int
     """Highest id of `ml_events` before the log's ends were asked for: what came later, later
     records may have brought."""
@@ -81,7 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
 class Run:
     """A run's folder, held by this process until it ends."""
 
-    def __init__(self, folder: Path, plan: Plan, *, resumed: bool) -> None:
+    def __init__(self, folder: Path, plan: ReplayPlan, *, resumed: bool) -> None:
         self.folder = folder
         self.plan = plan
         self.resumed = resumed
@@ -115,8 +115,8 @@ class Run:
 @contextmanager
 def open_run(
     directory: Path,
-    arguments: Arguments,
-    make: Callable[[], Plan],
+    arguments: ReplayArguments,
+    make: Callable[[], ReplayPlan],
     prepare: Callable[[Run], None],
 ) -> Iterator[Run]:
     """The run with these arguments: one that was cut off, or a new one, whose plan `make` makes and
@@ -141,8 +141,8 @@ def open_run(
 
 def _opened(
     folder: Path,
-    arguments: Arguments,
-    make: Callable[[], Plan],
+    arguments: ReplayArguments,
+    make: Callable[[], ReplayPlan],
     prepare: Callable[[Run], None],
 ) -> Run:
     found = _read(folder)
@@ -164,11 +164,11 @@ def _opened(
     return run
 
 
-def _check(folder: Path, found: Plan, arguments: Arguments) -> None:
+def _check(folder: Path, found: ReplayPlan, arguments: ReplayArguments) -> None:
     if found.arguments != arguments:
         (name, *_) = [
             field
-            for field in Arguments.__struct_fields__
+            for field in ReplayArguments.__struct_fields__
             if getattr(found.arguments, field) != getattr(arguments, field)
         ]
         raise SetupError(
@@ -199,10 +199,10 @@ def _hold(folder: Path, descriptor: int) -> None:
         raise SetupError(f"another process is at the same replay, in {folder}") from error
 
 
-def _read(folder: Path) -> Plan | None:
+def _read(folder: Path) -> ReplayPlan | None:
     file = folder / _PLAN
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Plan)
+        return msgspec.json.decode(file.read_bytes(), type=ReplayPlan)
     except FileNotFoundError:
         return None
     except msgspec.DecodeError as error:
@@ -212,7 +212,7 @@ def _read(folder: Path) -> Plan | None:
         ) from error
 
 
-def _write(folder: Path, plan: Plan) -> None:
+def _write(folder: Path, plan: ReplayPlan) -> None:
     """All of it or nothing."""
     new = folder / f"{_PLAN}~"
     new.write_bytes(msgspec.json.format(msgspec.json.encode(plan)))

@@ -20,17 +20,26 @@ from rich.console import Console
 
 from contract.errors import SetupError, error_of_ours
 from contract.settings import Settings
+from dataflows.engine.partition_step import Watch
+from dataflows.log.source import group
+from dataflows.log.topic_watch import TopicWatch
 from dataflows.readings import Stop
-from dataflows.source import group
-from dataflows.states import make_store
-from dataflows.topic_watch import TopicWatch
-from dataflows.watch import Watch
+from dataflows.state.stores import make_store
 from ops.replay.cut import Cut
 from ops.replay.difference import Difference, Stored, as_found, difference, stored_events
 from ops.replay.flow import RowSinks, replay_graph, span_source
 from ops.replay.local import local_settings, make_local
 from ops.replay.moments import parse_duration, parse_moment
-from ops.replay.plan import DRY_RUN, LIVE, Arguments, Plan, Run, check_name, open_run, times_of
+from ops.replay.plan import (
+    DRY_RUN,
+    LIVE,
+    ReplayArguments,
+    ReplayPlan,
+    Run,
+    check_name,
+    open_run,
+    times_of,
+)
 from ops.replay.progress import Progressed
 from ops.replay.rules import given_rules, rule_book
 from ops.replay.spans import Part, find_parts
@@ -99,10 +108,10 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
         names = names_of(database, settings.iot_lang)
         _check_sensors(request.sensors, names)
 
-        def make() -> Plan:
+        def make() -> ReplayPlan:
             # in this order: no event up to that one is of a record that we shall not read
             ((newest,),) = database.query("newest_event")
-            return Plan(arguments, newest, tuple(_parts(request, settings)), given)
+            return ReplayPlan(arguments, newest, tuple(_parts(request, settings)), given)
 
         def prepare(run: Run) -> None:
             make_store(run.recovery)
@@ -138,7 +147,7 @@ def _rules(request: Request, database: Database) -> tuple[Tables, str | None]:
     return tables, rules.encode().decode()
 
 
-def _arguments(request: Request, settings: Settings, given: str | None) -> Arguments:
+def _arguments(request: Request, settings: Settings, given: str | None) -> ReplayArguments:
     if request.into not in (LIVE, DRY_RUN):
         check_name(request.into)
     if request.notify and request.into != LIVE:
@@ -146,7 +155,7 @@ def _arguments(request: Request, settings: Settings, given: str | None) -> Argum
     if request.margin is not None and request.begin is None and request.end is None:
         raise SetupError("--margin goes with --from or --to: else the whole log is replayed")
     times = times_of(settings)
-    return Arguments(
+    return ReplayArguments(
         into=request.into,
         topic=settings.kafka_topic,
         partitions=settings.kafka_partitions,
@@ -222,7 +231,7 @@ def _run(
     return tally, progress
 
 
-def _cut(plan: Plan) -> Cut:
+def _cut(plan: ReplayPlan) -> Cut:
     return Cut(plan.parts, plan.arguments.sensors)
 
 

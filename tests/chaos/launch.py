@@ -113,7 +113,7 @@ def after_commit(killer: _Killer) -> None:
 
 def before_snapshot(killer: _Killer) -> None:
     """An epoch ends, and a partition's snapshot is asked for."""
-    from dataflows.source import _PacketPartition  # noqa: PLC0415 - the flow only has it
+    from dataflows.log.source import _PacketPartition  # noqa: PLC0415 - the flow only has it
 
     real = _PacketPartition.snapshot
 
@@ -128,7 +128,7 @@ def after_snapshot(killer: _Killer) -> None:
     """A snapshot was given, the recovery store has had time to take it, and a batch of the next
     epoch is asked for.
     """
-    from dataflows.source import _PacketPartition  # noqa: PLC0415 - likewise
+    from dataflows.log.source import _PacketPartition  # noqa: PLC0415 - likewise
 
     real_snapshot, real_next = _PacketPartition.snapshot, _PacketPartition.next_batch
     due = []

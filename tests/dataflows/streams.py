@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from contract.columns import concatenate
 from contract.packet import Packet, pack
-from dataflows.decode import record_columns
-from dataflows.duplicates import DuplicateLogic
-from dataflows.engine import Engine, Times
+from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Engine, Times
+from dataflows.log.decode import record_columns
 from rules.columns import Rules
 from rules.panes import Window
 from rules.tables import RuleSet

@@ -14,7 +14,7 @@ import rules.history
 import runtime.log
 import sinks.metrics
 from ingest_edge.metrics import REGISTRY as EDGE
-from ml.metrics import REGISTRY as PREDICT
+from ml.predict.metrics import REGISTRY as PREDICT
 from ops import status
 
 ROOT = Path(__file__).parents[2]

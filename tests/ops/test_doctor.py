@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from contract.settings import Settings, child_environment
-from dataflows.states import MARK, WATCH, PartitionState, write_states
+from dataflows.state.stores import MARK, WATCH, PartitionState, write_states
 from ops.doctor.examine import examine
 from ops.doctor.finding import State
 from ops.doctor.machine import DiskLimits, Port

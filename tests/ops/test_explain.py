@@ -11,8 +11,8 @@ import pytest
 from contract.event import Event
 from contract.packet import Packet, pack
 from contract.settings import Settings, child_environment
-from dataflows.decode import record_columns
-from dataflows.engine import Engine, Times
+from dataflows.engine.engine import Engine, Times
+from dataflows.log.decode import record_columns
 from ops.devices import SensorSpec, register
 from rules.columns import Rules
 from rules.history import LiveRules

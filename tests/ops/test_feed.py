@@ -2,7 +2,7 @@ import pytest
 
 from contract.errors import SetupError
 from ops.devices import RegisteredDevice
-from ops.feed import Series, packets, read_csv
+from ops.feed import CsvSeries, packets, read_csv
 
 DEVICE = RegisteredDevice("d", "rig", {"a": "ua", "b": "ub"})
 
@@ -15,9 +15,9 @@ def csv(tmp_path, text):
 
 def test_both_layouts_are_read(tmp_path):
     skab = "datetime;a;b;anomaly;changepoint\n2020-03-09 10:14:33;1.5;2;0.0;0.0\n"
-    assert read_csv(csv(tmp_path, skab)) == Series(["a", "b"], [1583748873000], [[1.5, 2.0]])
+    assert read_csv(csv(tmp_path, skab)) == CsvSeries(["a", "b"], [1583748873000], [[1.5, 2.0]])
     nab = "timestamp,value\n2014-07-01 00:00:00.500,10844\n"
-    assert read_csv(csv(tmp_path, nab)) == Series(["value"], [1404172800500], [[10844.0]])
+    assert read_csv(csv(tmp_path, nab)) == CsvSeries(["value"], [1404172800500], [[10844.0]])
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def values(series, together):
 
 
 def test_a_packet_is_a_moment_or_as_much_as_it_holds():
-    series = Series(["a", "b"], [0, 0, 5], [[1, None], [2, 3], [4, 5]])
+    series = CsvSeries(["a", "b"], [0, 0, 5], [[1, None], [2, 3], [4, 5]])
     assert values(series, together=False) == [(0, [1, 2, 3]), (5, [4, 5])]
     assert values(series, together=True) == [(5, [1, 2, 3, 4, 5])]
 
 
 def test_rows_of_one_time_are_never_parted():
-    series = Series(["a", "b"], [n // 3 for n in range(1500)], [[n, n] for n in range(1500)])
+    series = CsvSeries(["a", "b"], [n // 3 for n in range(1500)], [[n, n] for n in range(1500)])
     for _, packet in packets(series, DEVICE, together=True):
         times = [reading["ts"] for reading in packet["readings"]]
         assert len(times) <= 1000

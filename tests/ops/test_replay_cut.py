@@ -10,7 +10,7 @@ from contract.errors import SetupError
 from contract.packet import MAX_TIME_MS, NO_TIME, Packet, pack
 from contract.predictions import Predictions
 from contract.rollups import Rollups
-from dataflows.decode import BadRecord, record_columns
+from dataflows.log.decode import BadRecord, record_columns
 from ops.replay.cut import Cut
 from ops.replay.moments import Offset, parse_duration, parse_moment
 from ops.replay.spans import Part

@@ -12,7 +12,7 @@ from contract.settings import child_environment
 from ops.devices import SensorSpec, register
 from ops.dry_run import read_rules
 from ops.replay.local import local_settings, make_local
-from ops.replay.plan import Arguments, Plan, open_run
+from ops.replay.plan import ReplayArguments, ReplayPlan, open_run
 from ops.replay.rules import PastRules, given_rules, rule_book
 from rules.delta import DELTA
 from rules.history import LiveRules, OneEdition
@@ -117,7 +117,7 @@ def test_without_a_file_each_time_has_its_own_rules_and_nothing_is_written(setti
     assert given.rules("").version == decode_rules(first.encode()).version()
 
 
-ARGUMENTS = Arguments(
+ARGUMENTS = ReplayArguments(
     into="dry-run", topic="t", partitions=None, database="d", begin=None, end=None, margin=None,
     sensors=None, rules=None, notify=False, times=(1, 2, 3), language="en",
 )  # fmt: skip
@@ -130,7 +130,7 @@ def opened(folder, arguments, fails=None):
         if fails:
             raise fails
 
-    return open_run(folder, arguments, lambda: Plan(arguments, 1, (), None), prepare)
+    return open_run(folder, arguments, lambda: ReplayPlan(arguments, 1, (), None), prepare)
 
 
 def test_the_same_arguments_find_the_run_that_was_cut_off(tmp_path):
@@ -143,7 +143,7 @@ def test_the_same_arguments_find_the_run_that_was_cut_off(tmp_path):
                 pass
         with opened(tmp_path, arguments) as run:
             assert run.resumed
-            assert run.plan == Plan(arguments, 1, (), None)
+            assert run.plan == ReplayPlan(arguments, 1, (), None)
     other = msgspec.structs.replace(ARGUMENTS, begin="5")
     assert other.run_id != ARGUMENTS.run_id
     with opened(tmp_path, other) as run:

@@ -11,8 +11,8 @@ from confluent_kafka import Producer
 
 from contract.packet import Packet, encode, encode_version_1
 from contract.settings import Settings
-from dataflows.duplicates import DuplicateLogic
-from dataflows.engine import Engine, Times
+from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Engine, Times
 from ops.devices import SensorSpec
 from ops.dry_run import DryRun, read_records
 

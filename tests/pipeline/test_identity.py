@@ -16,7 +16,7 @@ import pytest
 
 from contract.packet import decode, unpack
 from contract.settings import child_environment
-from dataflows.duplicates import RECENT
+from dataflows.engine.duplicates import RECENT
 from sinks.times import microseconds_as_text
 from tests.ports import free_ports
 

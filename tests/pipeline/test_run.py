@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from contract.errors import SetupError
 from contract.packet import encode
-from dataflows.states import PartitionState, write_states
+from dataflows.state.stores import PartitionState, write_states
 from ops import run as run_module
 from ops.run import _Group, split
 from runtime import topic

@@ -12,8 +12,8 @@ import pytest
 
 from contract.errors import SetupError
 from contract.settings import child_environment
-from dataflows.recovery import arrange
-from dataflows.states import PartitionState, check_store, read_states, write_states
+from dataflows.state.claims import arrange
+from dataflows.state.stores import PartitionState, check_store, read_states, write_states
 from ops.doctor.recovery import check_recovery
 from runtime.private import check_private
 

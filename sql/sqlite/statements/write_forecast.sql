@@ -1,4 +1,4 @@
--- ?1: JSON, one sensor's forecast by the names of ml/store.py, times as text, see sinks/times.py.
+-- ?1: JSON, one sensor's forecast by the names of ml/predict/store.py, times as text, see sinks/times.py.
 -- The model, the prediction, the events with their notifications and the watermark: all or
 -- nothing. A model without id is known by its name; `refresh` makes it anew from what is given,
 -- once a day where neither the old nor the new line leads anywhere: the flow keeps every set of

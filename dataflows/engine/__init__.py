@@ -1,0 +1,1 @@
+"""The engine of one partition: pure functions of its sequence and of the rules."""

@@ -1,0 +1,275 @@
+"""Sensors and devices that fall silent, and come back: in arrival time, which is the log's own.
+
+Something is silent when it was not heard for five times its usual interval, at least 30 s. Its
+usual interval is the longest of the last four gaps between the seconds in which it was heard; it
+is known once there are four. A gap that was a silence is none of them.
+
+A device is judged with every record and heartbeat of the partition. A sensor is judged only when
+its device is heard without it, and its time starts anew when the device returns: so a device that
+falls silent is one silence, not one for each of its sensors.
+
+Nearly always nobody is silent, and a piece of the sequence is taken at once. The few sensors and
+devices of which that cannot be said beforehand are gone through record by record.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from contract.columns import NEVER, Ints
+from dataflows.engine.rows import ReadingRows
+from dataflows.segments import begins, grown, lengths
+
+LEAST_MS = 30_000
+FACTOR = 5
+_GAPS = 4
+_FOREVER = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class NoDataChange:
+    """A sensor or a device fell silent, or was heard again."""
+
+    row: int
+    """The sensor's row, or the device's."""
+    device: int
+    """The device's row."""
+    is_device: bool
+    begins: bool
+    at: int
+    """Arrival time at which it counts as silent, or was heard again, epoch milliseconds UTC."""
+    heard_at: int
+    """When it had last been heard before."""
+    since: int
+    """The `at` of the silence's beginning."""
+
+
+class _Listeners:
+    """When each of many was heard: columns, one row each."""
+
+    def __init__(self) -> None:
+        self.heard_at = np.empty(0, np.int64)
+        self.gaps = np.empty((_GAPS, 0), np.int64)
+        """The last gaps in seconds, newest last; 0 where there were not as many."""
+        self.since = np.empty(0, np.int64)
+        """Since when it is silent; NEVER where it is not."""
+
+    def snapshot(self) -> tuple[Any, ...]:
+        return self.heard_at.copy(), self.gaps.copy(), self.since.copy()
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        self.heard_at, self.gaps, self.since = snapshot
+
+    def grow(self, rows: int) -> None:
+        self.heard_at = grown(self.heard_at, rows, NEVER)
+        self.gaps = grown(self.gaps, rows, 0)
+        self.since = grown(self.since, rows, NEVER)
+
+    def due(self, since: Ints, rows: Ints | slice = slice(None)) -> Ints:
+        """When rows that are heard no more after `since` count as silent; `_FOREVER` where nothing
+        is usual yet.
+        """
+        gaps = self.gaps[:, rows]
+        limit = np.maximum(FACTOR * 1000 * gaps.max(axis=0, initial=0), LEAST_MS)
+        return np.where(gaps[0] > 0, since + limit, _FOREVER)
+
+    def hear_all(self, row: Ints, at: Ints) -> None:
+        """Hear rows, sorted and by time, of which none is or falls silent."""
+        if not len(row):
+            return
+        new_row = begins(row)
+        before = np.where(new_row, self.heard_at[row], np.roll(at, 1))
+        gap = at // 1000 - before // 1000
+        counts = (gap > 0) & (before != NEVER)
+        g_row, gap = row[counts], gap[counts]
+        last = np.r_[new_row[1:], True]
+        self.heard_at[row[last]] = at[last]
+        if not len(g_row):
+            return
+        starts = np.flatnonzero(begins(g_row))
+        count = lengths(starts, len(g_row))
+        rows = g_row[starts]
+        # what a row had, oldest first, and then its new gaps: the last four stay
+        place = np.arange(len(g_row)) + np.repeat(_GAPS * np.arange(1, len(rows) + 1), count)
+        oldest = starts + _GAPS * np.arange(len(rows))
+        slots = np.arange(_GAPS)[:, None]
+        every = np.empty(len(g_row) + _GAPS * len(rows), np.int64)
+        every[oldest + slots] = self.gaps[:, rows]
+        every[place] = gap
+        self.gaps[:, rows] = every[oldest + count + slots]
+
+    def hear(self, row: int, at: int, *, counts: bool) -> None:
+        """Hear one row."""
+        gap = at // 1000 - int(self.heard_at[row]) // 1000
+        if counts and gap > 0 and self.heard_at[row] != NEVER:
+            self.gaps[:, row] = np.r_[self.gaps[1:, row], gap]
+        self.heard_at[row] = at
+
+
+class NoDataState:
+    """Who is silent in one partition."""
+
+    def __init__(self) -> None:
+        self._sensors = _Listeners()
+        self._devices = _Listeners()
+        self._returned = np.empty(0, np.int64)
+        """(D,) when the device last returned from a silence."""
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays."""
+        return self._sensors.snapshot(), self._devices.snapshot(), self._returned.copy()
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of."""
+        sensors, devices, self._returned = snapshot
+        self._sensors.restore(sensors)
+        self._devices.restore(devices)
+
+    def step(self, heard: ReadingRows, device_of: Ints, devices: int) -> list[NoDataChange]:
+        """Take the next piece. `device_of` (S,) is each sensor's device before it, -1 where it had
+        none.
+        """
+        self._sensors.grow(len(device_of))
+        self._devices.grow(devices)
+        self._returned = grown(self._returned, devices, NEVER)
+        returned = self._returned.copy()
+        found: list[NoDataChange] = []
+        before, returns = self._hear_devices(heard, found)
+        if len(heard.row) or returns:
+            self._hear_sensors(heard, device_of, before, returned, returns, found)
+        device = device_of.copy()
+        device[heard.row] = heard.device[heard.record]
+        sensors = self._sensors
+        due = sensors.due(np.maximum(sensors.heard_at, self._returned[device]))
+        silent = (sensors.since == NEVER) & (due <= self._devices.heard_at[device])
+        for row in np.flatnonzero(silent).tolist():
+            _fall_silent(sensors, row, int(due[row]), found, int(device[row]))
+        return found
+
+    def _hear_devices(
+        self, heard: ReadingRows, found: list[NoDataChange]
+    ) -> tuple[Ints, dict[int, dict[int, int]]]:
+        """When the device of each record was heard before (R,); and for each device that returned,
+        the records with which it did, and when.
+        """
+        state = self._devices
+        before = np.full(len(heard.device), NEVER)
+        returns: dict[int, dict[int, int]] = {}
+        record = np.flatnonzero(heard.device >= 0)
+        if len(record):
+            record = record[np.argsort(heard.device[record], kind="stable")]
+            row, at = heard.device[record], heard.arrival[record]
+            new_row = begins(row)
+            before[record] = np.where(new_row, state.heard_at[row], np.roll(at, 1))
+            doubtful = state.since != NEVER
+            doubtful[row[at - before[record] >= LEAST_MS]] = True
+            slow = doubtful[row]
+            state.hear_all(row[~slow], at[~slow])
+            for r, a, index in zip(*(c[slow].tolist() for c in (row, at, record)), strict=True):
+                limit = int(state.due(state.heard_at[[r]], np.array([r]))[0])
+                if state.since[r] == NEVER and limit <= a:
+                    _fall_silent(state, r, limit, found)
+                if silent := state.since[r] != NEVER:
+                    _return(state, r, a, found)
+                    self._returned[r] = a
+                    returns.setdefault(r, {})[index] = a
+                state.hear(r, a, counts=not silent)
+        due = state.due(state.heard_at)
+        silent = (state.since == NEVER) & (due <= heard.arrival[-1])
+        for r in np.flatnonzero(silent).tolist():
+            _fall_silent(state, r, int(due[r]), found)
+        return before, returns
+
+    def _hear_sensors(  # noqa: PLR0917 - what was before the piece, and what came of it
+        self,
+        heard: ReadingRows,
+        device_of: Ints,
+        before: Ints,
+        returned: Ints,
+        returns: dict[int, dict[int, int]],
+        found: list[NoDataChange],
+    ) -> None:
+        state = self._sensors
+        row, record = heard.row[heard.order], heard.record[heard.order]
+        once = begins(row, record)
+        row, record = row[once], record[once]
+        at, device = heard.arrival[record], heard.device[record]
+        new_row = begins(row)
+        last = np.where(new_row, state.heard_at[row], np.roll(at, 1))
+        belongs = np.where(new_row, device_of[row], np.roll(device, 1))
+        doubtful = state.since != NEVER
+        doubtful[row[(before[record] - last >= LEAST_MS) & (last != NEVER)]] = True
+        doubtful[row[(belongs != device) & (belongs >= 0)]] = True
+        if returns:
+            doubtful |= np.isin(device_of, list(returns))
+            doubtful[row[np.isin(device, list(returns))]] = True
+        slow = doubtful[row]
+        state.hear_all(row[~slow], at[~slow])
+        todo = set(row[slow].tolist())
+        if returns:
+            todo |= set(np.flatnonzero(np.isin(device_of, list(returns))).tolist())
+        if not todo:
+            return
+        records: dict[int, list[int]] = {}
+        for index in np.flatnonzero(heard.device >= 0).tolist():
+            records.setdefault(int(heard.device[index]), []).append(index)
+        for r in sorted(todo):
+            first, end = np.searchsorted(row, [r, r + 1])
+            mine = set(record[first:end].tolist())
+            self._walk(r, int(device_of[r]), heard, records, mine, returned, returns, found)
+
+    def _walk(  # noqa: PLR0917 - likewise
+        self,
+        row: int,
+        device: int,
+        heard: ReadingRows,
+        records: dict[int, list[int]],
+        mine: set[int],
+        returned: Ints,
+        returns: dict[int, dict[int, int]],
+        found: list[NoDataChange],
+    ) -> None:
+        """One sensor, record by record of its device and of those that it moves to; `mine` are the
+        records that it is in.
+        """
+        state = self._sensors
+        devices = {device, *heard.device[list(mine)].tolist()} - {-1}
+        for index in sorted(index for one in devices for index in records.get(one, ())):
+            here, at = int(heard.device[index]), int(heard.arrival[index])
+            if index in mine:
+                device = here
+            elif here != device:
+                continue
+            back = [a for i, a in returns.get(device, {}).items() if i <= index]
+            since = back[-1] if back else int(returned[device])
+            if index in mine:
+                silent = state.since[row] != NEVER
+                if silent:
+                    _return(state, row, at, found, device)
+                counts = not silent and since <= state.heard_at[row]
+                state.hear(row, at, counts=counts)
+                continue
+            since = max(since, int(state.heard_at[row]))
+            due = int(state.due(np.array([since]), np.array([row]))[0])
+            if state.since[row] == NEVER and due <= at:
+                _fall_silent(state, row, due, found, device)
+
+
+def _fall_silent(
+    state: _Listeners, row: int, at: int, found: list[NoDataChange], device: int | None = None
+) -> None:
+    """Of a sensor with its `device`, or of a device."""
+    of = row if device is None else device
+    found.append(NoDataChange(row, of, device is None, True, at, int(state.heard_at[row]), at))
+    state.since[row] = at
+
+
+def _return(
+    state: _Listeners, row: int, at: int, found: list[NoDataChange], device: int | None = None
+) -> None:
+    """Likewise."""
+    of = row if device is None else device
+    heard_at, since = int(state.heard_at[row]), int(state.since[row])
+    found.append(NoDataChange(row, of, device is None, False, at, heard_at, since))
+    state.since[row] = NEVER

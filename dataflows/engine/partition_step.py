@@ -1,0 +1,105 @@
+"""The engine as a step of the flow: which rules apply to which part of a piece."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from bytewax.operators import StatefulBatchLogic
+
+from contract.columns import NEVER, PacketColumns, concatenate, piece_of
+from contract.level import Level
+from dataflows.engine.engine import Engine, Outcome, Times
+from dataflows.log.decode import record_columns
+from dataflows.metrics import (
+    EVENTS,
+    FUTURE,
+    LATE,
+    PANES,
+    READINGS,
+    REPEATED,
+    SENSORS,
+    SNAPSHOT_SECONDS,
+)
+from ml.online.partition import PartitionDetector
+from rules.columns import Rules
+from rules.history import RuleBook
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is watched for, and how: the same for every partition."""
+
+    book: RuleBook
+    times: Times
+
+
+class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]):
+    """The engine of one partition. Its output and state are a function of the sequence and of the
+    rule book alone.
+    """
+
+    def __init__(self, watch: Watch, snapshot: tuple[Any, ...] | None) -> None:
+        self._book = watch.book
+        self.engine = Engine(watch.times, PartitionDetector())
+        if snapshot is not None:
+            self.engine.restore(snapshot)
+        self._counted = self.engine.counts
+        self._levels = (0, 0, 0)
+        self._count_levels()
+
+    def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[Outcome], bool]:
+        """What the next pieces of the sequence lead to; more than one where the rules change."""
+        piece = concatenate(values)
+        outcomes = [
+            self.engine.step(part, rules, self._book.names) for part, rules in self._parts(piece)
+        ]
+        self._count(piece, outcomes)
+        return outcomes, StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state of the engine."""
+        self._count_levels()
+        with SNAPSHOT_SECONDS.time():
+            return self.engine.snapshot()
+
+    def _count(self, piece: PacketColumns, outcomes: list[Outcome]) -> None:
+        counts, before = self.engine.counts, self._counted
+        LATE.inc(counts.late - before.late)
+        FUTURE.inc(counts.future - before.future)
+        REPEATED.inc(counts.duplicates - before.duplicates)
+        self._counted = counts
+        READINGS.inc(len(piece.ts))
+        for outcome in outcomes:
+            PANES.inc(len(outcome.panes.row))
+            for event in outcome.events:
+                EVENTS.labels(event.event_code).inc()
+        if any(outcome.events for outcome in outcomes):
+            self._count_levels()
+
+    def _count_levels(self) -> None:
+        levels = self.engine.levels
+        for level, now, before in zip(Level, levels, self._levels, strict=True):
+            SENSORS.labels(level.name).inc(now - before)
+        self._levels = levels
+
+    def _parts(self, piece: PacketColumns) -> Iterator[tuple[PacketColumns, Rules]]:
+        """The piece, cut where the rules change. What is due by then is judged by the old rules,
+        whether a heartbeat came in time or not: the change brings one of its own.
+        """
+        arrival = np.maximum.accumulate(np.maximum(piece.arrival, self.engine.arrival))
+        editions = self._book.editions(int(arrival[-1]))
+        begun, first = self.engine.arrival > NEVER, 0
+        for edition, end in zip(editions, (*editions[1:], None), strict=True):
+            last = len(arrival)
+            if end is not None:
+                last = int(np.searchsorted(arrival, end.applies_from))
+            if first < last:
+                yield piece_of(piece, first, last), self._book.rules(edition.version)
+                begun = True
+            if end is None or last == len(arrival):
+                return
+            if begun and self.engine.arrival < end.applies_from - 1:
+                change = record_columns([end.applies_from - 1], [None])
+                yield change, self._book.rules(edition.version)
+            first = last

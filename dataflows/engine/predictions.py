@@ -1,0 +1,157 @@
+"""Predictions of each sensor by its moving average or its model, and what became of them.
+
+At the end of each period of event time a sensor's mean over the period, moved on by the slope of
+its model where it has one, stands for what it will measure `HORIZON_MS` later. The w10 of the first
+pane that reaches that time, within a minute, tells how far off it was. Off is what the old system
+called off, and more than twice the deviation within w10, so that noise is not. Only a change
+between "as predicted" and "off" is passed on.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from contract.columns import NEVER, Ints
+from contract.predictions import HORIZON_MS, LARGEST
+from dataflows.engine.panes import PaneResult
+from dataflows.engine.rollups import RollupRows, RollupState
+from dataflows.segments import begins, grown
+from rules.models import Trends
+from rules.panes import Windows
+
+TOLERANCE_MS = 60_000
+"""How long after its target time a prediction is still compared."""
+_OFF_ABS = 0.5
+_OFF_REL = 0.2
+_FAR_REL = 0.5
+_NO_LESS = 1e-6
+"""The least size that a relative error is taken of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """A sensor began, or ceased, to be where it was not predicted to be."""
+
+    pane: int
+    """Index into the panes of the step."""
+    begins: bool
+    far: bool
+    """Off by half of the predicted value or more."""
+    seen: float
+    """The mean of w10."""
+    value: float
+    """What was predicted."""
+    error: float
+    relative: float
+    predicted_at: int
+    since: int
+    """End of the pane with which the sensor began to be off, epoch milliseconds UTC."""
+
+
+class PredictionState:
+    """The predictions of one partition's sensors that are still to come true."""
+
+    def __init__(self, period_ms: int) -> None:
+        self._period = period_ms
+        self._rollups = RollupState(period_ms, flush=False)
+        self._slots = HORIZON_MS // period_ms + 2
+        self._target = np.empty((self._slots, 0), np.int64)
+        self._value = np.empty((self._slots, 0))
+        self._since = np.empty(0, np.int64)
+        """(S,) since when a sensor is off; NEVER where it is not."""
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays and numbers. Of target times only the newest is kept, and how
+        many periods the others lie before it; one that lies before all that is to come is none.
+        """
+        newest = self._target.max(axis=0)
+        age = ((newest - self._target) // self._period).clip(max=self._slots)
+        age[self._target == NEVER] = self._slots
+        ages = age.astype(np.min_scalar_type(self._slots))
+        columns = (newest, ages, self._value.copy(), self._since.copy())
+        return (self._period, self._rollups.snapshot(), *columns)
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of; of another period only who is off."""
+        period, rollups, newest, ages, value, self._since = snapshot
+        if period == self._period:
+            self._rollups.restore(rollups)
+            self._target = np.where(
+                ages < self._slots, newest - ages.astype(np.int64) * self._period, NEVER
+            )
+            self._value = value
+
+    def step(
+        self, closed: PaneResult, windows: Windows, arrival: int, sensor_id: Ints, trends: Trends
+    ) -> tuple[RollupRows, list[Deviation]]:
+        """The periods that ended, each with its prediction as the mean; and the changes of being
+        off. `sensor_id` (S,) tells the sensor of each row.
+        """
+        sensors = len(sensor_id)
+        self._target = grown(self._target, sensors, NEVER)
+        self._value = grown(self._value, sensors, 0.0)
+        self._since = grown(self._since, sensors, NEVER)
+        made = self._rollups.step(closed, arrival, sensors)
+        at = made.start + self._period
+        _, slope, until = trends.of(sensor_id[made.row], at)
+        if slope.any():
+            middle = at - self._period / 2
+            minutes = (np.minimum(at + HORIZON_MS, until) - middle) / 60_000
+            value = (made.mean + slope * minutes).clip(-LARGEST, LARGEST)
+            made = replace(made, mean=np.where(slope == 0.0, made.mean, value))
+        target = made.start + self._period + HORIZON_MS
+        found = self._compare(closed, windows, made, target)
+        order = np.lexsort((target, made.row))
+        row, target = made.row[order], target[order]
+        slot = target // self._period % self._slots
+        self._target[slot, row] = target
+        self._value[slot, row] = made.mean[order]
+        return made, found
+
+    def _compare(
+        self, closed: PaneResult, windows: Windows, made: RollupRows, made_for: Ints
+    ) -> list[Deviation]:
+        panes = closed.panes
+        target = (panes.end - HORIZON_MS) // self._period * self._period + HORIZON_MS
+        due = np.flatnonzero((target > windows.end_before) & (target > panes.end - TOLERANCE_MS))
+        row, target = panes.row[due], target[due]
+        slot = target // self._period % self._slots
+        known = self._target[slot, row] == target
+        value = self._value[slot, row]
+        if len(made.row) and len(due):  # made and due within one piece
+            of_row = {
+                (r, t): v
+                for r, t, v in zip(
+                    made.row.tolist(), made_for.tolist(), made.mean.tolist(), strict=True
+                )
+            }
+            for index, key in enumerate(zip(row.tolist(), target.tolist(), strict=True)):
+                if key in of_row:
+                    known[index], value[index] = True, of_row[key]
+        due, row, target, value = due[known], row[known], target[known], value[known]
+        seen, noise = windows.w10.mean[due], windows.w10.std[due]
+        with np.errstate(over="ignore"):
+            error = np.abs(seen - value)
+            relative = error / np.maximum(np.abs(value), _NO_LESS)
+        off = ((error >= _OFF_ABS) | (relative >= _OFF_REL)) & (error > 2 * noise)
+        before = np.where(begins(row), self._since[row] != NEVER, np.roll(off, 1))
+        found = []
+        for index in np.flatnonzero(off != before).tolist():
+            r, end = int(row[index]), int(panes.end[due[index]])
+            since = end if off[index] else int(self._since[r])
+            found.append(
+                Deviation(
+                    pane=int(due[index]),
+                    begins=bool(off[index]),
+                    far=bool(relative[index] >= _FAR_REL),
+                    seen=float(seen[index]),
+                    value=float(value[index]),
+                    error=float(error[index]),
+                    relative=float(relative[index]),
+                    predicted_at=int(target[index]) - HORIZON_MS,
+                    since=since,
+                )
+            )
+            self._since[r] = end if off[index] else NEVER
+        return found

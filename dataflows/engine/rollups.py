@@ -1,0 +1,175 @@
+"""Sums of panes over buckets of event time: minutes, five minutes, hours.
+
+A bucket is told when its own last second or a later pane closes; with `flush` also when the sensor
+is idle and the arrival time has passed the bucket's end by `FLUSH_MS`. When more readings come for
+it after that, it is told again, with all of them. A sum is carried from piece to piece; it is added
+up pane by pane, in order, so that no cut of the sequence changes a bit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.columns import NEVER, Floats, Ints, concatenate
+from dataflows.engine.panes import PANE_MS, PaneResult
+from dataflows.segments import begins, grown, lengths
+from rules.panes import Panes
+
+FLUSH_MS = 10_000
+_EMPTY = np.array([[0.0], [np.inf], [-np.inf], [0.0], [0.0]])
+_SCALE = 2.0**-64
+"""Sums are of values times this: it rounds nothing, and no sum overflows."""
+_SECONDS = 2**38
+"""More than a time in seconds can be; rows times this, and a time, are one sortable number."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollupRows:
+    """B buckets that ended, or were told early."""
+
+    row: Ints
+    """(B,) the sensor's row."""
+    start: Ints
+    """(B,) epoch milliseconds UTC."""
+    count: Ints
+    """(B,) readings in it."""
+    mean: Floats
+    """(B,)"""
+    minimum: Floats
+    """(B,)"""
+    maximum: Floats
+    """(B,)"""
+    last: Floats
+    """(B,)"""
+    device: Ints
+    """(B,) row of the device that sent its last reading."""
+
+
+class RollupState:
+    """The newest bucket of each sensor, for one period."""
+
+    def __init__(self, period_ms: int, *, flush: bool) -> None:
+        self.period = period_ms
+        self._flush = flush
+        self._start = np.empty(0, np.int64)
+        self._count = np.empty(0, np.int64)
+        self._told = np.empty(0, bool)
+        self._sums = np.empty((5, 0))
+        """Sum (scaled), minimum, maximum and last of the values, and the last device's row."""
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays."""
+        columns = (self._start, self._count, self._told, self._sums)
+        return tuple(column.copy() for column in columns)
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of."""
+        self._start, self._count, self._told, self._sums = snapshot
+
+    def step(self, closed: PaneResult, arrival: int, sensors: int) -> RollupRows:
+        """Add closed panes; `arrival` is the partition's arrival time at the end of the piece."""
+        self._grow(sensors)
+        start = (closed.panes.end - PANE_MS) // self.period * self.period
+        early, told = self._early(closed, start) if self._flush else ([], [])
+        found = [*self._add(closed.panes, start), *early]
+        if self._flush:
+            self._told[told] = True
+            over = self._start + self.period + FLUSH_MS <= arrival
+            still = np.flatnonzero(over & ~self._told & closed.idle)
+            self._told[still] = True
+            found.append(self._of(still))
+        return concatenate(found)
+
+    def _add(self, panes: Panes, start: Ints) -> list[RollupRows]:
+        """Add panes to their buckets; return those that ended."""
+        row = panes.row
+        if not len(row):
+            return [self._of(row)]
+        first = np.flatnonzero(begins(row, start))
+        count_of = lengths(first, len(row))
+        ends = first + count_of - 1
+        rows, starts = row[first], start[first]
+        new_row = begins(rows)
+        goes_on = new_row & (self._start[rows] == starts)
+        left = rows[new_row & ~goes_on & ~self._told[rows]]
+        found = [self._of(left)]
+
+        count = np.where(goes_on, self._count[rows], 0)
+        sums = np.where(goes_on, np.take(self._sums, rows, axis=1), _EMPTY)
+        run = np.repeat(np.arange(len(first)), count_of)
+        np.add.at(count, run, panes.count)
+        np.add.at(sums[0], run, panes.count * (panes.mean * _SCALE))
+        sums[1] = np.minimum(sums[1], np.minimum.reduceat(panes.minimum, first))
+        sums[2] = np.maximum(sums[2], np.maximum.reduceat(panes.maximum, first))
+        sums[3], sums[4] = panes.last[ends], panes.device[ends]
+
+        newest = np.r_[new_row[1:], True]
+        told = ~newest | (panes.end[ends] == starts + self.period)
+        keep = rows[newest]
+        self._start[keep], self._count[keep] = starts[newest], count[newest]
+        for column, value in zip(self._sums, sums, strict=True):
+            column[keep] = value[newest]
+        self._told[keep] = told[newest]
+        found.append(_buckets(rows[told], starts[told], count[told], sums[:, told]))
+        return found
+
+    def _early(self, closed: PaneResult, start: Ints) -> tuple[list[RollupRows], list[int]]:
+        """The buckets that were told while their sensor was idle inside this piece, and had not
+        ended by then; and the rows of those that got no pane since. Few, and so one by one.
+        """
+        panes, spells = closed.panes, closed.spells
+        here = (spells.end - PANE_MS) // self.period * self.period
+        over = np.flatnonzero(here + self.period + FLUSH_MS <= spells.until)
+        if not len(over):
+            return [], []
+        over = over[begins(spells.row[over], spells.end[over])]
+        keys = panes.row * _SECONDS + panes.end // 1000
+        after = np.searchsorted(keys, spells.row * _SECONDS + spells.end // 1000, "right")
+        firsts, lasts = (np.searchsorted(panes.row, spells.row, side) for side in ("left", "right"))
+        found, told = [], []
+        for index in over.tolist():
+            row, until = int(spells.row[index]), int(after[index])
+            last = until == lasts[index]
+            if not last and start[until] != here[index]:
+                continue  # it ends inside this piece
+            first = int(firsts[index])
+            first += int(np.searchsorted(start[first:until], here[index]))
+            if until > first:
+                if panes.end[until - 1] == here[index] + self.period:
+                    continue  # it has ended
+            elif self._told[row]:
+                continue
+            goes_on = self._start[row] == here[index]
+            count = np.array([self._count[row] if goes_on else 0])
+            sums = self._sums[:, [row]] if goes_on else _EMPTY.copy()
+            for pane in range(first, until):
+                count[0] += panes.count[pane]
+                sums[0] += panes.count[pane] * (panes.mean[pane] * _SCALE)
+                sums[1] = np.minimum(sums[1], panes.minimum[pane])
+                sums[2] = np.maximum(sums[2], panes.maximum[pane])
+                sums[3], sums[4] = panes.last[pane], panes.device[pane]
+            found.append(_buckets(spells.row[[index]], here[[index]], count, sums))
+            if last:
+                told.append(row)
+        return found, told
+
+    def _of(self, rows: Ints | NDArray[np.intp]) -> RollupRows:
+        return _buckets(
+            rows, self._start[rows], self._count[rows], np.take(self._sums, rows, axis=1)
+        )
+
+    def _grow(self, sensors: int) -> None:
+        self._start = grown(self._start, sensors, NEVER)
+        self._count = grown(self._count, sensors, 0)
+        self._told = grown(self._told, sensors, True)
+        self._sums = grown(self._sums, sensors, _EMPTY)
+
+
+def _buckets(row: Ints, start: Ints, count: Ints, sums: NDArray[np.float64]) -> RollupRows:
+    total, low, high, last, device = sums
+    with np.errstate(over="ignore"):
+        mean = total / np.maximum(count, 1) / _SCALE
+    mean = np.minimum(np.maximum(mean, low), high)
+    return RollupRows(row, start, count, mean, low, high, last, device.astype(np.int64))

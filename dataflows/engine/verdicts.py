@@ -1,0 +1,183 @@
+"""What the rules and the detector ask for at each closed pane."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.columns import Floats, Ints
+from contract.level import Level
+from dataflows.engine.detector import Detector
+from dataflows.segments import begins, grown, lengths
+from rules.columns import Rules
+from rules.kind import RAISE_AFTER_SLOWLY, Closed, Group, Judged, Memory, Rule
+from rules.panes import Panes, Windows
+from rules.tables import KINDS, RuleSet, kind_of
+
+BY_DETECTOR = -2
+"""In place of a rule's index: the detector asks."""
+NOBODY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """One for each closed pane. P panes."""
+
+    closed: Closed
+    """The panes."""
+    asked: NDArray[np.int8]
+    """(P,) the highest level that a rule asks for."""
+    held: NDArray[np.int8]
+    """(P,) the highest level of a rule that does not let go."""
+    rule: Ints
+    """(P,) the first rule that asks for that level, an index into `Rules.rule`; `NOBODY`, or
+    `BY_DETECTOR`."""
+    noted: Floats
+    """(2, P) what the kind of that rule noted for the event; of the detector, about which value the
+    sensor usually is."""
+
+
+class VerdictState:
+    """How long each rule's condition has held, and what kinds of rules remember."""
+
+    def __init__(self, detector: Detector | None = None) -> None:
+        self._detector = detector
+        self._rules = Rules(RuleSet())
+        self._streak: Ints = np.empty(0, np.int64)
+        """(all rules,) panes in a row in which the condition held."""
+        self._seen: Ints = np.empty(0, np.int64)
+        """(S,) readings in closed panes."""
+        self._unlike: Ints = np.empty((2, 0), np.int64)
+        """(2, S) panes in a row that deserve WARN, or CRITICAL, by the detector."""
+        self._waiting: dict[tuple[str, str, int], int] = {}
+        """Streaks of rules that were not given yet, by what stays the same of a rule."""
+        self._memories: dict[int, Memory] = {
+            kind.number: memory for kind in KINDS if (memory := kind.memory()) is not None
+        }
+        """By the number of their kind."""
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state as plain arrays and numbers."""
+        detector = None if self._detector is None else self._detector.snapshot()
+        memories = {number: memory.snapshot() for number, memory in self._memories.items()}
+        return (self._streaks(), self._seen.copy(), self._unlike.copy(), detector, memories)
+
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
+        """Take over the state that `snapshot` was taken of."""
+        self._waiting, self._seen, self._unlike, detector, memories = snapshot
+        if self._detector is not None and detector is not None:
+            self._detector.restore(detector)
+        for number, memory in memories.items():
+            self._memories[number].restore(memory)
+
+    @staticmethod
+    def upgraded(snapshot: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The snapshot that stands for one of version 4 of the engine's state and before, in which
+        no kind of rule remembered anything.
+        """
+        return (*snapshot, {})
+
+    def step(self, panes: Panes, windows: Windows, sensor_id: Ints, rules: Rules) -> Verdicts:
+        """Judge closed panes by `rules`; `sensor_id` (S,) tells the sensor of each row."""
+        self._seen = grown(self._seen, len(sensor_id), 0)
+        self._unlike = grown(self._unlike, len(sensor_id), 0)
+        if rules is not self._rules:
+            self._use(rules)
+        closed = Closed(panes, windows, self._readings_before(panes))
+        verdicts = Verdicts(
+            closed=closed,
+            asked=np.zeros(len(panes.row), np.int8),
+            held=np.zeros(len(panes.row), np.int8),
+            rule=np.full(len(panes.row), NOBODY),
+            noted=np.full((2, len(panes.row)), np.nan),
+        )
+        sensors = sensor_id[panes.row]
+        for kind, group in rules.groups:
+            memory = self._memories.get(kind.number)
+            first = np.searchsorted(group.sensor_id, sensors, "left")
+            count = np.searchsorted(group.sensor_id, sensors, "right") - first
+            for turn in range(int(count.max(initial=0))):  # the n-th rule of every sensor at once
+                pane = np.flatnonzero(count > turn)
+                rule = first[pane] + turn
+                judged = kind.judge(group.bounds[:, rule], pane, rule, closed, memory)
+                self._add(verdicts, group, pane, rule, judged)
+        np.add.at(self._seen, panes.row, panes.count)
+        if self._detector is not None and len(panes.row):
+            self._detect(verdicts, panes, sensors)
+        return verdicts
+
+    def _readings_before(self, panes: Panes) -> Ints:
+        before = np.cumsum(panes.count) - panes.count
+        starts = np.flatnonzero(begins(panes.row))
+        before -= np.repeat(before[starts], lengths(starts, len(panes.row)))
+        return before + self._seen[panes.row]
+
+    def _add(
+        self,
+        verdicts: Verdicts,
+        group: Group,
+        pane: NDArray[np.intp],
+        rule: Ints,
+        judged: Judged,
+    ) -> None:
+        """Count how long the rules' conditions were met at `pane`, and raise what they ask for."""
+        level, met = group.level[rule], judged.met
+        verdicts.held[pane] = np.maximum(verdicts.held[pane], np.where(judged.holds, level, 0))
+        number = group.number[rule]
+        if not met.any() and not self._streak[number].any():
+            return
+        run, last = _runs(met, number, self._streak)
+        self._streak[number[last]] = run[last]
+        more = met & (run >= group.raise_after[rule]) & (level > verdicts.asked[pane])
+        verdicts.asked[pane[more]] = level[more]
+        verdicts.rule[pane[more]] = number[more]
+        if judged.noted is not None:
+            verdicts.noted[:, pane[more]] = judged.noted[:, more]
+
+    def _detect(self, verdicts: Verdicts, panes: Panes, sensors: Ints) -> None:
+        assert self._detector is not None
+        level, usual = self._detector.step(sensors, panes.end, panes.mean)
+        verdicts.held[:] = np.maximum(verdicts.held, level)
+        for index, wanted in enumerate((Level.WARN, Level.CRITICAL)):
+            met = level >= wanted
+            run, last = _runs(met, panes.row, self._unlike[index])
+            self._unlike[index, panes.row[last]] = run[last]
+            more = met & (run >= RAISE_AFTER_SLOWLY) & (verdicts.asked < wanted)
+            verdicts.asked[more] = wanted
+            verdicts.rule[more] = BY_DETECTOR
+            verdicts.noted[0, more] = usual[more]
+
+    def _use(self, rules: Rules) -> None:
+        """Go on with other rules; those that were there before keep their streaks."""
+        if self._detector is not None:
+            self._detector.use(rules.deep, rules.unusual)
+        waiting = self._streaks()
+        self._rules, self._waiting = rules, {}
+        self._streak = np.array([waiting.get(_key(one), 0) for one in rules.rule], np.int64)
+        groups = {kind.number: group.number for kind, group in rules.groups}
+        for number, memory in self._memories.items():
+            memory.use([rules.rule[index] for index in groups.get(number, ())])
+
+    def _streaks(self) -> dict[tuple[str, str, int], int]:
+        running = np.flatnonzero(self._streak).tolist()
+        found = {_key(self._rules.rule[index]): int(self._streak[index]) for index in running}
+        return self._waiting | found
+
+
+def _runs(met: NDArray[np.bool_], key: Ints, before: Ints) -> tuple[Ints, NDArray[np.intp]]:
+    """(N,) how many conditions in a row were met up to each, with those `before` (by key); and
+    where the last one of each key stands. Equal keys stand together.
+    """
+    place = np.arange(len(met))
+    first = begins(key)
+    starts = np.flatnonzero(first)
+    broken = np.maximum.accumulate(np.where(met, np.where(first, place - 1, -1), place))
+    run = place - broken
+    start = np.repeat(starts, lengths(starts, len(met)))
+    run += np.where(broken < start, before[key], 0)
+    return run, np.r_[starts[1:] - 1, len(met) - 1]
+
+
+def _key(rule: Rule) -> tuple[str, str, int]:
+    return kind_of(rule).key(rule)

@@ -1,0 +1,237 @@
+"""The windows that end with a pane: w1, the pane itself, and w5 and w10, sliding by one second.
+
+A sensor's last nine panes are kept as moments, not as readings: count, means, and second moments
+about the means. A window's are put together of its panes' (the parallel form of Chan, Golub and
+LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979), always
+in the same order, newest first, so that no cut of the sequence changes a bit.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.columns import NEVER, Floats, Ints, concatenate
+from dataflows.engine.panes import scale_of
+from dataflows.segments import begins, grown, lengths
+from rules.panes import Panes, Window, Windows
+
+KEPT = 9
+"""How many panes before the newest can lie in the longest window."""
+_ALL_EQUAL = 1e-9
+"""Times are whole milliseconds: of two that differ the second moment is at least 5e-7 s²."""
+_AT_ONCE = 2_500
+_MOST = float(np.finfo(np.float64).max)
+WINDOWS = {"w1": 1, "w5": 5, "w10": 10}
+"""Lengths in seconds."""
+_COLUMNS = (
+    "end", "count", "mean", "minimum", "maximum", "first",
+    "time", "time_time", "time_value", "value_value",
+)  # fmt: skip
+"""What is kept of a pane; all of it fits a float64."""
+_END, _MEAN = _COLUMNS.index("end"), _COLUMNS.index("mean")
+_NOTHING = np.where(np.arange(len(_COLUMNS)) == _END, float(NEVER), 0.0)[:, None, None]
+"""What stands for a pane that there was not."""
+
+
+class WindowState:
+    """The last panes of each sensor."""
+
+    def __init__(self) -> None:
+        self._kept = np.empty((len(_COLUMNS), KEPT, 0))
+
+    def snapshot(self) -> NDArray[np.float64]:
+        """(10, 9, S) the columns of the last nine panes of each sensor, newest first."""
+        return self._kept.copy()
+
+    def restore(self, snapshot: NDArray[np.float64]) -> None:
+        """Take over the state that `snapshot` was taken of."""
+        self._kept = snapshot
+
+    def step(self, panes: Panes, sensors: int) -> Windows:
+        """The windows that end with `panes`. `sensors` is the number of sensors."""
+        self._kept = grown(self._kept, sensors, _NOTHING)
+        if len(panes.row) <= _AT_ONCE:
+            return self._step(panes)
+        # in parts that stay in the processor's cache; a sensor's panes are in one part
+        cuts = np.searchsorted(panes.row, panes.row[_AT_ONCE::_AT_ONCE])
+        bounds = [0, *np.unique(cuts[cuts > 0]).tolist(), len(panes.row)]
+        parts = [
+            self._step(replace(panes, **{n: getattr(panes, n)[a:b] for n in Panes.__slots__}))
+            for a, b in pairwise(bounds)
+        ]
+        return Windows(
+            w1=concatenate([part.w1 for part in parts]),
+            w5=concatenate([part.w5 for part in parts]),
+            w10=concatenate([part.w10 for part in parts]),
+            end_before=np.concatenate([part.end_before for part in parts]),
+            mean_before=np.concatenate([part.mean_before for part in parts]),
+        )
+
+    def _step(self, panes: Panes) -> Windows:
+        starts = np.flatnonzero(begins(panes.row))
+        rows = panes.row[starts]
+        count = lengths(starts, len(panes.row))
+        new = np.array([getattr(panes, name) for name in _COLUMNS], np.float64)
+        if len(rows) == len(panes.row):  # one pane a sensor, as in most live pieces
+            place = _as_slice(rows)
+            lately = np.concatenate((new[:, None], self._kept[:, :, place]), axis=1)
+            self._kept[:, :, place] = lately[:, :KEPT]
+        else:
+            lately = self._shift(new, rows, starts, count)
+        before = lately[_END, 1].copy()
+        mean_before = lately[_MEAN, 1].copy()
+        w5, w10 = _windows(lately, panes.last)
+        return Windows(
+            w1=_pane_alone(panes),
+            w5=w5,
+            w10=w10,
+            end_before=np.where(before > NEVER, before, NEVER).astype(np.int64),
+            mean_before=mean_before,
+        )
+
+    def _shift(
+        self, new: NDArray[np.float64], rows: Ints, starts: Ints, count: Ints
+    ) -> NDArray[np.float64]:
+        """(columns, 10, P) each new pane and the nine before it, newest first; and keep the last
+        nine of each sensor.
+        """
+        columns = _as_slice(rows)
+        kept = self._kept[:, :, columns].reshape(len(_COLUMNS), -1)
+        every = np.concatenate((kept, new), axis=1)
+
+        def place(before: Ints, row: Ints, start: Ints) -> Ints:
+            """Where the pane is that is so many before the first new one of a sensor; where it is
+            less than none, that many after it.
+            """
+            return np.where(
+                before > 0, (before - 1) * len(rows) + row, kept.shape[1] + start - before
+            )
+
+        every_row, step = np.arange(len(rows)), np.arange(KEPT + 1)[:, None]
+        stays = place(step[:KEPT] + 1 - count, every_row, starts)
+        self._kept[:, :, columns] = np.take(every, stays, axis=1)
+        start = np.repeat(starts, count)
+        nth = np.arange(new.shape[1]) - start
+        return np.take(every, place(step - nth, np.repeat(every_row, count), start), axis=1)
+
+
+def _as_slice(rows: Ints) -> Ints | slice:
+    """Ascending rows, as a slice where none is left out: numpy then copies whole stretches."""
+    if not len(rows):
+        return slice(0)
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
+
+
+def _pane_alone(panes: Panes) -> Window:
+    """The window of one pane."""
+    std = np.sqrt(panes.value_value / panes.count)
+    trend, fit = _slope(panes.time_value, panes.time_time, panes.value_value)
+    scale = scale_of(panes.minimum, panes.maximum)
+    if scale is not None:
+        with np.errstate(over="ignore"):
+            std, trend = std / scale, np.clip(trend / scale, -_MOST, _MOST)
+    return Window(
+        count=panes.count.astype(np.float64),
+        mean=panes.mean,
+        minimum=panes.minimum,
+        maximum=panes.maximum,
+        std=std,
+        first=panes.first,
+        last=panes.last,
+        trend=trend,
+        fit=fit,
+    )
+
+
+def _windows(
+    lately: NDArray[np.float64], last: Floats, lengths: tuple[int, ...] = (5, 10)
+) -> list[Window]:
+    """The sliding windows over panes (columns, 10, P), newest first, which are overwritten.
+
+    Since panes stand in order, a window is the first so many of them: what it needs are running
+    sums from the newest pane on, of which the windows are two places. Values and times count from
+    the newest pane's means, where deviations are as small as they can be.
+    """
+    end, count, mean, low, high, first, time, time_time, time_value, value_value = lately
+    age = (end[0] - end) / 1000.0
+    scale = scale_of(low, high)
+    if scale is not None and len(lengths) > 1:  # what has left a window must not scale it
+        return [_windows(_inside(lately, age, s), last, (s,))[0] for s in lengths]
+    if scale is not None:  # the moments of all panes as those of the largest one
+        largest = np.minimum.reduce(scale)
+        small = np.where(scale < 1.0, 1.0, largest)
+        mean = mean * largest
+        time_value, value_value = time_value * small, value_value * small * small
+    newest = mean[0].copy()
+    mean = mean - newest
+    time = time - age
+    time -= time[0].copy()
+    weighted = count * mean
+    timed = count * time
+    value_value = value_value + weighted * mean
+    time_time = time_time + timed * time
+    time_value = time_value + weighted * time
+    for one in (count, weighted, timed, value_value, time_time, time_value):
+        _run(np.add, one)
+    _run(np.minimum, low)
+    _run(np.maximum, high)
+    across = np.arange(len(last))
+    found = []
+    for seconds in lengths:
+        oldest = np.count_nonzero(age < seconds, axis=0) - 1
+        pick = oldest * len(last) + across
+        total, value, at, spread, times, slope, lowest, highest, earliest = (
+            np.take(one, pick)
+            for one in (
+                count, weighted, timed, value_value, time_time, time_value, low, high, first
+            )
+        )  # fmt: skip
+        value, at = value / total, at / total
+        spread = np.maximum(spread - total * value * value, 0.0)
+        std = np.sqrt(spread / total)
+        trend, fit = _slope(slope - total * value * at, times - total * at * at, spread)
+        if scale is None:
+            value = newest + value
+        else:
+            with np.errstate(over="ignore"):
+                value = (newest + value) / largest
+                std, trend = std / largest, np.clip(trend / largest, -_MOST, _MOST)
+        found.append(
+            Window(
+                count=total,
+                mean=np.minimum(np.maximum(value, lowest), highest),
+                minimum=lowest,
+                maximum=highest,
+                std=std,
+                first=earliest,
+                last=last,
+                trend=trend,
+                fit=fit,
+            )
+        )
+    return found
+
+
+def _inside(lately: NDArray[np.float64], age: Floats, seconds: int) -> NDArray[np.float64]:
+    """The panes with those zero that are not in the window, but for their ends."""
+    inside: NDArray[np.float64] = np.where(age < seconds, lately, 0.0)
+    inside[_END] = lately[_END]
+    return inside
+
+
+def _slope(time_value: Floats, time_time: Floats, value_value: Floats) -> tuple[Floats, Floats]:
+    """Trend and fit of second moments."""
+    known = time_time > _ALL_EQUAL
+    trend = np.divide(time_value, time_time, out=np.zeros_like(time_value), where=known)
+    known &= value_value > 0
+    fit = np.divide(trend * time_value, value_value, out=np.zeros_like(trend), where=known)
+    return trend, np.minimum(fit, 1.0)
+
+
+def _run(combine: np.ufunc, rows: Floats) -> None:
+    """Make each of the K rows (K, P) what came of it and all before it, in place."""
+    for index in range(1, len(rows)):
+        combine(rows[index - 1], rows[index], out=rows[index])

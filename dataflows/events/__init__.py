@@ -1,0 +1,1 @@
+"""Levels, and the events and texts that their changes lead to."""

@@ -1,0 +1,288 @@
+"""What the engine found as events: who, when, which code, and what is said about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from contract.event import Event, device_event_key, event_key
+from contract.level import Level
+from dataflows.engine.no_data import NoDataChange
+from dataflows.engine.predictions import Deviation
+from dataflows.engine.rows import SensorRows
+from dataflows.engine.verdicts import Verdicts
+from dataflows.events.levels import Flapping, Transition
+from dataflows.events.texts import message, title, word
+from rules.columns import Rules
+from rules.detector import DETECTOR
+from rules.kind import Cause, finite
+from rules.panes import Panes, Windows
+from rules.tables import kind_numbered
+from rules.words import Named, Names, duration, quantity
+
+RECOVERED = "RECOVERED_ANOMALY"
+FLAPPING = "PATTERN_CHANGE"
+DEVIATION = "PREDICTION_DEVIATION"
+SILENT = "NO_DATA"
+BACK = "DATA_RESUMED"
+
+_TYPES = {Level.NORMAL: "notice", Level.WARN: "warning", Level.CRITICAL: "critical"}
+_ACTIONS = {
+    Level.NORMAL: "none",
+    Level.WARN: "check_soon",
+    Level.CRITICAL: "immediate_intervention",
+}
+_CURVE = 0.5
+"""Slope in units per second, or difference of slopes, from which a curve is unusual."""
+_MICRO_DELTA, _MICRO_Z = 0.01, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class EventWriter:
+    """What events are told from: one step of one partition."""
+
+    names: Names
+    sensors: SensorRows
+    rules: Rules
+    verdicts: Verdicts
+
+    @property
+    def panes(self) -> Panes:
+        """Those that were judged."""
+        return self.verdicts.closed.panes
+
+    @property
+    def windows(self) -> Windows:
+        """Those that end with them."""
+        return self.verdicts.closed.windows
+
+    def transition(self, change: Transition) -> Event:
+        """A change of level; it ends the event of the level before."""
+        pane, end = change.pane, int(self.panes.end[change.pane])
+        named, sensor_id, _ = self._who(pane)
+        value = quantity(float(self.panes.mean[pane]), named.unit)
+        payload = self._payload(pane, change.after) | {
+            "from": change.before.name, "to": change.after.name
+        }  # fmt: skip
+        if change.after is Level.NORMAL:
+            payload["duration_seconds"] = (end - change.since) / 1000
+            lasted = duration(end - change.since)
+            watched = change.kind_before == DETECTOR.number or self.rules.watch(sensor_id)
+            kind = "recovered" if watched else "unwatched"
+            text = message(self.names.language, kind, named, None, value=value, duration=lasted)
+        else:
+            cause = self._cause(pane, change, named.unit)
+            payload |= cause.payload
+            text = message(
+                self.names.language, cause.message, named, change.after, value=value, **cause.words
+            )
+        resolves = None
+        if change.before is not Level.NORMAL:
+            code = _code(change.before, change.kind_before)
+            resolves = event_key(sensor_id, change.changed_at, code)
+        return self._event(
+            pane,
+            _code(change.after, change.kind),
+            change.after,
+            title(self.names.language, named, change.after),
+            text,
+            payload,
+            resolves,
+            ends=change.after is Level.NORMAL,
+            silent=change.silent,
+        )
+
+    def _cause(self, pane: int, change: Transition, unit: str) -> Cause:
+        """Why the pane raised the level."""
+        rule = self.rules.rule[change.rule] if change.rule >= 0 else None
+        noted = self.verdicts.noted[:, pane]
+        return kind_numbered(change.kind).cause(rule, pane, self.verdicts.closed, noted, unit)
+
+    def flapping(self, change: Flapping) -> Event:
+        """A sensor began to flap, or ceased to: then with the level that it is left at, of which
+        nobody may have been notified.
+        """
+        pane, end = change.pane, int(self.panes.end[change.pane])
+        named, sensor_id, _ = self._who(pane)
+        value = quantity(float(self.panes.mean[pane]), named.unit)
+        level, kind, resolves = Level.WARN, "flapping", None
+        words: dict[str, str] = {}
+        more: dict[str, Any] = {"behavior_pattern": "OSCILLATING"}
+        if not change.begins:
+            level, kind = change.level, "settled"
+            resolves = event_key(sensor_id, change.since, FLAPPING)
+            words = {
+                "duration": duration(end - change.since),
+                "state": word(self.names.language, level),
+            }
+            more = {"duration_seconds": (end - change.since) / 1000}
+        return self._event(
+            pane,
+            FLAPPING,
+            level,
+            title(self.names.language, named, kind),
+            message(self.names.language, kind, named, None, value=value, **words),
+            self._payload(pane, level) | more,
+            resolves,
+            ends=not change.begins,
+        )
+
+    def deviation(self, change: Deviation) -> Event:
+        """A sensor left what was predicted for it, or came back to it."""
+        pane, end = change.pane, int(self.panes.end[change.pane])
+        named, sensor_id, _ = self._who(pane)
+        level = Level.NORMAL
+        if change.begins:
+            level = Level.CRITICAL if change.far else Level.WARN
+        kind = "deviation" if change.begins else "as_predicted"
+        words = {"value": quantity(change.seen, named.unit)}
+        payload = self._payload(pane, level) | {
+            "predicted_value": change.value,
+            "error_abs": finite(change.error),
+            "error_rel": finite(change.relative),
+            "predicted_at": change.predicted_at,
+        }
+        if change.begins:
+            words["predicted"] = quantity(change.value, named.unit)
+        else:
+            words["duration"] = duration(end - change.since)
+            payload["duration_seconds"] = (end - change.since) / 1000
+        return self._event(
+            pane,
+            DEVIATION,
+            level,
+            title(self.names.language, named, kind),
+            message(self.names.language, kind, named, level or None, **words),
+            payload,
+            None if change.begins else event_key(sensor_id, change.since, DEVIATION),
+            ends=not change.begins,
+        )
+
+    def silence(self, change: NoDataChange) -> Event:
+        """A sensor or a device fell silent, or was heard again."""
+        language = self.names.language
+        device_id, sensor_id = int(self.sensors.device_id[change.device]), None
+        if change.is_device:
+            named, who = self.names.device(device_id), "device"
+        else:
+            sensor_id = int(self.sensors.sensor_id[change.row])
+            named, who = self.names.of(sensor_id, device_id), "sensor"
+        lasted = change.at - change.heard_at
+        payload = {
+            "severity": Level.NORMAL.name,
+            "recommended_action": "check_soon" if change.begins else "none",
+            "sensor_type": named.type,
+            "last_seen_at": change.heard_at,
+            "duration_seconds": lasted / 1000,
+            "rules_version": self.rules.version,
+        }
+        code = SILENT if change.begins else BACK
+        kind = "silent" if change.begins else "back"
+
+        def key(at: int, code: str) -> str:
+            if sensor_id is None:
+                return device_event_key(device_id, at, code)
+            return event_key(sensor_id, at, code)
+
+        return Event(
+            event_key=key(change.at, code),
+            device_id=device_id,
+            sensor_id=sensor_id,
+            at=change.at,
+            event_type="notice",
+            event_code=code,
+            title=title(language, named, kind),
+            message=message(language, f"{who}_{kind}", named, duration=duration(lasted)),
+            value=None,
+            payload=msgspec.json.encode(payload).decode(),
+            resolves=None if change.begins else key(change.since, SILENT),
+            status="active" if change.begins else "resolved",
+        )
+
+    def _who(self, pane: int) -> tuple[Named, int, int]:
+        sensor_id = int(self.sensors.sensor_id[self.panes.row[pane]])
+        device_id = int(self.sensors.device_id[self.panes.device[pane]])
+        return self.names.of(sensor_id, device_id), sensor_id, device_id
+
+    def _payload(self, pane: int, level: Level) -> dict[str, Any]:
+        """What every event about a pane carries; the names are those that readers know."""
+        named, *_ = self._who(pane)
+        panes, w10 = self.panes, self.windows.w10
+        slopes = [
+            float(window.trend[pane])
+            for window in (self.windows.w1, self.windows.w5, self.windows.w10)
+        ]
+        bends = (slopes[0] - slopes[1], slopes[1] - slopes[2])
+        curve = any(abs(one) >= _CURVE for one in (*slopes, *bends))
+        mean, std, last = float(w10.mean[pane]), float(w10.std[pane]), float(panes.last[pane])
+        z = (last - mean) / std if std > 0 else 0.0
+        micro = abs(last - mean) >= _MICRO_DELTA and abs(z) >= _MICRO_Z and not curve
+        return {
+            "severity": level.name,
+            "behavior_pattern": _pattern(slopes, std, z),
+            "recommended_action": _ACTIONS[level],
+            "sensor_type": named.type,
+            "baseline_mean": mean,
+            "last_value": last,
+            "z_score_last": finite(z),
+            "is_curve_anomalous": curve,
+            "has_microvariation": micro,
+            "microvariation_delta": finite(abs(last - mean)),
+            "mean": float(panes.mean[pane]),
+            "min": float(panes.minimum[pane]),
+            "max": float(panes.maximum[pane]),
+            "count": int(panes.count[pane]),
+            "rules_version": self.rules.version,
+        }
+
+    def _event(  # noqa: PLR0917 - the fields that differ
+        self,
+        pane: int,
+        code: str,
+        level: Level,
+        said: str,
+        text: str,
+        payload: dict[str, Any],
+        resolves: str | None,
+        *,
+        ends: bool,
+        silent: bool = False,
+    ) -> Event:
+        _, sensor_id, device_id = self._who(pane)
+        end = int(self.panes.end[pane])
+        return Event(
+            event_key=event_key(sensor_id, end, code),
+            device_id=device_id,
+            sensor_id=sensor_id,
+            at=end,
+            event_type=_TYPES[level],
+            event_code=code,
+            title=said,
+            message=text,
+            value=float(self.panes.mean[pane]),
+            payload=msgspec.json.encode(payload).decode(),
+            resolves=resolves,
+            status="resolved" if ends else "active",
+            silent=silent,
+        )
+
+
+def _code(level: Level, kind: int) -> str:
+    return RECOVERED if level is Level.NORMAL else kind_numbered(kind).code
+
+
+def _pattern(slopes: Iterable[float], std: float, z: float) -> str:
+    """How the value moves, as the first of the old system's patterns that fits."""
+    short, medium, long = slopes
+    if abs(long) < 0.05 and std < 0.01 and abs(z) < 1:
+        return "STABLE"
+    if std >= 0.05 and short * medium < 0:
+        return "OSCILLATING"
+    if 0.05 <= abs(long) < 0.5 and std < 0.1:
+        return "DRIFTING"
+    if short > medium > long > 0:
+        return "EXPONENTIAL_RISE"
+    if short < medium < long < 0:
+        return "EXPONENTIAL_FALL"
+    return "DRIFTING" if abs(long) >= 0.05 else "OSCILLATING"

@@ -1,0 +1,1 @@
+"""Each partition of the topic as one sequence of records and heartbeats."""

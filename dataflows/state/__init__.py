@@ -1,0 +1,1 @@
+"""What a flow keeps between two runs: its columns, the stores, and who holds them."""

@@ -1,0 +1,232 @@
+"""A sensor's forecast as what is stored: one prediction, its model, and its events."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from contract.event import event_key
+from ml.predict.assessment import Assessment, anomaly_type, assess
+from ml.predict.forecast import TREND
+from ml.predict.outlook import Outlook, Strange
+from ml.predict.texts import Words
+from rules.threshold import BOUND_COLUMNS, Threshold
+from sinks.times import text_of
+
+BREACH, ANOMALY = "PRED_THRESHOLD_BREACH", "ANOMALY_DETECTED"
+EXPLANATION_LENGTH = 1000
+_MINUTE_MS = 60_000
+_TITLE_LENGTH, _MESSAGE_LENGTH = 255, 1000
+_NAMES = (100, 60, 30, 12, 6)
+"""To how many characters names are cut, in turn, until a text is short enough."""
+
+
+class ModelRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A row of `ml_models`: the one of that id, else the sensor's one of that name."""
+
+    id: int | None = None
+    name: str = ""
+    type: str = ""
+    version: str = ""
+    trained_at: str = ""
+    accuracy: float | None = None
+    metadata: msgspec.Raw | None = None
+    refresh: bool = False
+    """Whether a row that is there is made anew, active or not; else only active ones count."""
+
+
+class EventRow(msgspec.Struct, frozen=True):
+    """A row of `ml_events`, and its row of `alert_notifications`."""
+
+    event_key: str
+    at: str
+    dedupe_from: str
+    """Nothing is written where an event of the same code, later than this, is still open."""
+    event_type: str
+    event_code: str
+    title: str
+    message: str
+    value: float
+    payload: msgspec.Raw
+
+
+class ForecastRow(msgspec.Struct, frozen=True):
+    """What `write_forecast.sql` takes. Times are text, see sinks/times.py."""
+
+    sensor_id: int
+    device_id: int
+    model: ModelRow
+    predicted_at: str
+    target: str
+    value: float
+    confidence: float
+    horizon_minutes: int
+    window_points: int
+    trend: str
+    is_anomaly: int | None
+    """None: as it is, or 0."""
+    anomaly_score: float | None
+    risk_level: str
+    severity: str
+    explanation: msgspec.Raw
+    engine_name: str
+    last_reading_id: int | None
+    """Where the sensor's watermark goes; None: it stays."""
+    events: list[EventRow]
+
+
+def forecast_row(
+    outlook: Outlook,
+    thresholds: list[Threshold],
+    model: ModelRow,
+    *,
+    language: str,
+    dedupe_minutes: int,
+    last_reading_id: int | None = None,
+) -> ForecastRow:
+    """All rows of one forecast. The same forecast leads to the same rows."""
+    value = round(outlook.value, 5)
+    strange = outlook.strange
+    found = assess(outlook.sensor.type, value, thresholds, anomalous=strange is not None)
+    events = []
+    if found.breach is not None:
+        events.append(_breach(outlook, found, found.breach, language, dedupe_minutes))
+    if strange is not None:
+        kind = anomaly_type(thresholds, strange.value)
+        events.append(_anomaly(outlook, found, strange, kind, language, dedupe_minutes))
+    return ForecastRow(
+        sensor_id=outlook.sensor.id,
+        device_id=outlook.sensor.device_id,
+        model=model,
+        predicted_at=text_of(outlook.predicted_at),
+        target=text_of(outlook.target),
+        value=value,
+        confidence=round(outlook.confidence, 4),
+        horizon_minutes=outlook.horizon_minutes,
+        window_points=outlook.window,
+        trend=TREND[outlook.trend],
+        is_anomaly=int(strange is not None) if outlook.judged else None,
+        anomaly_score=_score(outlook) if outlook.judged else None,
+        risk_level=found.risk_level,
+        severity=found.severity,
+        explanation=msgspec.Raw(explanation(language, outlook, found).encode()),
+        engine_name=outlook.engine,
+        last_reading_id=last_reading_id,
+        events=events,
+    )
+
+
+def explanation(language: str, outlook: Outlook, found: Assessment) -> str:
+    """JSON of at most 1000 characters; names are cut for it."""
+
+    def say(words: Words) -> str:
+        return msgspec.json.encode(
+            {
+                "source": "ml_baseline",
+                "severity": found.severity,
+                "short_message": words.short_message,
+                "recommended_action": words.recommended_action,
+                "details": {
+                    "predicted_value": round(outlook.value, 5),
+                    "trend": TREND[outlook.trend],
+                    "anomaly_score": _score(outlook),
+                    "confidence": round(outlook.confidence, 4),
+                    "horizon_minutes": outlook.horizon_minutes,
+                    "risk_level": found.risk_level,
+                    "sensor_type": words.short(outlook.sensor.type),
+                    "location": words.short(outlook.sensor.device),
+                    "engine": outlook.engine,
+                },
+            }
+        ).decode()
+
+    return _fitting(say, lambda names: Words(language, outlook, found, names), EXPLANATION_LENGTH)
+
+
+def _breach(
+    outlook: Outlook, found: Assessment, breach: Threshold, language: str, dedupe_minutes: int
+) -> EventRow:
+    kind, row = breach.severity, breach.as_row()
+
+    def words(names: int) -> Words:
+        return Words(language, outlook, found, names)
+
+    return EventRow(
+        event_key=event_key(outlook.sensor.id, outlook.predicted_at, BREACH),
+        at=text_of(outlook.predicted_at),
+        dedupe_from=text_of(outlook.predicted_at - dedupe_minutes * _MINUTE_MS),
+        event_type=kind,
+        event_code=BREACH,
+        title=_fitting(lambda one: one.breach_title(breach), words, _TITLE_LENGTH),
+        message=_fitting(lambda one: one.breach_message(breach), words, _MESSAGE_LENGTH),
+        value=round(outlook.value, 5),
+        payload=_json(
+            {
+                "threshold_id": breach.alert_threshold_id,
+                **{name: row[name] for name in BOUND_COLUMNS},
+            }
+            | _shared(outlook, found, words(_NAMES[0]), kind)
+        ),
+    )
+
+
+def _anomaly(  # noqa: PLR0917 - what an event is made of
+    outlook: Outlook,
+    found: Assessment,
+    strange: Strange,
+    kind: str,
+    language: str,
+    dedupe_minutes: int,
+) -> EventRow:
+    def words(names: int) -> Words:
+        return Words(language, outlook, found, names)
+
+    return EventRow(
+        event_key=event_key(outlook.sensor.id, strange.at, ANOMALY),
+        at=text_of(strange.at),
+        dedupe_from=text_of(strange.at - dedupe_minutes * _MINUTE_MS),
+        event_type=kind,
+        event_code=ANOMALY,
+        title=_fitting(lambda one: one.strange_title, words, _TITLE_LENGTH),
+        message=_fitting(lambda one: one.strange_message(strange, kind), words, _MESSAGE_LENGTH),
+        value=strange.value,
+        payload=_json(
+            _shared(outlook, found, words(_NAMES[0]), kind)
+            | {
+                "recommended_action": words(_NAMES[0]).strange_action(kind),
+                "value": strange.value,
+                "expected": round(strange.usual, 5),
+                "residual_scale": round(strange.scale, 5),
+            }
+        ),
+    )
+
+
+def _shared(outlook: Outlook, found: Assessment, words: Words, kind: str) -> dict[str, object]:
+    return {
+        "severity": found.severity,
+        "action_required": kind != "notice",
+        "anomaly_score": _score(outlook),
+        "trend": TREND[outlook.trend],
+        "predicted_value": round(outlook.value, 5),
+        "confidence": round(outlook.confidence, 4),
+        "recommended_action": words.recommended_action,
+        "explanation": words.short_message,
+    }
+
+
+def _json(payload: dict[str, object]) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(payload))
+
+
+def _score(outlook: Outlook) -> float:
+    return 0.0 if outlook.strange is None else round(outlook.strange.score, 4)
+
+
+def _fitting(say: Callable[[Words], str], words: Callable[[int], Words], most: int) -> str:
+    """The text, with names as long as they can be in so many UTF-16 units, as nvarchar has them."""
+    text = ""
+    for names in _NAMES:
+        text = say(words(names))
+        if len(text.encode("utf-16-le")) // 2 <= most:
+            break
+    return text

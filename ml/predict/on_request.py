@@ -1,0 +1,145 @@
+"""One forecast that somebody asks for, from the sensor's active model."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from contract.errors import IotError, SetupError
+from ml.predict.forecast import ahead
+from ml.predict.forecast_rows import ModelRow, forecast_row
+from ml.predict.outlook import Outlook, Sensor
+from ml.predict.store import newest_readings, thresholds_of, write_forecast
+from rules.line import TYPE, LineModel, decode, moment
+from sinks.times import text_of
+from sql.database import Database
+
+BASELINE = ("baseline_moving_average", "baseline", "1.0.0")
+_log = structlog.get_logger("predict")
+
+
+class AskError(IotError):
+    """The caller's: what is asked for cannot be given. `status` is the HTTP status for that,
+    `reason` a word for programs.
+    """
+
+    def __init__(self, text: str, status: int, reason: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class MadePrediction:
+    """A row of `predictions`, as it was stored."""
+
+    model_id: int
+    prediction_id: int
+    value: float
+    confidence: float
+    target: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Active:
+    """A sensor's active model."""
+
+    id: int | None
+    """None: there is none yet."""
+    line: LineModel | None
+    """None: it is a moving average, or cannot be read."""
+
+
+def predict(
+    database: Database,
+    sensor_id: int,
+    horizon_minutes: int,
+    window: int,
+    dedupe_minutes: int,
+    *,
+    language: str,
+    create_model: bool,
+) -> MadePrediction:
+    """Forecast from the newest `window` readings, and store it with the event that it leads to.
+
+    The same request over the same readings leads to the same row; another horizon replaces it.
+
+    Raises:
+        AskError: the sensor is unknown, has no readings, or has no model and none may be made.
+        IotError: by blame, see `Database`.
+    """
+    sensor, model = _sensor(database, sensor_id)
+    readings = newest_readings(database, [sensor_id], window)
+    if not readings.count[0]:
+        raise AskError(
+            f"sensor_id: sensor {sensor_id} has no readings yet; post some first",
+            400,
+            "no_readings",
+        )
+    if model.id is None and not create_model:
+        raise AskError(
+            f"sensor {sensor_id} has no active model: train one with `python -m ml.batch --once`, "
+            "or set AUTO_CREATE_MODEL=true to have a baseline made",
+            409,
+            "no_model",
+        )
+    made = ahead(readings, horizon_minutes, window, model.line)
+    last = int(readings.last[0])
+    outlook = Outlook(
+        sensor=sensor,
+        predicted_at=int(readings.ts[0, last]),
+        newest=float(readings.value[0, last]),
+        horizon_minutes=horizon_minutes,
+        value=made.value,
+        confidence=made.confidence,
+        trend=made.trend,
+        slope=made.slope,
+        window=made.window,
+        engine=made.engine,
+        judged=False,
+        strange=None,
+    )
+    at = text_of(outlook.predicted_at)
+    name, kind, version = BASELINE
+    row = forecast_row(
+        outlook,
+        thresholds_of(database, [sensor_id])[sensor_id],
+        ModelRow(name=name, type=kind, version=version, trained_at=at)
+        if model.id is None
+        else ModelRow(id=model.id),
+        language=language,
+        dedupe_minutes=dedupe_minutes,
+    )
+    write_forecast(database, row)
+    model_id = model.id or _sensor(database, sensor_id)[1].id
+    stored = database.query("prediction_at", sensor_id, model_id, at)
+    if model_id is None or not stored:
+        raise SetupError(f"the prediction of sensor {sensor_id} was deleted as soon as it was made")
+    return MadePrediction(
+        model_id=model_id,
+        prediction_id=int(stored[0][0]),
+        value=row.value,
+        confidence=row.confidence,
+        target=moment(outlook.target),
+    )
+
+
+def _sensor(database: Database, sensor_id: int) -> tuple[Sensor, _Active]:
+    found = database.query("sensor_with_model", sensor_id)
+    if not found:
+        raise AskError(f"sensor_id: there is no active sensor {sensor_id}", 404, "unknown_sensor")
+    *names, model_id, kind, metadata = found[0]
+    sensor = Sensor(*names)
+    if model_id is None or kind != TYPE:
+        return sensor, _Active(model_id, None)
+    try:
+        return sensor, _Active(model_id, decode(metadata))
+    except ValueError as error:
+        _log.warning(
+            "the model cannot be read, its forecast is the moving average: train it anew with "
+            "`python -m ml.batch --once`, or set it inactive",
+            model_id=model_id,
+            sensor_id=sensor_id,
+            error=str(error),
+        )
+        return sensor, _Active(model_id, None)

@@ -1,0 +1,193 @@
+"""What a person reads of a forecast, in Spanish or English: what was seen, compared with what, and
+what to do.
+"""
+
+from ml.predict.assessment import Assessment
+from ml.predict.forecast import FEWEST, MEAN, TOO_FEW
+from ml.predict.outlook import Outlook, Strange
+from rules.line import moment
+from rules.threshold import Threshold
+from rules.words import quantity
+
+_TEXTS = {
+    "es": {
+        "line": "{sensor} de {device} está en {newest} y en {horizon} min se prevé {value} "
+                "({trend})",
+        "mean": "{sensor} de {device} está en {newest}; en {horizon} min se espera {value}, la "
+                "media de sus últimas {window} lecturas",
+        "up": "sube {slope} por minuto", "down": "baja {slope} por minuto", "stable": "estable",
+        "above": ", por encima de {bound} ({rule}).",
+        "below": ", por debajo de {bound} ({rule}).",
+        "equal": ", el valor que vigila {rule}.",
+        "inside": ", dentro de sus umbrales.",
+        "recommended": ", dentro de lo recomendado ({low} a {high}).",
+        "not_recommended": ", fuera de lo recomendado ({low} a {high}).",
+        "nothing": ", sin umbral con que compararlo.",
+        "off_line": "La lectura de {seen} a las {time} UTC se aparta {distance} de lo esperado "
+                    "({usual}); lo normal en este sensor son {scale}.",
+        "jumped": "La lectura de {seen} a las {time} UTC cambió {distance} desde la anterior "
+                  "({usual}); lo normal en este sensor son {scale}.",
+        "few": "Espere a que haya {fewest} lecturas: con menos no se puede decir hacia dónde va.",
+        "act": "Intervenga en {device} antes de que ocurra.",
+        "check": "Revise {device} pronto.",
+        "look": "Compruebe {sensor} de {device} y lo que mide.",
+        "look_later": "Nada urgente: sus umbrales la admiten. Compruebe {sensor} si se repite.",
+        "none": "No hay que hacer nada.",
+        "set": "No hay que hacer nada; defina un umbral si quiere que se vigile.",
+        "breach_title": "{device} · {sensor}: se prevé fuera de {rule}",
+        "strange_title": "{device} · {sensor}: lectura anómala",
+        "names": "{device} · {sensor}.",
+        "breach_ids": "Previsto: {predicted_value}; umbral: {threshold_id}.",
+    },
+    "en": {
+        "line": "{sensor} of {device} is at {newest}, and {value} is forecast in {horizon} min "
+                "({trend})",
+        "mean": "{sensor} of {device} is at {newest}; in {horizon} min {value} is expected, the "
+                "mean of its last {window} readings",
+        "up": "up by {slope} a minute", "down": "down by {slope} a minute", "stable": "stable",
+        "above": ", above {bound} ({rule}).",
+        "below": ", below {bound} ({rule}).",
+        "equal": ", the value that {rule} watches for.",
+        "inside": ", within its thresholds.",
+        "recommended": ", within what is recommended ({low} to {high}).",
+        "not_recommended": ", outside what is recommended ({low} to {high}).",
+        "nothing": ", with no threshold to compare it with.",
+        "off_line": "The reading of {seen} at {time} UTC is {distance} off what was expected "
+                    "({usual}); usual for this sensor is {scale}.",
+        "jumped": "The reading of {seen} at {time} UTC is {distance} off the one before it "
+                  "({usual}); usual for this sensor is {scale}.",
+        "few": "Wait until there are {fewest} readings: fewer do not tell where it goes.",
+        "act": "Act on {device} before it happens.",
+        "check": "Check {device} soon.",
+        "look": "Check {sensor} of {device} and what it measures.",
+        "look_later": "Nothing urgent: its thresholds allow it. Check {sensor} if it happens "
+                      "again.",
+        "none": "Nothing to do.",
+        "set": "Nothing to do; set a threshold to have it watched.",
+        "breach_title": "{device} · {sensor}: forecast beyond {rule}",
+        "strange_title": "{device} · {sensor}: unusual reading",
+        "names": "{device} · {sensor}.",
+        "breach_ids": "Forecast: {predicted_value}; threshold: {threshold_id}.",
+    },
+}  # fmt: skip
+
+
+_UNIT = 16
+
+
+class Words:
+    """The texts of one forecast, names cut to `names` characters."""
+
+    def __init__(
+        self, language: str, outlook: Outlook, found: Assessment, names: int = 100
+    ) -> None:
+        self._texts = _TEXTS[language]
+        self._outlook = outlook
+        self._found = found
+        self._names = names
+        self._unit = _cut(outlook.sensor.unit, min(names, _UNIT))
+
+    @property
+    def short_message(self) -> str:
+        """What was seen, compared with what; and the strangest reading."""
+        text = self._forecast()
+        strange = self._outlook.strange
+        return text if strange is None else f"{text} {self.strange(strange)}"
+
+    @property
+    def recommended_action(self) -> str:
+        """What to do: nothing, as a rule."""
+        found, outlook = self._found, self._outlook
+        if found.breach is not None:
+            return self._text("act" if found.severity == "critical" else "check")
+        if outlook.strange is not None:
+            return self._text("look" if found.severity != "info" else "look_later")
+        if found.severity != "info":
+            return self._text("check")
+        if outlook.engine == TOO_FEW:
+            return self._text("few", fewest=FEWEST)
+        return self._text("set" if found.risk_level == "NONE" else "none")
+
+    def breach_title(self, breach: Threshold) -> str:
+        """With the threshold's name."""
+        return self._text("breach_title", rule=self.short(breach.name))
+
+    def breach_message(self, breach: Threshold) -> str:
+        """What is forecast, beyond what, by which threshold, and what to do."""
+        ids = self._text(
+            "breach_ids",
+            predicted_value=quantity(self._outlook.value, self._unit),
+            threshold_id="-" if breach.alert_threshold_id is None else breach.alert_threshold_id,
+        )
+        return f"{self._forecast()} {ids} {self.recommended_action}"
+
+    @property
+    def strange_title(self) -> str:
+        """Names device and sensor."""
+        return self._text("strange_title")
+
+    def strange(self, strange: Strange) -> str:
+        """What was read, when, and what is usual."""
+        unit = self._unit
+        return self._text(
+            "jumped" if strange.jumped else "off_line",
+            seen=quantity(strange.value, unit),
+            time=f"{moment(strange.at):%H:%M:%S}",
+            distance=quantity(abs(strange.value - strange.usual), unit),
+            usual=quantity(strange.usual, unit),
+            scale=quantity(strange.scale, unit),
+        )
+
+    def strange_message(self, strange: Strange, event_type: str) -> str:
+        """Likewise, of which sensor, and what to do."""
+        return f"{self._text('names')} {self.strange(strange)} {self.strange_action(event_type)}"
+
+    def strange_action(self, event_type: str) -> str:
+        """What to do about a strange reading."""
+        return self._text("look_later" if event_type == "notice" else "look")
+
+    def _forecast(self) -> str:
+        outlook, found, unit = self._outlook, self._found, self._unit
+        of_mean = outlook.engine in (MEAN, TOO_FEW)
+        turn = {-1: "down", 0: "stable", 1: "up"}[outlook.trend]
+        said = self._text(
+            "mean" if of_mean else "line",
+            newest=quantity(outlook.newest, unit),
+            value=quantity(outlook.value, unit),
+            horizon=outlook.horizon_minutes,
+            window=outlook.window,
+            trend=self._texts[turn].format(slope=quantity(abs(outlook.slope), unit)),
+        )
+        breach = found.breach
+        if breach is not None:
+            return said + self._beyond(breach, outlook.value)
+        if found.recommended is not None:
+            low, high = (quantity(bound, unit) for bound in found.recommended)
+            outside = found.risk_level != "LOW"
+            kind = "not_recommended" if outside else "recommended"
+            return said + self._text(kind, low=low, high=high)
+        return said + self._text("nothing" if found.risk_level == "NONE" else "inside")
+
+    def _beyond(self, breach: Threshold, value: float) -> str:
+        rule, unit = self.short(breach.name), self._unit
+        if breach.low is not None and value < breach.low:
+            return self._text("below", bound=quantity(breach.low, unit), rule=rule)
+        if breach.high is not None and value > breach.high:
+            return self._text("above", bound=quantity(breach.high, unit), rule=rule)
+        return self._text("equal", rule=rule)
+
+    def _text(self, kind: str, **words: object) -> str:
+        sensor = self._outlook.sensor
+        return self._texts[kind].format(
+            sensor=self.short(sensor.name), device=self.short(sensor.device), **words
+        )
+
+    def short(self, text: str) -> str:
+        """A name, cut."""
+        return _cut(text, self._names)
+
+
+def _cut(text: str, most: int) -> str:
+    """Without control characters, which JSON writes in six."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return text if len(text) <= most else text[: most - 1] + "…"

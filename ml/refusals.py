@@ -1,6 +1,0 @@
-"""What the prediction service's server refuses before the application sees it."""
-
-from ml.metrics import REQUESTS
-from runtime.refusals import Refusals
-
-refusals = Refusals("ml", lambda _, status: REQUESTS.labels(status).inc())

@@ -1,0 +1,169 @@
+"""What rows of `ml_models` do in the engine: slopes for predictions, the deep detector, bounds."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ml.online.partition import PartitionDetector
+from rules.columns import Rules
+from rules.models import DetectorModel, TrendModel
+from rules.tables import decode_rules, make_rules
+from tests.dataflows.streams import Partition, closed, each_second
+
+MODELS = "ml_models"
+DEEP = {"kind": "deep", "warn_per_day": 2.0, "critical_per_day": 0.5}
+TREND = {
+    "kind": "ridge_trend", "slope_per_minute": 2.0, "intercept": 20.0, "residual_scale": 0.1,
+    "r2": 0.9, "points": 500, "trained_from": "1970-01-01T00:00:00Z",
+    "trained_to": "1970-01-01T01:10:00+01:00",
+}  # fmt: skip
+
+
+def row(model_type, metadata, number=1, sensor=1, **more):
+    return {
+        "id": number, "sensor_id": sensor, "model_type": model_type,
+        "metadata": json.dumps(metadata), **more,
+    }  # fmt: skip
+
+
+def make(*rows):
+    rules, refused = make_rules({MODELS: rows})
+    assert refused == []
+    return Rules(rules)
+
+
+def test_rows_become_models_and_baselines_none():
+    rules, refused = make_rules(
+        {
+            MODELS: [
+                row("baseline", {}),
+                row("detector", DEEP, 2),
+                row("sklearn", TREND, 3),
+                row("detector", {"kind": "light"}, 4, sensor=2, is_active=0),
+                {**row("detector", {}, 5, sensor=3), "metadata": {"kind": "light"}},
+            ]
+        }
+    )
+    assert refused == []
+    assert rules.models == (
+        DetectorModel(
+            table=MODELS, id=2, sensor_id=1, deep=True, warn_per_day=2.0, critical_per_day=0.5
+        ),
+        TrendModel(table=MODELS, id=3, sensor_id=1, slope_per_minute=2.0, until=1_200_000),
+        DetectorModel(
+            table=MODELS, id=5, sensor_id=3, deep=False, warn_per_day=1.0, critical_per_day=0.1
+        ),
+    )
+    assert decode_rules(rules.encode()) == rules
+    assert Rules(rules).deep.tolist() == [1]
+    assert Rules(rules).unusual.of(np.array([1, 2, 3])).tolist() == [[2, 1, 1], [0.5, 0.1, 0.1]]
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (row("forest", {}), "the flow knows no model_type forest"),
+        (row("sklearn", {"kind": "forest"}), "Invalid enum value 'forest' - at `$.kind`"),
+        (row("sklearn", {"kind": "ridge_trend"}), "missing required field `slope_per_minute`"),
+        (row("sklearn", TREND | {"trained_to": "today"}), "Invalid RFC3339 encoded datetime"),
+        (
+            row("sklearn", TREND | {"trained_to": "1970-01-01T00:10:00"}),
+            "trained_from and trained_to need a time zone",
+        ),
+        ({**row("sklearn", {}), "metadata": "{not JSON"}, "JSON is malformed"),
+        ({**row("sklearn", {}), "metadata": None}, "Input data was truncated"),
+        (row("detector", DEEP | {"warn_per_day": 0}), "Expected `float` > 0.0"),
+        (row("detector", DEEP | {"critical_per_day": 3}), "critical_per_day is above warn_per_day"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_refused_and_the_last_good_one_stays(bad, error):
+    good, _ = make_rules({MODELS: [row("sklearn", TREND)]})
+    rules, (refused,) = make_rules({MODELS: [bad]}, good)
+    assert (refused.table, refused.id, refused.kept) == (MODELS, 1, True)
+    assert error in refused.error
+    assert rules == good
+    rules, (refused,) = make_rules({MODELS: [bad]})
+    assert not refused.kept
+    assert rules.models == ()
+
+
+def predicted(rules, *values):
+    found = Partition(rules=rules).run(closed(each_second(*values)))
+    return found.predictions
+
+
+def test_a_trend_moves_predictions_on_from_the_middle_of_their_minute():
+    ((model, sensor, _, at, target, value, _, _, trend),) = predicted(
+        make(row("sklearn", TREND, 7)), *[20.0] * 70
+    )
+    assert (model, sensor, at, target) == (7, 1, 60_000, 660_000)
+    assert (value, trend) == (20.0 + 2.0 * 10.5, 1)
+    ((model, *_, value, _, _, trend),) = predicted(make(), *[20.0] * 70)
+    assert (model, value, trend) == (0, 20.0, 0)
+
+
+def test_a_trend_counts_for_as_long_as_the_readings_took_that_it_was_learnt_from():
+    brief = TREND | {"trained_to": "1970-01-01T00:01:00Z"}
+    made = [(one[0], one[5]) for one in predicted(make(row("sklearn", brief, 7)), *[20.0] * 200)]
+    assert made == [(7, 20.0 + 2.0 * 1.5), (7, 20.0 + 2.0 * 0.5), (0, 20.0)]
+
+
+def test_a_trend_that_leads_too_far_leads_to_the_most_that_can_be_stored():
+    steep = TREND | {"slope_per_minute": -1e300}
+    ((*_, value, _, _, trend),) = predicted(make(row("sklearn", steep)), *[20.0] * 70)
+    assert (value, trend) == (-9_999_999_999.0, -1)
+
+
+def test_what_a_trend_predicted_is_compared_when_its_time_comes():
+    values = [20.0 + 2.0 * second / 60 for second in range(900)]
+    rising = [event.event_code for event in run(make(row("sklearn", TREND)), values).events]
+    flat = [event.event_code for event in run(make(), values).events]
+    assert "PREDICTION_DEVIATION" not in rising
+    assert "PREDICTION_DEVIATION" in flat
+
+
+def run(rules, values, cuts=(), *, restarts=False):
+    found = Partition(rules=rules, detector=PartitionDetector)
+    return found.run(closed(each_second(*values)), cuts, restarts=restarts)
+
+
+def noise(count, seed=1):
+    return (20 + np.random.default_rng(seed).normal(0, 0.5, count)).round(3).tolist()
+
+
+JUMP = [*noise(400), *[35.0] * 10, *noise(100, seed=2)]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_jump_is_a_transient_anomaly_told_once_however_the_stream_is_cut(restarts):
+    whole = run(make(row("detector", DEEP)), JUMP)
+    codes = [(event.event_code, event.event_type, event.status) for event in whole.events]
+    assert codes[0] == ("TRANSIENT_ANOMALY", "critical", "active")
+    assert codes[-1] == ("RECOVERED_ANOMALY", "notice", "resolved")
+    assert whole.events[0].at == 404_000, "it is believed at the third pane"
+    payload = json.loads(whole.events[0].payload)
+    assert 19.5 < payload["usual_value"] < 20.5
+    assert "normal" in whole.events[-1].message
+    assert "No rule" not in whole.events[-1].message
+    assert "at about 20" in whole.events[0].message or "alrededor de 20" in whole.events[0].message
+    for cuts in ([100, 401, 402], range(0, 500, 7)):
+        assert run(make(row("detector", DEEP)), JUMP, cuts, restarts=restarts).found() == (
+            whole.found()
+        )
+
+
+def test_bounds_are_a_sensors_own():
+    tolerant = {"kind": "light", "warn_per_day": 1e-9, "critical_per_day": 1e-9}
+    assert run(make(row("detector", tolerant)), JUMP).events == []
+    assert run(make(row("detector", tolerant, sensor=2)), JUMP).events != []
+
+
+def test_a_sensor_that_is_given_the_deep_detector_later_begins_to_be_looked_at_then():
+    found = Partition(detector=PartitionDetector)
+    records = closed(each_second(*JUMP))
+    found.run(records[:200])
+    light = len(found.engine.snapshot()[4][3][-1][3])
+    found.rules = make(row("detector", DEEP))
+    found.run(records[200:])
+    assert (light, len(found.engine.snapshot()[4][3][-1][3])) == (0, 1)

@@ -1,0 +1,280 @@
+import pickle
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from contract.errors import SetupError
+from dataflows.engine.engine import Engine, Times
+from dataflows.engine.partition_step import PartitionLogic, Watch
+from rules.columns import Rules
+from rules.history import Edition, OneEdition
+from rules.rate import RATE
+from tests.dataflows.engine.test_engine import RULES
+from tests.dataflows.events.test_levels import make, threshold
+from tests.dataflows.streams import (
+    NAMES,
+    NO_RULES,
+    TIMES,
+    closed,
+    each_second,
+    heartbeat,
+    laid_open,
+    long_stream,
+    piece,
+)
+
+LENIENT = make(threshold("greater_than", 80.0, id=1))
+STRICT = make(threshold("greater_than", 30.0, id=2, severity="critical"))
+
+
+class Book:
+    """Editions that are known from the beginning."""
+
+    names = NAMES
+
+    def __init__(self, *editions):
+        self._editions = [Edition(at, rules.version) for at, rules in editions]
+        self._rules = {rules.version: rules for _, rules in editions}
+
+    def rules(self, version):
+        return self._rules[version]
+
+    def editions(self, arrival):
+        return self._editions
+
+
+def outcomes(book, records, cuts=(), *, restarts=False):
+    logic, found = PartitionLogic(Watch(book, TIMES), None), []
+    for part in np.split(np.arange(len(records)), sorted(set(cuts) & set(range(len(records))))):
+        if not len(part):
+            continue
+        if restarts:
+            snapshot = pickle.loads(pickle.dumps(logic.snapshot()))  # noqa: S301
+            logic = PartitionLogic(Watch(book, TIMES), snapshot)
+        some, stays = logic.on_batch([piece(*(records[index] for index in part))])
+        found += some
+        assert stays is False
+    return found, logic
+
+
+def events(*how, **more):
+    return [event for outcome in outcomes(*how, **more)[0] for event in outcome.events]
+
+
+def panes(found):
+    """What each outcome closed, in one order."""
+    return sorted(
+        (sensor, *row)
+        for outcome in found
+        for sensor, *row in zip(
+            outcome.sensor_id[outcome.panes.row].tolist(),
+            *(column.tolist() for column in list(asdict(outcome.panes).values())[2:]),
+            strict=True,
+        )
+    )
+
+
+RECORDS = closed(each_second(*[50] * 10))
+"""Panes that end at 2, 3, .. s close with the records at 3, 4, .. s."""
+CHANGE = Book((0, LENIENT), (6_000, STRICT))
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("cuts", [(), *((cut,) for cut in range(1, 11)), range(11)])
+def test_a_piece_that_spans_a_change_is_judged_by_the_old_rules_before_it_and_by_the_new_from_it_on(
+    cuts, restarts
+):
+    (event,) = events(CHANGE, RECORDS, cuts, restarts=restarts)
+    assert (event.at, event.event_type) == (5_000, "critical")  # closed by the record at 6 s
+    found = events(Book((0, STRICT), (6_000, LENIENT)), RECORDS, cuts, restarts=restarts)
+    assert [(event.at, event.event_type) for event in found] == [
+        (2_000, "critical"), (9_000, "notice")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cuts", [(), (2,), (4, 5, 6), range(11)])
+def test_rules_apply_by_the_partitions_arrival_time_and_not_by_event_time_or_the_records_own(cuts):
+    old = [(at + 5_000, *rest) for at, *rest in each_second(*[50] * 10)]
+    (event,) = events(CHANGE, closed(old), cuts)
+    assert event.at == 2_000
+    # once the time has come, a record whose own arrival lies before it is judged by the new rules
+    back = [heartbeat(6_000), *RECORDS]
+    (event,) = events(CHANGE, back, cuts)
+    assert event.at == 2_000
+
+
+@pytest.mark.parametrize("cuts", [(), range(11)])
+def test_several_changes_within_a_piece_apply_one_after_the_other(cuts):
+    book = Book(
+        (0, NO_RULES), (4_000, LENIENT), (4_000, STRICT), (4_500, LENIENT), (99_000, STRICT)
+    )
+    found = events(book, RECORDS, cuts)
+    assert [(event.at, event.event_type) for event in found] == [
+        (3_000, "critical"), (8_000, "notice")
+    ]  # fmt: skip
+
+
+def test_the_first_edition_applies_from_the_beginning_whatever_it_says():
+    (event,) = events(Book((7_000, STRICT), (8_000, NO_RULES)), RECORDS[:4])
+    assert event.at == 2_000
+
+
+def test_a_change_of_rules_cuts_a_piece_and_brings_a_heartbeat():
+    assert len(outcomes(CHANGE, RECORDS)[0]) == 3
+    assert len(outcomes(OneEdition(STRICT, NAMES), RECORDS)[0]) == 1
+    assert len(outcomes(Book((0, STRICT), (1_000, STRICT)), RECORDS)[0]) == 1
+    assert len(outcomes(Book((0, STRICT), (13_001, STRICT)), RECORDS)[0]) == 1
+
+
+def test_pieces_of_one_activation_are_taken_as_one():
+    logic = PartitionLogic(Watch(CHANGE, TIMES), None)
+    some, _ = logic.on_batch([piece(one) for one in RECORDS])
+    found = list(some)
+    assert len(found) == 3
+    assert [event for one in found for event in one.events] == events(CHANGE, RECORDS)
+
+
+@pytest.mark.parametrize("beats", [0, 1, 59])
+def test_what_is_due_before_a_change_is_judged_by_the_old_rules_with_and_without_heartbeats(beats):
+    book = Book((0, STRICT), (31_000, NO_RULES))
+    first, last = (1_000, 1, "a", [(1, 1_000, 50.0)]), (61_000, 1, "b", [(1, 61_000, 50.0)])
+    between = [heartbeat(1_000 + 60_000 * n // (beats + 1)) for n in range(1, beats + 1)]
+    found = events(book, [first, *between, last])
+    assert [(event.at, event.event_type) for event in found] == [(2_000, "critical")]
+
+
+@pytest.mark.parametrize("beats", [[], [heartbeat(15_000)]])
+def test_rules_that_were_gone_for_a_while_begin_anew_with_and_without_heartbeats(beats):
+    slow = make(threshold("greater_than", 30.0, severity="critical", consecutive_readings=3))
+    book = Book((0, slow), (10_000, NO_RULES), (20_000, slow))
+    before = [(1_000 * n, 1, f"a{n}", [(1, 1_000 * n, 50.0)]) for n in (1, 2)]
+    after = [(1_000 * n, 1, f"b{n}", [(1, 1_000 * n, 50.0)]) for n in range(30, 34)]
+    assert events(book, [*before, *beats, *after]) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_change_of_rules_changes_nothing_but_the_events_of_rules(seed):
+    records = long_stream(seed)
+    middle = records[len(records) // 2][0]
+    with_change, _ = outcomes(Book((0, Rules(RULES)), (middle, Rules(RULES))), records)
+    without, _ = outcomes(OneEdition(Rules(RULES), NAMES), records)
+    assert panes(with_change) == panes(without)
+    assert [event for one in with_change for event in one.events] == [
+        event for one in without for event in one.events
+    ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_partition_tells_does_not_depend_on_restarts(seed):
+    records = long_stream(seed)
+    middle = records[len(records) // 2][0]
+    book = Book((0, Rules(RULES)), (middle, STRICT))
+    cuts = range(0, len(records), 7)
+    whole, _ = outcomes(book, records)
+    found, _ = outcomes(book, records, cuts, restarts=True)
+    assert panes(found) == panes(whole)
+    one, other = events(book, records, cuts, restarts=True), events(book, records)
+    assert sorted(one, key=lambda event: event.event_key) == sorted(
+        other, key=lambda event: event.event_key
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_snapshot_does_not_change_with_the_state_it_was_taken_of(seed):
+    records = long_stream(seed)
+    half = len(records) // 2
+    _, logic = outcomes(CHANGE, records[:half])
+    snapshot = logic.snapshot()
+    before = pickle.dumps(snapshot)
+    logic.on_batch([piece(*records[half:])])
+    assert pickle.dumps(snapshot) == before
+    assert pickle.dumps(logic.snapshot()) != before
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_restored_state_does_not_change_the_snapshot_of_which_it_was_restored(seed):
+    records = long_stream(seed)
+    half = len(records) // 2
+    _, logic = outcomes(CHANGE, records[:half])
+    again = PartitionLogic(Watch(CHANGE, TIMES), pickle.loads(pickle.dumps(logic.snapshot())))  # noqa: S301
+    assert laid_open(again.snapshot()) == laid_open(logic.snapshot())
+
+
+def test_a_snapshot_holds_nothing_but_plain_values():
+    _, logic = outcomes(CHANGE, RECORDS)
+
+    def check(value):
+        if isinstance(value, dict):
+            value = [*value.keys(), *value.values()]
+        if isinstance(value, tuple | list):
+            for one in value:
+                check(one)
+        else:
+            assert value is None or type(value) in {int, float, str, np.ndarray}, type(value)
+
+    check(logic.snapshot())
+
+
+def test_a_snapshot_of_another_version_is_refused_with_the_version_that_is_read():
+    _, logic = outcomes(CHANGE, RECORDS)
+    version, *rest = logic.snapshot()
+    for other in ((version + 1, *rest), (2, *rest), ((1, ()), (1, ()))):
+        with pytest.raises(SetupError, match=rf"reads versions 3 to {version} .*new directory"):
+            PartitionLogic(Watch(CHANGE, TIMES), other)
+
+
+@pytest.mark.parametrize("older", [3, 4])
+def test_a_snapshot_of_a_version_before_goes_on_as_if_it_were_of_this_one(older):
+    """Open readings of version 3 have milliseconds and no `seq`: none of them is a repeat. Kinds of
+    rules remember nothing in either.
+    """
+    records = long_stream(5)
+    half = len(records) // 2
+    _, logic = outcomes(CHANGE, records[:half])
+    _, sensors, panes, windows, (*verdicts, memories), *rest = logic.snapshot()
+    *columns, ts, _, value, late, future, _ = panes
+    assert len(ts) > 0
+    assert set(memories) == {RATE.number}
+    if older == 3:
+        panes = (*columns, ts // 1000, value, late, future)
+    old = (older, sensors, panes, windows, tuple(verdicts), *rest)
+    upgraded = PartitionLogic(Watch(CHANGE, TIMES), pickle.loads(pickle.dumps(old)))  # noqa: S301
+
+    def panes_of(logic):
+        found, _ = logic.on_batch([piece(*closed(records[half:]))])
+        return [one for outcome in found for one in asdict(outcome.panes)["mean"].tolist()]
+
+    assert panes_of(upgraded) == panes_of(logic)
+
+
+def test_a_snapshot_under_another_period_of_predictions_forgets_only_those():
+    records = [*each_second(*[50] * 70), heartbeat(76_000)]
+    engine = Engine(Times(predict_ms=60_000))
+    engine.step(piece(*records), STRICT, NAMES)
+    other = Engine(Times(predict_ms=5_000))
+    other.restore(pickle.loads(pickle.dumps(engine.snapshot())))  # noqa: S301
+    outcome = other.step(piece(*closed(each_second(*[50] * 10, start=78_000))), STRICT, NAMES)
+    assert outcome.predictions.predicted_at.tolist() == [80_000, 85_000]
+    assert outcome.predictions.window.tolist() == [2, 5]
+    assert outcome.windows.w10.count[:2].tolist() == [3, 3]  # with those of 70 and 71 s
+    assert outcome.events == []  # it is critical already
+
+
+def test_a_heartbeat_alone_is_a_piece():
+    found, logic = outcomes(CHANGE, [heartbeat(5_000)])
+    assert [outcome.events for outcome in found] == [[]]
+    assert logic.engine.arrival == 5_000
+
+
+def test_what_enters_no_pane_is_counted_once_and_not_again_after_a_restart():
+    def seen():
+        names = ("iot_readings_late", "iot_readings_future")
+        return [REGISTRY.get_sample_value(f"{name}_total") for name in names]
+
+    before = seen()
+    late = (9_000, 1, "late", [(1, 1_000, 1.0), (1, 900_000, 1.0)])
+    records = [(n * 1_000, 1, str(n), [(1, n * 1_000, 20.0)]) for n in range(1, 9)]
+    outcomes(OneEdition(STRICT, NAMES), [*records, late, heartbeat(10_000)], [8, 9], restarts=True)
+    assert [now - then for now, then in zip(seen(), before, strict=True)] == [1, 1]

@@ -1,0 +1,390 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from contract.event import event_key
+from dataflows.engine.engine import Times
+from rules.columns import Rules
+from rules.words import Named, Names
+from tests.dataflows.engine.test_engine import RULES
+from tests.dataflows.events.test_levels import Above100, delta, make, threshold
+from tests.dataflows.streams import NO_RULES, Partition, closed, each_second, heartbeat, long_stream
+
+ABOVE = make(
+    threshold("greater_than", 80.0, id=5, name="hot"),
+    threshold("greater_than", 90.0, id=6, name="too hot", severity="critical"),
+)
+BOILER = Named("boiler", "temperature", "°C", "rig")
+
+
+def names(language="en", named=BOILER):
+    return Names(language, {1: named}, {3: named.device})
+
+
+def second(*values, start=1_000):
+    return each_second(*values, device=3, start=start)
+
+
+def events(records, rules=NO_RULES, language="en", named=BOILER, **how):
+    found = Partition(rules=rules, names=names(language, named), **how)
+    return found.run(closed(records)).events
+
+
+def payload(event):
+    return json.loads(event.payload)
+
+
+STORY = second(70, 85, 95, *[70] * 6)
+
+
+def test_a_story_of_a_warning_that_becomes_critical_and_ends():
+    raised, worse, over = events(STORY, ABOVE)
+    assert [e.event_type for e in (raised, worse, over)] == ["warning", "critical", "notice"]
+    assert [e.event_code for e in (raised, worse, over)] == [
+        "ML_BEHAVIOR_STATE", "ML_BEHAVIOR_STATE", "RECOVERED_ANOMALY"
+    ]  # fmt: skip
+    assert [e.at for e in (raised, worse, over)] == [3_000, 4_000, 9_000]
+    assert [e.value for e in (raised, worse, over)] == [85.0, 95.0, 70.0]
+    assert [e.resolves for e in (raised, worse, over)] == [
+        None, raised.event_key, worse.event_key
+    ]  # fmt: skip
+    assert [e.status for e in (raised, worse, over)] == ["active", "active", "resolved"]
+    assert raised.event_key == event_key(1, 3_000, "ML_BEHAVIOR_STATE")
+    assert (raised.device_id, raised.sensor_id, raised.silent) == (3, 1, False)
+
+
+def test_a_fall_from_critical_to_warning_resolves_the_critical_event_and_is_active_itself():
+    _, worse, better, over = events(second(85, 95, *[82] * 5, *[70] * 5), ABOVE)
+    assert (better.event_type, better.status, better.resolves) == (
+        "warning", "active", worse.event_key
+    )  # fmt: skip
+    assert over.resolves == better.event_key
+    assert payload(over)["duration_seconds"] == 11.0  # of all of it, not of the warning alone
+
+
+def test_an_event_is_the_device_s_that_sent_the_last_reading_of_the_pane():
+    record = (1_000, 3, "a", [(1, 1_900, 99.0)])
+    moved = (1_001, 4, "b", [(1, 1_100, 99.0)])
+    assert events([record, moved], ABOVE)[0].device_id == 3
+    assert events([moved, record], ABOVE)[0].device_id == 3
+
+
+BACK_END_READS = {
+    "severity": str, "behavior_pattern": str, "recommended_action": str, "sensor_type": str,
+    "baseline_mean": float, "last_value": float, "z_score_last": float,
+    "is_curve_anomalous": bool, "has_microvariation": bool, "microvariation_delta": float,
+}  # fmt: skip
+
+
+def test_payloads_carry_the_keys_that_the_back_end_reads():
+    found = [payload(event) for event in events(STORY, ABOVE)]
+    for one in found:
+        assert {name: type(one[name]) for name in BACK_END_READS} == BACK_END_READS
+        assert one["sensor_type"] == "temperature"
+        assert one["rules_version"] == ABOVE.version
+    raised, worse, over = found
+    assert [one["severity"] for one in found] == ["WARN", "CRITICAL", "NORMAL"]
+    assert [one["recommended_action"] for one in found] == [
+        "check_soon", "immediate_intervention", "none"
+    ]  # fmt: skip
+    assert (raised["threshold_id"], worse["threshold_id"]) == (5, 6)
+    # 70 and 85: mean 77.5, deviation 7.5
+    assert (raised["baseline_mean"], raised["last_value"], raised["z_score_last"]) == (
+        77.5, 85.0, 1.0
+    )  # fmt: skip
+    assert (raised["is_curve_anomalous"], raised["has_microvariation"]) == (True, False)
+    assert raised["microvariation_delta"] == 7.5
+    assert (raised["mean"], raised["min"], raised["max"], raised["count"]) == (85, 85, 85, 1)
+    assert (raised["from"], raised["to"]) == ("NORMAL", "WARN")
+    assert over["duration_seconds"] == 6.0
+
+
+def test_payloads_of_thresholds_tell_their_bounds_as_their_table_has_them():
+    (event,) = events(second(85), ABOVE)
+    found = payload(event)
+    assert (found["threshold_value_min"], found["threshold_value_max"]) == (80.0, None)
+    assert (found["reset_value_min"], found["reset_value_max"]) == (76.0, None)
+    assert (found["condition_type"], found["raise_after"], found["clear_after"]) == (
+        "greater_than", 1, 5
+    )  # fmt: skip
+    (event,) = events(second(5), make(threshold("out_of_range", 10.0, 30.0, clear_after=2)))
+    found = payload(event)
+    assert (found["threshold_value_min"], found["threshold_value_max"]) == (10.0, 30.0)
+    assert (found["reset_value_min"], found["reset_value_max"]) == (11.0, 29.0)
+    assert found["clear_after"] == 2
+
+
+def test_payloads_of_deltas_tell_what_changed_and_which_bounds_were_met():
+    rules = delta(id=7, abs_delta=5.0, rel_slope=0.5, abs_slope=9.0, min_readings=0)
+    (event,) = events(second(10, None, 18), rules)
+    found = payload(event)
+    assert event.event_code == "DELTA_SPIKE"
+    assert {name: found[name] for name in (
+        "delta_abs", "delta_rel", "slope_abs", "slope_rel", "dt_seconds", "last_value",
+        "triggered_thresholds", "threshold_id",
+    )} == {
+        "delta_abs": 8.0, "delta_rel": 0.8, "slope_abs": 4.0, "slope_rel": 0.4,
+        "dt_seconds": 2.0, "last_value": 18.0, "triggered_thresholds": ["delta_abs"],
+        "threshold_id": 7,
+    }  # fmt: skip
+    (event,) = events(second(10, 19), rules)
+    assert payload(event)["triggered_thresholds"] == ["delta_abs", "slope_abs", "slope_rel"]
+
+
+def predicted(*then, minutes=11):
+    """Ten readings of 20 in the first minute; from the target time of their prediction on, every
+    five seconds one more."""
+    at = 60_000 * minutes
+    return [
+        *each_second(*[20.0] * 10, device=3, start=0),
+        (60_000, 3, "minute", [(1, 60_000, 20.0)]),
+        *(
+            (at + 5_000 * n, 3, f"then {n}", [(1, at + 5_000 * n - 1_000, value)])
+            for n, value in enumerate(then)
+        ),
+    ]
+
+
+def test_payloads_of_deviations_tell_what_was_predicted_when_and_how_far_off_it_is():
+    found = events(predicted(25.0))
+    (event,) = (one for one in found if one.event_code == "PREDICTION_DEVIATION")
+    told = payload(event)
+    assert (event.at, event.event_type, event.value) == (660_000, "warning", 25.0)
+    assert {name: told[name] for name in (
+        "predicted_value", "error_abs", "error_rel", "predicted_at", "severity",
+        "recommended_action",
+    )} == {
+        "predicted_value": 20.0, "error_abs": 5.0, "error_rel": 0.25, "predicted_at": 60_000,
+        "severity": "WARN", "recommended_action": "check_soon",
+    }  # fmt: skip
+    assert told.keys() >= BACK_END_READS.keys()
+
+
+@pytest.mark.parametrize(
+    ("values", "pattern"),
+    [
+        ([20.0] * 10, "STABLE"),
+        ([20.0, 20.3] * 5, "OSCILLATING"),
+        ([20 + 0.02 * n for n in range(10)], "OSCILLATING"),
+        ([20 + 0.06 * n for n in range(5)], "DRIFTING"),
+        ([20.0] * 5 + [21, 23, 27, 35, 51], "DRIFTING"),
+    ],
+)
+def test_the_pattern_is_the_first_of_the_old_ones_that_fits(values, pattern):
+    rules = make(threshold("greater_than", -1e6, consecutive_readings=len(values)))
+    (event,) = events(second(*values), rules)
+    assert payload(event)["behavior_pattern"] == pattern
+
+
+@pytest.mark.parametrize(("sign", "pattern"), [(1, "EXPONENTIAL_RISE"), (-1, "EXPONENTIAL_FALL")])
+def test_a_value_that_moves_ever_faster_is_an_exponential_pattern(sign, pattern):
+    records = [
+        (1_000 * n, 3, str(n), [(1, 1_000 * n + ms, sign * 1.5 ** (n + ms / 1e3)) for ms in (0, 9)])
+        for n in range(1, 11)
+    ]
+    rules = make(threshold("greater_than", -1e6, consecutive_readings=10))
+    (event,) = events(records, rules)
+    assert payload(event)["behavior_pattern"] == pattern
+
+
+def test_a_small_jump_far_out_of_the_usual_is_a_microvariation():
+    rules = make(threshold("greater_than", 20.1))
+    readings = [(1, 1_000 + n, 20.0) for n in range(99)]
+    records = [(1_000, 3, "a", readings), (9_000, 3, "b", [(1, 9_000, 20.2)])]
+    (event,) = events(records, rules)
+    found = payload(event)
+    assert found["has_microvariation"]
+    assert not found["is_curve_anomalous"]
+    assert found["microvariation_delta"] == pytest.approx(0.198)
+    assert found["z_score_last"] == pytest.approx(99**0.5)
+
+
+SILENCE = [*second(*[20] * 6), heartbeat(40_000), *second(20, start=70_000)]
+OTHERS = [
+    (at, 3, f"others {at}", [(2, at, 1.0)] + [(1, at, 20.0)] * (at < 7_000 or at > 49_000))
+    for at in range(1_000, 51_000, 1_000)
+]
+KINDS = {
+    "above": (
+        ABOVE, second(85), -1,
+        "boiler of rig is at 85 °C, above 80 °C (hot). Check it soon.",
+        "boiler de rig está en 85 °C, por encima de 80 °C (hot). Revíselo pronto.",
+        "rig · boiler: warning", "rig · boiler: advertencia",
+    ),
+    "below": (
+        make(threshold("out_of_range", 10.5, 30, "critical", name="cold")), second(9.25), -1,
+        "boiler of rig is at 9.25 °C, below 10.5 °C (cold). Act at once.",
+        "boiler de rig está en 9.25 °C, por debajo de 10.5 °C (cold). Intervenga de inmediato.",
+        "rig · boiler: critical", "rig · boiler: crítico",
+    ),
+    "equal": (
+        make(threshold("equal_to", 0.0, name="stuck")), second(0), -1,
+        "boiler of rig is at 0 °C, the value that stuck watches for. Check it soon.",
+        "boiler de rig está en 0 °C, el valor que vigila stuck. Revíselo pronto.",
+        "rig · boiler: warning", "rig · boiler: advertencia",
+    ),
+    "delta": (
+        delta(abs_delta=5.0, min_readings=0), second(10, *[None] * 64, 18), -1,
+        "boiler of rig changed by 8 °C within 1 min 5 s, to 18 °C. Check it soon.",
+        "boiler de rig cambió en 8 °C en 1 min 5 s, hasta 18 °C. Revíselo pronto.",
+        "rig · boiler: warning", "rig · boiler: advertencia",
+    ),
+    "forecast": (
+        make(threshold("greater_than", 100, severity="critical", name="boils", forecast_after=1)),
+        second(16, 24, 32, 40, 48), -1,
+        "boiler of rig is at 48 °C and will reach 100 °C in about 6 s if it goes on like this "
+        "(boils). Check it soon.",
+        "boiler de rig está en 48 °C y alcanzará 100 °C en unos 6 s si sigue así (boils). "
+        "Revíselo pronto.",
+        "rig · boiler: warning", "rig · boiler: advertencia",
+    ),
+    "recovered": (
+        ABOVE, STORY, -1,
+        "boiler of rig is back to normal at 70 °C, after 6 s.",
+        "boiler de rig volvió a la normalidad con 70 °C, tras 6 s.",
+        "rig · boiler: normal", "rig · boiler: normal",
+    ),
+    "flapping": (
+        make(threshold("greater_than", 80.0, clear_after=999)), second(*[90, 50] * 5), -1,
+        "boiler of rig changes its level almost every second, now at 50 °C. Its changes will not "
+        "be notified until it settles. Check the sensor or the threshold.",
+        "boiler de rig cambia de nivel casi cada segundo, ahora con 50 °C. Sus cambios no se "
+        "notificarán hasta que se estabilice. Revise el sensor o el umbral.",
+        "rig · boiler: flapping", "rig · boiler: oscilación",
+    ),
+    "settled": (
+        make(threshold("greater_than", 80.0, clear_after=999)), second(*[90, 50] * 5, *[50] * 15),
+        -1,
+        "boiler of rig ceased to flap after 15 s and is at 50 °C: warning.",
+        "boiler de rig dejó de oscilar tras 15 s y está en 50 °C: advertencia.",
+        "rig · boiler: no longer flapping", "rig · boiler: fin de la oscilación",
+    ),
+    "device silent": (
+        NO_RULES, SILENCE, 0,
+        "rig has sent no data for 30 s. Check its power and its network.",
+        "rig no envía datos desde hace 30 s. Revise su alimentación y su red.",
+        "rig: no data", "rig: sin datos",
+    ),
+    "device back": (
+        NO_RULES, SILENCE, 1,
+        "rig sends data again, after 1 min 4 s.",
+        "rig vuelve a enviar datos, tras 1 min 4 s.",
+        "rig: data again", "rig: datos de nuevo",
+    ),
+    "sensor silent": (
+        NO_RULES, OTHERS, 0,
+        "boiler of rig has sent no data for 30 s; the device has. Check the sensor.",
+        "boiler de rig no envía datos desde hace 30 s; el dispositivo sí. Revise el sensor.",
+        "rig · boiler: no data", "rig · boiler: sin datos",
+    ),
+    "sensor back": (
+        NO_RULES, OTHERS, 1,
+        "boiler of rig sends data again, after 44 s.",
+        "boiler de rig vuelve a enviar datos, tras 44 s.",
+        "rig · boiler: data again", "rig · boiler: datos de nuevo",
+    ),
+    "deviation": (
+        NO_RULES, predicted(10.0), -2,
+        "boiler of rig is at 10 °C; 20 °C had been predicted. Act at once.",
+        "boiler de rig está en 10 °C; se había previsto 20 °C. Intervenga de inmediato.",
+        "rig · boiler: off prediction", "rig · boiler: desviación de lo previsto",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_messages_and_titles_tell_a_person_what_was_seen_against_what(kind):
+    rules, records, which, english, spanish, title, title_es = KINDS[kind]
+    assert (events(records, rules)[which].message, events(records, rules)[which].title) == (
+        english, title
+    )  # fmt: skip
+    found = events(records, rules, "es")[which]
+    assert (found.message, found.title) == (spanish, title_es)
+
+
+def test_a_detectors_message_says_about_which_value_the_sensor_usually_is():
+    records = second(*[20] * 3, *[150] * 3)
+    (event,) = events(records, detector=Above100)
+    assert event.message == (
+        "boiler of rig is at 150 °C, which is unlike it: it is usually at about 50 °C."
+        " Check it soon."
+    )
+    (event,) = events(records, language="es", detector=Above100)
+    assert event.message == (
+        "boiler de rig está en 150 °C, algo inusual: suele estar alrededor de 50 °C."
+        " Revíselo pronto."
+    )
+
+
+def test_a_return_to_what_was_predicted_is_told_and_resolves_the_deviation():
+    records = [*predicted(25.0), *second(20, start=710_000)]
+    records.insert(11, (120_000, 3, "second minute", [(1, 119_500, 20.0)]))
+    for language, words in (
+        ("en", "boiler of rig is at 20 °C, close to its prediction again, after 1 min 0 s."),
+        ("es", "boiler de rig está en 20 °C, de nuevo cerca de lo previsto, tras 1 min 0 s."),
+    ):
+        records[-1] = (721_000, 3, "back", [(1, 719_000, 20.0)])
+        off, on = (
+            event
+            for event in events(records, language=language)
+            if event.event_code == "PREDICTION_DEVIATION"
+        )
+        assert (on.resolves, on.status, on.event_type) == (off.event_key, "resolved", "notice")
+        assert on.message == words
+        assert payload(on)["duration_seconds"] == 60.0
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_of_255_characters_fit_and_are_cut_with_an_ellipsis(kind, language):
+    rules, records, which, *_ = KINDS[kind]
+    long = Named("s" * 255, "t" * 255, "u" * 255, "d" * 255)
+    found = events(records, rules, language, long)[which]
+    assert len(found.title) <= 255
+    assert len(found.message) <= 1000
+    assert "d" * 99 + "…" in found.title
+    assert "d" * 99 + "…" in found.message
+    if found.sensor_id is not None:
+        assert "s" * 99 + "…" in found.title
+        assert "s" * 99 + "…" in found.message
+
+
+def test_a_rule_with_a_long_name_fits_too_and_braces_in_names_are_only_braces():
+    rules = make(threshold("greater_than", 80.0, name="r" * 255))
+    (event,) = events(second(85), rules, named=Named("{sensor}", "t", "{}", "{0}"))
+    assert event.message.startswith("{sensor} of {0} is at 85 {}, above 80 {} (rrr")
+    assert len(event.message) < 300
+
+
+def test_a_sensor_and_a_device_without_names_are_told_by_their_ids():
+    found = Partition(rules=ABOVE).run(closed(second(85, *[70] * 5))).events
+    assert found[0].message == "sensor 1 of device 3 is at 85, above 80 (hot). Check it soon."
+    assert payload(found[0])["sensor_type"] == "unknown"
+    found = Partition().run(SILENCE).events
+    assert found[0].title == "device 3: no data"
+
+
+def test_the_events_of_a_device_have_no_sensor_and_keys_of_their_own():
+    found = Partition().run([*each_second(*[1] * 6, sensor=1, device=1), heartbeat(40_000)]).events
+    assert [event.sensor_id for event in found] == [None]
+    assert found[0].event_key != event_key(1, found[0].at, found[0].event_code)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_event_keys_are_unique_within_a_run_and_resolve_events_that_were_told_before(seed):
+    found = Partition(Times(predict_ms=5000), Rules(RULES)).run(long_stream(seed), range(0, 250, 9))
+    told = {}
+    for event in found.events:
+        assert re.fullmatch("[0-9a-f]{32}", event.event_key)
+        assert event.event_key not in told
+        told[event.event_key] = event
+        assert (event.status == "resolved") <= (event.resolves is not None)
+    for event in found.events:
+        if event.resolves is not None:
+            before = told.pop(event.resolves)  # nothing is resolved twice
+            assert (before.sensor_id, before.status) == (event.sensor_id, "active")
+            assert before.at <= event.at  # the same where it is heard just when it is silent
+        json.loads(event.payload)
+        assert np.isfinite(event.value or 0.0)

@@ -1,0 +1,79 @@
+"""States that earlier versions wrote: each is taken over, and leads to the same events.
+
+A file in `golden` has a state in the middle of a log, the rest of the log, and what came of it. It
+is named after the version of the engine's state. `python -m tests.dataflows.state.test_golden`
+writes that of the present version; files of earlier ones stay as they are.
+"""
+
+import lzma
+import pickle
+from pathlib import Path
+
+import pytest
+
+from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Engine
+from ml.online.partition import PartitionDetector
+from rules.columns import Rules
+from rules.tables import make_rules
+from tests.dataflows.streams import TIMES, Partition, closed, long_stream
+from tests.pipeline.test_determinism import RULES
+
+FOLDER = Path(__file__).with_name("golden")
+RATES = [{"id": 1, "sensor_id": 1, "span_seconds": 30, "rise_per_minute": 20.0}]
+
+
+def rules():
+    made, refused = make_rules(RULES | {"rate_thresholds": RATES})
+    assert not refused
+    return Rules(made)
+
+
+def told(events, codes=None):
+    """What must be the same; texts may become better."""
+    return [
+        (one.event_key, one.at, one.event_code)
+        for one in events
+        if codes is None or one.event_code in codes
+    ]
+
+
+@pytest.mark.parametrize("file", sorted(FOLDER.iterdir()), ids=lambda file: file.name)
+def test_a_state_of_an_earlier_version_is_taken_over_and_leads_to_the_same_events(file):
+    golden = pickle.loads(lzma.decompress(file.read_bytes()))  # noqa: S301 - our own
+    duplicates, engine = golden["state"]
+    assert file.name.startswith(f"engine-{engine[0]}.")
+    found = Partition(rules=rules(), detector=PartitionDetector)
+    found.duplicates = DuplicateLogic(duplicates)
+    found.engine.restore(engine)
+    found.step(*golden["records"])
+    wanted = golden["events"]
+    assert len(wanted) > 10
+    assert told(found.events, {code for _, _, code in wanted}) == wanted
+
+
+def test_the_present_version_has_a_file():
+    version = Engine(TIMES).snapshot()[0]
+    assert (FOLDER / f"engine-{version}.xz").exists()
+
+
+def write():
+    """Write the file of the present version."""
+    records = closed(long_stream(5))
+    half = len(records) // 2
+    partition = Partition(rules=rules(), detector=PartitionDetector)
+    partition.step(*records[:half])
+    state = (partition.duplicates.snapshot(), partition.engine.snapshot())
+    before = len(partition.events)
+    partition.step(*records[half:])
+    golden = {
+        "state": state,
+        "records": records[half:],
+        "events": told(partition.events[before:]),
+    }
+    file = FOLDER / f"engine-{state[1][0]}.xz"
+    file.write_bytes(lzma.compress(pickle.dumps(golden, protocol=4)))
+
+
+if __name__ == "__main__":
+    write()
