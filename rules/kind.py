@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from contract.level import Level
+from contract.table import Table
 from rules.panes import Panes, Windows
 
 CLEAR_AFTER = 5
@@ -86,17 +87,12 @@ class Group:
     """(B, K) what the kind compares with."""
 
 
-class Memory(Protocol):
+class Memory(Table):
     """What a kind keeps of the panes of its rules."""
 
     def use(self, rules: Sequence[Any]) -> None:
         """From now on these (K,) are the rules; those that stay keep what is known."""
-
-    def snapshot(self) -> Any:
-        """The state as plain arrays and numbers."""
-
-    def restore(self, snapshot: Any) -> None:
-        """Take over the state that `snapshot` was taken of."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)

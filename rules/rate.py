@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints
 from contract.level import Level
+from contract.table import ROWS, column
 from rules.kind import (
     CLEAR_AFTER,
     LEVELS,
@@ -22,6 +23,7 @@ from rules.kind import (
     Id,
     Judged,
     Kind,
+    Memory,
     Severity,
     Source,
     Texts,
@@ -88,53 +90,49 @@ def _of_row(values: Mapping[str, Any]) -> list[Rate]:
     ]  # fmt: skip
 
 
-class RateMemory:
-    """Ends and means of panes that lie up to a span back, for each rule whose sensor was heard. K
-    rules, M of them with a sensor that was heard.
+class RateMemory(Memory):
+    """Ends and means of panes that lie up to a span back, for each rule whose sensor was heard: M
+    rows, for K rules.
     """
 
+    rule_id: Ints = column(np.int64, 0)
+    span: Ints = column(np.int64, 0)
+    """Seconds: a rule with another span starts over."""
+    end: Ints = column(np.int64, NEVER, shape=(ROWS, _KEPT))
+    """(M, 61) ascending; NEVER where there is none."""
+    mean: Floats = column(np.float64, 0.0, shape=(ROWS, _KEPT))
+
     def __init__(self) -> None:
+        super().__init__()
         self._rules: list[tuple[int, int]] = []
-        """(K,) id and span of each rule: one with another span begins anew."""
+        """(K,) id and span of each rule."""
         self._row = np.empty(0, np.int64)
         """(K,) the rule's row; -1 where it has none yet."""
-        self._end = np.full((0, _KEPT), NEVER)
-        """(M, 61) ascending; NEVER where there is none."""
-        self._mean = np.zeros((0, _KEPT))
 
     def use(self, rules: Sequence[Rate]) -> None:
         """Keep what is known of the rules that stay."""
-        known = self._rows_by_rule()
-        self._rules = [(one.id, one.span_seconds) for one in rules]
-        kept = [known.get(key, -1) for key in self._rules]
-        rows = np.array([row for row in kept if row >= 0], np.int64)
-        self._end, self._mean = self._end[rows], self._mean[rows]
-        self._row = np.full(len(kept), -1)
-        self._row[np.array(kept, np.int64) >= 0] = np.arange(len(rows))
+        rows = zip(self.rule_id.tolist(), self.span.tolist(), strict=True)
+        known = {rule: row for row, rule in enumerate(rows)}
+        self._rules = [(rule.id, rule.span_seconds) for rule in rules]
+        self._row = np.array([known.get(rule, -1) for rule in self._rules], np.int64)
+        stays = self._row >= 0
+        self.keep(self._row[stays])
+        self._row[stays] = np.arange(self.rows)
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """(M,) ids and spans, ascending, and the ends and means of each."""
-        known = sorted(self._rows_by_rule().items())
-        rows = np.array([row for _, row in known], np.int64)
-        return [key for key, _ in known], self._end[rows], self._mean[rows]
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of."""
-        self._rules, self._end, self._mean = snapshot
-        self._row = np.arange(len(self._rules))
-
-    def _rows_by_rule(self) -> dict[tuple[int, int], int]:
-        return {
-            key: row for key, row in zip(self._rules, self._row.tolist(), strict=True) if row >= 0
-        }
+    def settle(self) -> None:
+        """Rows by rule, whichever sensor was heard first."""
+        order = np.lexsort((self.span, self.rule_id))
+        self.keep(order)
+        stays = self._row >= 0
+        self._row[stays] = np.argsort(order)[self._row[stays]]
 
     def _rows(self, rule: Ints) -> Ints:
         """(N,) rows of rules; one that has none gets the next."""
         new = np.unique(rule[self._row[rule] < 0])
         if len(new):
-            self._row[new] = len(self._end) + np.arange(len(new))
-            self._end = np.concatenate((self._end, np.full((len(new), _KEPT), NEVER)))
-            self._mean = np.concatenate((self._mean, np.zeros((len(new), _KEPT))))
+            self._row[new] = self.rows + np.arange(len(new))
+            ids, spans = np.array([self._rules[index] for index in new.tolist()], np.int64).T
+            self.append(rule_id=ids, span=spans)
         return self._row[rule]
 
     def step(self, rule: Ints, end: Ints, mean: Floats, span: Ints) -> tuple[Floats, Floats]:
@@ -147,18 +145,18 @@ class RateMemory:
         for turn in range(int(count.max(initial=0))):  # the n-th pane of every rule at once
             at = starts[count > turn] + turn
             row = rows[at]
-            place = (self._end[row] <= (end[at] - span[at])[:, None]).sum(1) - 1
-            then = self._end[row, place]
+            place = (self.end[row] <= (end[at] - span[at])[:, None]).sum(1) - 1
+            then = self.end[row, place]
             known = (place >= 0) & (then >= end[at] - 2 * span[at])
             over[at] = np.where(known, end[at] - then, 0)
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                change = (mean[at] - self._mean[row, place]) / (over[at] / _MINUTE_MS)
+                change = (mean[at] - self.mean[row, place]) / (over[at] / _MINUTE_MS)
             rate[at] = np.where(known, change, np.nan)
-            keeps = end[at] >= self._end[row, -1] + np.maximum(span[at] // (_KEPT - 1), 1)
+            keeps = end[at] >= self.end[row, -1] + np.maximum(span[at] // (_KEPT - 1), 1)
             row, at = row[keeps], at[keeps]
-            self._end[row] = np.roll(self._end[row], -1, axis=1)
-            self._mean[row] = np.roll(self._mean[row], -1, axis=1)
-            self._end[row, -1], self._mean[row, -1] = end[at], mean[at]
+            self.end[row] = np.roll(self.end[row], -1, axis=1)
+            self.mean[row] = np.roll(self.mean[row], -1, axis=1)
+            self.end[row, -1], self.mean[row, -1] = end[at], mean[at]
         return rate, over
 
 

@@ -1,11 +1,12 @@
 """Where a detector of anomalies is hooked in."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
+from contract.table import Table
 from rules.detector import Bounds
 
 
@@ -22,8 +23,6 @@ class Detector(Protocol):
         sequence was cut.
         """
 
-    def snapshot(self) -> Any:
-        """The state as plain arrays and numbers."""
-
-    def restore(self, snapshot: Any) -> None:
-        """Take over the state that `snapshot` was taken of."""
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Everything that lives longer than a piece, by name."""

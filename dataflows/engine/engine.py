@@ -10,26 +10,26 @@ from typing import Any
 import numpy as np
 
 from contract.columns import Ints, PacketColumns
-from contract.errors import SetupError
 from contract.event import Event
 from contract.predictions import HORIZON_MS, Predictions
 from contract.rollups import ROLLUP_MS, Rollups
+from contract.table import Snapshot, Table, restore, snapshot_of
 from dataflows.engine.detector import Detector
 from dataflows.engine.no_data import NoDataState
 from dataflows.engine.panes import Late, PaneState
 from dataflows.engine.predictions import PredictionState
 from dataflows.engine.rollups import RollupRows, RollupState
-from dataflows.engine.rows import SensorRows
+from dataflows.engine.rows import PartitionRows
 from dataflows.engine.verdicts import VerdictState
 from dataflows.engine.windows import WindowState
 from dataflows.events.levels import LevelState
 from dataflows.events.writing import EventWriter
+from dataflows.state.earlier import as_tables
 from rules.columns import Rules
 from rules.panes import Panes, Windows
+from rules.tables import kind_numbered
 from rules.words import Names
 
-_VERSION = 5
-_READ = (3, 4, _VERSION)
 _STABLE = 1e-3
 """Up to this slope, per minute, a trend is called stable."""
 _FULL_CONFIDENCE = 60
@@ -77,93 +77,88 @@ class Engine:
 
     def __init__(self, times: Times, detector: Detector | None = None) -> None:
         self._times = times
-        self._sensors = SensorRows()
+        self._rows = PartitionRows()
         self._panes = PaneState(times.grace_ms, times.idle_ms)
         self._windows = WindowState()
         self._verdicts = VerdictState(detector)
         self._levels = LevelState()
-        self._silence = NoDataState()
+        self._no_data = NoDataState()
         self._rollups = [RollupState(period, flush=True) for period in ROLLUP_MS]
         self._predictions = PredictionState(times.predict_ms)
+        self.tables: dict[str, Table] = {
+            "partition": self._rows,
+            "sensors": self._rows.sensors,
+            "devices": self._rows.devices,
+            "panes": self._panes,
+            "open_readings": self._panes.open,
+            "windows": self._windows,
+            "verdicts": self._verdicts,
+            "levels": self._levels,
+            "no_data_sensors": self._no_data.sensors,
+            "no_data_devices": self._no_data.devices,
+            "predictions": self._predictions,
+            f"open_predictions/{times.predict_ms}": self._predictions.open,
+            f"predicted_periods/{times.predict_ms}": self._predictions.rollups,
+        }
+        """Everything that lives longer than a piece, by name."""
+        for state in self._rollups:
+            self.tables[f"rollups/{state.period}"] = state
+        for number, memory in self._verdicts.memories.items():
+            self.tables[f"{kind_numbered(number).name}_memory"] = memory
+        if detector is not None:
+            self.tables |= detector.tables
 
     @property
     def arrival(self) -> int:
         """The partition's arrival time, epoch milliseconds UTC."""
-        return self._sensors.arrival
+        return self._rows.arrival
 
     @property
     def counts(self) -> Counts:
         """What did not enter a pane so far."""
         panes = self._panes
-        return Counts(panes.late, panes.future, self._sensors.duplicates, panes.repeated)
+        return Counts(panes.late, panes.future, self._rows.duplicates, panes.repeated)
 
     @property
     def levels(self) -> tuple[int, int, int]:
         """How many sensors are NORMAL, WARN and CRITICAL."""
         return self._levels.counts
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays and numbers, with a version tag in front."""
-        return (
-            _VERSION,
-            self._sensors.snapshot(),
-            self._panes.snapshot(),
-            self._windows.snapshot(),
-            self._verdicts.snapshot(),
-            self._levels.snapshot(),
-            self._silence.snapshot(),
-            tuple(rollups.snapshot() for rollups in self._rollups),
-            self._predictions.snapshot(),
-        )
+    def snapshot(self) -> dict[str, Snapshot]:
+        """A copy of the state as plain arrays and numbers, by table and column."""
+        return snapshot_of(self.tables)
 
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of.
+    def restore(self, snapshot: dict[str, Snapshot] | tuple[Any, ...]) -> None:
+        """Take over a copy of the state that `snapshot` was taken of.
 
         Raises:
-            SetupError: another version of this program wrote it; the text says what to do.
+            SetupError: it was written by a version of this program whose state does not fit; the
+                text says what to do.
         """
-        if snapshot[0] not in _READ:
-            raise SetupError(
-                f"the recovery directory was written by another version of this program, and this "
-                f"one reads versions {_READ[0]} to {_VERSION} of the state: start with a new "
-                "directory. The flow then takes the topic from START_FROM on; what is stored is "
-                "not stored again"
-            )
-        version, sensors, panes, windows, verdicts, levels, silence, rollups, predictions = snapshot
-        if version == 3:
-            panes = PaneState.upgraded(panes)
-        if version < 5:
-            verdicts = VerdictState.upgraded(verdicts)
-        self._sensors.restore(sensors)
-        self._panes.restore(panes)
-        self._windows.restore(windows)
-        self._verdicts.restore(verdicts)
-        self._levels.restore(levels)
-        self._silence.restore(silence)
-        for state, one in zip(self._rollups, rollups, strict=True):
-            state.restore(one)
-        self._predictions.restore(predictions)
+        if isinstance(snapshot, tuple):
+            snapshot = as_tables(snapshot)
+        restore(self.tables, snapshot)
 
     def step(self, piece: PacketColumns, rules: Rules, names: Names) -> Outcome:
         """Take the next piece of the sequence, all of it under `rules`."""
-        state = self._sensors
-        heard = state.hear(piece)
-        ids, arrival = state.sensor_id, int(heard.arrival[-1])
-        silences = self._silence.step(heard, state.device, len(state.device_id))
-        state.settle(heard)
-        closed = self._panes.step(heard, len(ids))
+        rows = self._rows
+        readings = rows.enter(piece)
+        ids, arrival = rows.sensors.id, rows.arrival
+        no_data = self._no_data.step(readings, rows.sensors.device, rows.devices.rows)
+        rows.settle_devices(readings)
+        closed = self._panes.step(readings, len(ids))
         panes = closed.panes
         windows = self._windows.step(panes, len(ids))
         verdicts = self._verdicts.step(panes, windows, ids, rules)
         transitions, flappings = self._levels.step(panes, verdicts, rules, len(ids))
         made, deviations = self._predictions.step(closed, windows, arrival, ids, rules.trends)
         told = [rollups.step(closed, arrival, len(ids)) for rollups in self._rollups]
-        writer = EventWriter(names, state, rules, verdicts)
+        writer = EventWriter(names, rows, rules, verdicts)
         events = [
             *map(writer.transition, transitions),
             *map(writer.flapping, flappings),
             *map(writer.deviation, deviations),
-            *map(writer.silence, silences),
+            *map(writer.no_data, no_data),
         ]
         return Outcome(
             sensor_id=ids,
@@ -177,12 +172,12 @@ class Engine:
 
     def _predicted(self, made: RollupRows, rules: Rules) -> Predictions:
         at = made.start + self._times.predict_ms
-        sensor_id = self._sensors.sensor_id[made.row]
+        sensor_id = self._rows.sensors.id[made.row]
         model_id, slope, _ = rules.trends.of(sensor_id, at)
         return Predictions(
             model_id=model_id,
             sensor_id=sensor_id,
-            device_id=self._sensors.device_id[made.device],
+            device_id=self._rows.devices.id[made.device],
             predicted_at=at,
             target=at + HORIZON_MS,
             value=made.mean,

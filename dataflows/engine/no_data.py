@@ -13,13 +13,13 @@ devices of which that cannot be said beforehand are gone through record by recor
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from contract.columns import NEVER, Ints
+from contract.table import ROWS, Table, column
 from dataflows.engine.rows import ReadingRows
-from dataflows.segments import begins, grown, lengths
+from dataflows.segments import begins, lengths
 
 LEAST_MS = 30_000
 FACTOR = 5
@@ -45,26 +45,14 @@ class NoDataChange:
     """The `at` of the silence's beginning."""
 
 
-class _Listeners:
-    """When each of many was heard: columns, one row each."""
+class HeardTable(Table):
+    """When each of many was heard, a row each."""
 
-    def __init__(self) -> None:
-        self.heard_at = np.empty(0, np.int64)
-        self.gaps = np.empty((_GAPS, 0), np.int64)
-        """The last gaps in seconds, newest last; 0 where there were not as many."""
-        self.since = np.empty(0, np.int64)
-        """Since when it is silent; NEVER where it is not."""
-
-    def snapshot(self) -> tuple[Any, ...]:
-        return self.heard_at.copy(), self.gaps.copy(), self.since.copy()
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        self.heard_at, self.gaps, self.since = snapshot
-
-    def grow(self, rows: int) -> None:
-        self.heard_at = grown(self.heard_at, rows, NEVER)
-        self.gaps = grown(self.gaps, rows, 0)
-        self.since = grown(self.since, rows, NEVER)
+    heard_at: Ints = column(np.int64, NEVER)
+    gaps: Ints = column(np.int64, 0, shape=(_GAPS, ROWS))
+    """The last gaps in seconds, newest last; 0 where there were not as many."""
+    since: Ints = column(np.int64, NEVER)
+    """Since when it is silent; NEVER where it is not."""
 
     def due(self, since: Ints, rows: Ints | slice = slice(None)) -> Ints:
         """When rows that are heard no more after `since` count as silent; `_FOREVER` where nothing
@@ -74,7 +62,7 @@ class _Listeners:
         limit = np.maximum(FACTOR * 1000 * gaps.max(axis=0, initial=0), LEAST_MS)
         return np.where(gaps[0] > 0, since + limit, _FOREVER)
 
-    def hear_all(self, row: Ints, at: Ints) -> None:
+    def enter_all(self, row: Ints, at: Ints) -> None:
         """Hear rows, sorted and by time, of which none is or falls silent."""
         if not len(row):
             return
@@ -99,7 +87,7 @@ class _Listeners:
         every[place] = gap
         self.gaps[:, rows] = every[oldest + count + slots]
 
-    def hear(self, row: int, at: int, *, counts: bool) -> None:
+    def enter(self, row: int, at: int, *, counts: bool) -> None:
         """Hear one row."""
         gap = at // 1000 - int(self.heard_at[row]) // 1000
         if counts and gap > 0 and self.heard_at[row] != NEVER:
@@ -107,94 +95,88 @@ class _Listeners:
         self.heard_at[row] = at
 
 
+class HeardDevices(HeardTable):
+    """Likewise, of devices."""
+
+    returned: Ints = column(np.int64, NEVER)
+    """When the device last returned from a silence."""
+
+
 class NoDataState:
     """Who is silent in one partition."""
 
     def __init__(self) -> None:
-        self._sensors = _Listeners()
-        self._devices = _Listeners()
-        self._returned = np.empty(0, np.int64)
-        """(D,) when the device last returned from a silence."""
+        self.sensors = HeardTable()
+        self.devices = HeardDevices()
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays."""
-        return self._sensors.snapshot(), self._devices.snapshot(), self._returned.copy()
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of."""
-        sensors, devices, self._returned = snapshot
-        self._sensors.restore(sensors)
-        self._devices.restore(devices)
-
-    def step(self, heard: ReadingRows, device_of: Ints, devices: int) -> list[NoDataChange]:
+    def step(self, readings: ReadingRows, device_of: Ints, devices: int) -> list[NoDataChange]:
         """Take the next piece. `device_of` (S,) is each sensor's device before it, -1 where it had
         none.
         """
-        self._sensors.grow(len(device_of))
-        self._devices.grow(devices)
-        self._returned = grown(self._returned, devices, NEVER)
-        returned = self._returned.copy()
+        self.sensors.grow(len(device_of))
+        self.devices.grow(devices)
+        returned = self.devices.returned.copy()
         found: list[NoDataChange] = []
-        before, returns = self._hear_devices(heard, found)
-        if len(heard.row) or returns:
-            self._hear_sensors(heard, device_of, before, returned, returns, found)
+        before, returns = self._hear_devices(readings, found)
+        if len(readings.row) or returns:
+            self._hear_sensors(readings, device_of, before, returned, returns, found)
         device = device_of.copy()
-        device[heard.row] = heard.device[heard.record]
-        sensors = self._sensors
-        due = sensors.due(np.maximum(sensors.heard_at, self._returned[device]))
-        silent = (sensors.since == NEVER) & (due <= self._devices.heard_at[device])
+        device[readings.row] = readings.device[readings.record]
+        sensors = self.sensors
+        due = sensors.due(np.maximum(sensors.heard_at, self.devices.returned[device]))
+        silent = (sensors.since == NEVER) & (due <= self.devices.heard_at[device])
         for row in np.flatnonzero(silent).tolist():
             _fall_silent(sensors, row, int(due[row]), found, int(device[row]))
         return found
 
     def _hear_devices(
-        self, heard: ReadingRows, found: list[NoDataChange]
+        self, readings: ReadingRows, found: list[NoDataChange]
     ) -> tuple[Ints, dict[int, dict[int, int]]]:
         """When the device of each record was heard before (R,); and for each device that returned,
         the records with which it did, and when.
         """
-        state = self._devices
-        before = np.full(len(heard.device), NEVER)
+        state = self.devices
+        before = np.full(len(readings.device), NEVER)
         returns: dict[int, dict[int, int]] = {}
-        record = np.flatnonzero(heard.device >= 0)
+        record = np.flatnonzero(readings.device >= 0)
         if len(record):
-            record = record[np.argsort(heard.device[record], kind="stable")]
-            row, at = heard.device[record], heard.arrival[record]
+            record = record[np.argsort(readings.device[record], kind="stable")]
+            row, at = readings.device[record], readings.arrival[record]
             new_row = begins(row)
             before[record] = np.where(new_row, state.heard_at[row], np.roll(at, 1))
             doubtful = state.since != NEVER
             doubtful[row[at - before[record] >= LEAST_MS]] = True
             slow = doubtful[row]
-            state.hear_all(row[~slow], at[~slow])
+            state.enter_all(row[~slow], at[~slow])
             for r, a, index in zip(*(c[slow].tolist() for c in (row, at, record)), strict=True):
                 limit = int(state.due(state.heard_at[[r]], np.array([r]))[0])
                 if state.since[r] == NEVER and limit <= a:
                     _fall_silent(state, r, limit, found)
                 if silent := state.since[r] != NEVER:
                     _return(state, r, a, found)
-                    self._returned[r] = a
+                    self.devices.returned[r] = a
                     returns.setdefault(r, {})[index] = a
-                state.hear(r, a, counts=not silent)
+                state.enter(r, a, counts=not silent)
         due = state.due(state.heard_at)
-        silent = (state.since == NEVER) & (due <= heard.arrival[-1])
+        silent = (state.since == NEVER) & (due <= readings.arrival[-1])
         for r in np.flatnonzero(silent).tolist():
             _fall_silent(state, r, int(due[r]), found)
         return before, returns
 
     def _hear_sensors(  # noqa: PLR0917 - what was before the piece, and what came of it
         self,
-        heard: ReadingRows,
+        readings: ReadingRows,
         device_of: Ints,
         before: Ints,
         returned: Ints,
         returns: dict[int, dict[int, int]],
         found: list[NoDataChange],
     ) -> None:
-        state = self._sensors
-        row, record = heard.row[heard.order], heard.record[heard.order]
+        state = self.sensors
+        row, record = readings.row[readings.order], readings.record[readings.order]
         once = begins(row, record)
         row, record = row[once], record[once]
-        at, device = heard.arrival[record], heard.device[record]
+        at, device = readings.arrival[record], readings.device[record]
         new_row = begins(row)
         last = np.where(new_row, state.heard_at[row], np.roll(at, 1))
         belongs = np.where(new_row, device_of[row], np.roll(device, 1))
@@ -205,25 +187,25 @@ class NoDataState:
             doubtful |= np.isin(device_of, list(returns))
             doubtful[row[np.isin(device, list(returns))]] = True
         slow = doubtful[row]
-        state.hear_all(row[~slow], at[~slow])
+        state.enter_all(row[~slow], at[~slow])
         todo = set(row[slow].tolist())
         if returns:
             todo |= set(np.flatnonzero(np.isin(device_of, list(returns))).tolist())
         if not todo:
             return
         records: dict[int, list[int]] = {}
-        for index in np.flatnonzero(heard.device >= 0).tolist():
-            records.setdefault(int(heard.device[index]), []).append(index)
+        for index in np.flatnonzero(readings.device >= 0).tolist():
+            records.setdefault(int(readings.device[index]), []).append(index)
         for r in sorted(todo):
             first, end = np.searchsorted(row, [r, r + 1])
             mine = set(record[first:end].tolist())
-            self._walk(r, int(device_of[r]), heard, records, mine, returned, returns, found)
+            self._walk(r, int(device_of[r]), readings, records, mine, returned, returns, found)
 
     def _walk(  # noqa: PLR0917 - likewise
         self,
         row: int,
         device: int,
-        heard: ReadingRows,
+        readings: ReadingRows,
         records: dict[int, list[int]],
         mine: set[int],
         returned: Ints,
@@ -233,10 +215,10 @@ class NoDataState:
         """One sensor, record by record of its device and of those that it moves to; `mine` are the
         records that it is in.
         """
-        state = self._sensors
-        devices = {device, *heard.device[list(mine)].tolist()} - {-1}
+        state = self.sensors
+        devices = {device, *readings.device[list(mine)].tolist()} - {-1}
         for index in sorted(index for one in devices for index in records.get(one, ())):
-            here, at = int(heard.device[index]), int(heard.arrival[index])
+            here, at = int(readings.device[index]), int(readings.arrival[index])
             if index in mine:
                 device = here
             elif here != device:
@@ -248,7 +230,7 @@ class NoDataState:
                 if silent:
                     _return(state, row, at, found, device)
                 counts = not silent and since <= state.heard_at[row]
-                state.hear(row, at, counts=counts)
+                state.enter(row, at, counts=counts)
                 continue
             since = max(since, int(state.heard_at[row]))
             due = int(state.due(np.array([since]), np.array([row]))[0])
@@ -257,7 +239,7 @@ class NoDataState:
 
 
 def _fall_silent(
-    state: _Listeners, row: int, at: int, found: list[NoDataChange], device: int | None = None
+    state: HeardTable, row: int, at: int, found: list[NoDataChange], device: int | None = None
 ) -> None:
     """Of a sensor with its `device`, or of a device."""
     of = row if device is None else device
@@ -266,7 +248,7 @@ def _fall_silent(
 
 
 def _return(
-    state: _Listeners, row: int, at: int, found: list[NoDataChange], device: int | None = None
+    state: HeardTable, row: int, at: int, found: list[NoDataChange], device: int | None = None
 ) -> None:
     """Likewise."""
     of = row if device is None else device

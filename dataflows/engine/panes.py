@@ -23,15 +23,15 @@ Readings have their event time in microseconds; watermarks and panes are in mill
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints
 from contract.packet import FUTURE_MS
+from contract.table import Table, column, single
 from dataflows.engine.rows import ReadingRows
-from dataflows.segments import begins, grown, lengths
+from dataflows.segments import begins, lengths
 from rules.panes import Panes
 from sinks.decimals import rounded
 
@@ -74,82 +74,56 @@ class PaneResult:
     """(S,) the sensors that are idle at the end of the piece."""
 
 
-class PaneState:
-    """The open panes of one partition; its sensors are rows of columns."""
+class OpenReadings(Table):
+    """The readings of open panes, in order of arrival."""
+
+    row: Ints = column(np.int64, 0, stored=np.int32)
+    """The sensor's."""
+    device: Ints = column(np.int64, 0, stored=np.int32)
+    """The row of its device."""
+    ts: Ints = column(np.int64, 0)
+    """Event time, epoch microseconds UTC."""
+    seq: Ints = column(np.int64, 0, stored=np.int32)
+    value: Floats = column(np.float64, 0.0)
+
+
+class PaneState(Table):
+    """The open panes of one partition; its sensors are rows."""
+
+    last_arrival: Ints = column(np.int64, NEVER)
+    """The partition's arrival time when the sensor's last record came."""
+    watermark: Ints = column(np.int64, NEVER)
+    closed_until: Ints = column(np.int64, NEVER)
+    late: int = single(0)
+    """How many readings came too late for their pane."""
+    future: int = single(0)
+    """How many were dated more than five minutes after their arrival."""
+    repeated: int = single(0)
+    """How many were in their pane already."""
 
     def __init__(self, grace_ms: int, idle_ms: int) -> None:
+        super().__init__()
         self._grace = grace_ms
         self._idle = idle_ms
-        self.last_arrival: Ints = _ints()
-        """(S,) the partition's arrival time when the sensor's last record came."""
-        self._watermark: Ints = _ints()
-        self._closed_until: Ints = _ints()
-        # readings of open panes, in order of arrival
-        self._row: Ints = _ints()
-        self._device: Ints = _ints()
-        self._ts: Ints = _ints()
-        self._seq: Ints = _ints()
-        self._value: Floats = np.empty(0)
-        self.late = 0
-        """How many readings came too late for their pane."""
-        self.future = 0
-        """How many were dated more than five minutes after their arrival."""
-        self.repeated = 0
-        """How many were in their pane already."""
+        self.open = OpenReadings()
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays and numbers."""
-        columns = (self.last_arrival, self._watermark, self._closed_until)
-        rows = (self._row.astype(np.int32), self._device.astype(np.int32))
-        readings = (*rows, self._ts.copy(), self._seq.astype(np.int32), self._value.copy())
-        counts = (self.late, self.future, self.repeated)
-        return (*(column.copy() for column in columns), *readings, *counts)
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of."""
-        (
-            self.last_arrival,
-            self._watermark,
-            self._closed_until,
-            self._row,
-            self._device,
-            self._ts,
-            self._seq,
-            self._value,
-            self.late,
-            self.future,
-            self.repeated,
-        ) = snapshot
-        self._row, self._device = self._row.astype(np.int64), self._device.astype(np.int64)
-        self._seq = self._seq.astype(np.int64)
-
-    @staticmethod
-    def upgraded(snapshot: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The snapshot that stands for one of version 3 of the engine's state, whose readings have
-        milliseconds and no `seq`: none of them is a repeat.
-        """
-        *columns, ts, value, late, future = snapshot
-        return (*columns, ts * 1000, -1 - np.arange(len(ts)), value, late, future, 0)
-
-    def step(self, heard: ReadingRows, sensors: int) -> PaneResult:
+    def step(self, readings: ReadingRows, sensors: int) -> PaneResult:
         """Take the next piece of the sequence; return what it closes. `sensors` is S."""
-        self._watermark = grown(self._watermark, sensors, NEVER)
-        self._closed_until = grown(self._closed_until, sensors, NEVER)
-        self.last_arrival = grown(self.last_arrival, sensors, NEVER)
-        late, spells = self._take(heard)
-        idle = self.last_arrival + self._idle <= heard.arrival[-1]
-        at_end = np.maximum(self._closed_until, _pane_end(self._watermark))
-        self._closed_until = np.where(idle, at_end, self._closed_until)
+        self.grow(sensors)
+        late, spells = self._take(readings)
+        idle = self.last_arrival + self._idle <= readings.arrival[-1]
+        at_end = np.maximum(self.closed_until, _pane_end(self.watermark))
+        self.closed_until = np.where(idle, at_end, self.closed_until)
         return PaneResult(self._close(), late, spells, idle)
 
-    def _take(self, heard: ReadingRows) -> tuple[Late, IdleSpells]:
+    def _take(self, readings: ReadingRows) -> tuple[Late, IdleSpells]:
         """Let readings in, or count them out; move watermarks and `closed_until`."""
-        row, value, ts = heard.row, heard.value, heard.ts // 1000
+        row, value, ts = readings.row, readings.value, readings.ts // 1000
         if not len(row):
             return Late(_ints(), _ints(), np.empty(0)), IdleSpells(_ints(), _ints(), _ints())
-        future = heard.ts > (heard.own_arrival[heard.record] + FUTURE_MS) * 1000
-        order = heard.order
-        s_row, s_arrival = row[order], heard.arrival[heard.record[order]]
+        future = readings.ts > (readings.own_arrival[readings.record] + FUTURE_MS) * 1000
+        order = readings.order
+        s_row, s_arrival = row[order], readings.arrival[readings.record[order]]
         s_future, s_ts = future[order], ts[order]
         if any_future := bool(future.any()):
             s_ts = np.where(s_future, NEVER, s_ts)
@@ -158,25 +132,25 @@ class PaneState:
         lasts = np.r_[firsts[1:] - 1, len(s_row) - 1]
         rows = s_row[firsts]
 
-        mark = _running_maximum(s_ts, first, self._watermark[rows])
+        mark = _running_maximum(s_ts, first, self.watermark[rows])
         mark_before, arrival_before = np.roll(mark, 1), np.roll(s_arrival, 1)
-        mark_before[firsts] = self._watermark[rows]
+        mark_before[firsts] = self.watermark[rows]
         arrival_before[firsts] = self.last_arrival[rows]
         was_idle = arrival_before + self._idle <= s_arrival
         closed = _floor(mark_before - self._grace)
         if was_idle.any():
             by_idle = np.where(was_idle, _pane_end(mark_before), NEVER)
-            by_idle = _running_maximum(by_idle, first, self._closed_until[rows])
+            by_idle = _running_maximum(by_idle, first, self.closed_until[rows])
         else:
-            by_idle = np.repeat(self._closed_until[rows], lasts - firsts + 1)
+            by_idle = np.repeat(self.closed_until[rows], lasts - firsts + 1)
         late = _pane_end(s_ts) <= np.maximum(closed, by_idle)
 
         spell = np.flatnonzero(was_idle & (mark_before > NEVER))
         spells = IdleSpells(s_row[spell], _pane_end(mark_before[spell]), s_arrival[spell])
 
-        self._watermark[rows] = mark[lasts]
+        self.watermark[rows] = mark[lasts]
         self.last_arrival[rows] = s_arrival[lasts]
-        self._closed_until[rows] = np.maximum(by_idle[lasts], _floor(mark[lasts] - self._grace))
+        self.closed_until[rows] = np.maximum(by_idle[lasts], _floor(mark[lasts] - self._grace))
 
         if any_future:
             late &= ~s_future
@@ -188,24 +162,24 @@ class PaneState:
         enters[out] = False
         if any_future:
             enters &= ~future
-        device = heard.device[heard.record[enters]]
-        self._row = np.concatenate((self._row, row[enters]))
-        self._device = np.concatenate((self._device, device))
-        self._ts = np.concatenate((self._ts, heard.ts[enters]))
-        self._seq = np.concatenate((self._seq, heard.seq[enters]))
-        self._value = np.concatenate((self._value, value[enters]))
-        return Late(row[out], heard.ts[out], value[out]), spells
+        self.open.append(
+            row=row[enters],
+            device=readings.device[readings.record[enters]],
+            ts=readings.ts[enters],
+            seq=readings.seq[enters],
+            value=value[enters],
+        )
+        return Late(row[out], readings.ts[out], value[out]), spells
 
     def _close(self) -> Panes:
         """Aggregate and drop the panes that end at or before their sensor's `closed_until`."""
-        closing = _end_of_pane(self._ts) <= self._closed_until[self._row]
-        row, device = self._row[closing], self._device[closing]
-        ts, seq, value = self._ts[closing], self._seq[closing], self._value[closing]
+        readings = self.open
+        closing = _end_of_pane(readings.ts) <= self.closed_until[readings.row]
+        row, device = readings.row[closing], readings.device[closing]
+        ts, seq, value = readings.ts[closing], readings.seq[closing], readings.value[closing]
         if not len(row):
             return Panes(_ints(), _ints(), _ints(), _ints(), *(np.empty(0) for _ in range(9)))
-        stays = ~closing
-        self._row, self._device = self._row[stays], self._device[stays]
-        self._ts, self._seq, self._value = self._ts[stays], self._seq[stays], self._value[stays]
+        readings.keep(~closing)
         order = np.lexsort((ts, row))
         repeats = _repeats(row[order], ts[order], seq[order], value[order])
         if len(repeats):

@@ -9,6 +9,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from contract.columns import NEVER, PacketColumns, concatenate, piece_of
 from contract.level import Level
+from contract.table import Snapshot
 from dataflows.engine.engine import Engine, Outcome, Times
 from dataflows.log.decode import record_columns
 from dataflows.metrics import (
@@ -34,12 +35,14 @@ class Watch:
     times: Times
 
 
-class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]):
+class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapshot]]):
     """The engine of one partition. Its output and state are a function of the sequence and of the
     rule book alone.
     """
 
-    def __init__(self, watch: Watch, snapshot: tuple[Any, ...] | None) -> None:
+    def __init__(
+        self, watch: Watch, snapshot: dict[str, Snapshot] | tuple[Any, ...] | None
+    ) -> None:
         self._book = watch.book
         self.engine = Engine(watch.times, PartitionDetector())
         if snapshot is not None:
@@ -57,7 +60,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, tuple[Any, ...]]
         self._count(piece, outcomes)
         return outcomes, StatefulBatchLogic.RETAIN
 
-    def snapshot(self) -> tuple[Any, ...]:
+    def snapshot(self) -> dict[str, Snapshot]:
         """The state of the engine."""
         self._count_levels()
         with SNAPSHOT_SECONDS.time():

@@ -8,15 +8,16 @@ between "as predicted" and "off" is passed on.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from contract.columns import NEVER, Ints
+from contract.columns import NEVER, Floats, Ints
 from contract.predictions import HORIZON_MS, LARGEST
+from contract.table import ROWS, Table, column
 from dataflows.engine.panes import PaneResult
 from dataflows.engine.rollups import RollupRows, RollupState
-from dataflows.segments import begins, grown
+from dataflows.segments import begins
 from rules.models import Trends
 from rules.panes import Windows
 
@@ -49,38 +50,57 @@ class Deviation:
     """End of the pane with which the sensor began to be off, epoch milliseconds UTC."""
 
 
-class PredictionState:
-    """The predictions of one partition's sensors that are still to come true."""
+class OpenPredictions(Table):
+    """The predictions that are still to come true: `slots` for each sensor, by their target."""
+
+    newest: Ints = column(np.int64, NEVER)
+    """(S,) the newest target, epoch milliseconds UTC."""
+    age: NDArray[np.uint16] = column(np.uint16, 0)
+    """(slots, S) how many periods a target lies before the newest; `slots` where there is none."""
+    value: Floats = column(np.float64, 0.0)
+    """(slots, S)"""
 
     def __init__(self, period_ms: int) -> None:
         self._period = period_ms
-        self._rollups = RollupState(period_ms, flush=False)
         self._slots = HORIZON_MS // period_ms + 2
-        self._target = np.empty((self._slots, 0), np.int64)
-        self._value = np.empty((self._slots, 0))
-        self._since = np.empty(0, np.int64)
-        """(S,) since when a sensor is off; NEVER where it is not."""
+        super().__init__(age=(self._slots, ROWS), value=(self._slots, ROWS))
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays and numbers. Of target times only the newest is kept, and how
-        many periods the others lie before it; one that lies before all that is to come is none.
-        """
-        newest = self._target.max(axis=0)
-        age = ((newest - self._target) // self._period).clip(max=self._slots)
-        age[self._target == NEVER] = self._slots
-        ages = age.astype(np.min_scalar_type(self._slots))
-        columns = (newest, ages, self._value.copy(), self._since.copy())
-        return (self._period, self._rollups.snapshot(), *columns)
+    def of(self, row: Ints, target: Ints) -> tuple[NDArray[np.bool_], Floats]:
+        """(N,) whether each target was predicted, and (N,) the values."""
+        slot = target // self._period % self._slots
+        age = self.age[slot, row].astype(np.int64)
+        known = (age < self._slots) & (self.newest[row] - age * self._period == target)
+        return known, self.value[slot, row]
 
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of; of another period only who is off."""
-        period, rollups, newest, ages, value, self._since = snapshot
-        if period == self._period:
-            self._rollups.restore(rollups)
-            self._target = np.where(
-                ages < self._slots, newest - ages.astype(np.int64) * self._period, NEVER
-            )
-            self._value = value
+    def add(self, row: Ints, target: Ints, value: Floats) -> None:
+        """Add predictions, sorted by row and target, each later than those that are there."""
+        if not len(row):
+            return
+        last = np.append(begins(row)[1:], True)
+        rows, newest = row[last], target[last]
+        passed = newest - np.maximum(self.newest[rows], newest - self._slots * self._period)
+        age = self.age[:, rows] + passed // self._period
+        age[:, self.newest[rows] == NEVER] = self._slots
+        self.age[:, rows] = np.minimum(age, self._slots)
+        self.newest[rows] = newest
+        age = (self.newest[row] - target) // self._period
+        fits = age < self._slots
+        slot = target // self._period % self._slots
+        self.age[slot[fits], row[fits]] = age[fits]
+        self.value[slot[fits], row[fits]] = value[fits]
+
+
+class PredictionState(Table):
+    """What was predicted for one partition's sensors, and which are off their prediction."""
+
+    since: Ints = column(np.int64, NEVER)
+    """(S,) since when a sensor is off; NEVER where it is not."""
+
+    def __init__(self, period_ms: int) -> None:
+        super().__init__()
+        self._period = period_ms
+        self.rollups = RollupState(period_ms, flush=False)
+        self.open = OpenPredictions(period_ms)
 
     def step(
         self, closed: PaneResult, windows: Windows, arrival: int, sensor_id: Ints, trends: Trends
@@ -89,10 +109,9 @@ class PredictionState:
         off. `sensor_id` (S,) tells the sensor of each row.
         """
         sensors = len(sensor_id)
-        self._target = grown(self._target, sensors, NEVER)
-        self._value = grown(self._value, sensors, 0.0)
-        self._since = grown(self._since, sensors, NEVER)
-        made = self._rollups.step(closed, arrival, sensors)
+        self.grow(sensors)
+        self.open.grow(sensors)
+        made = self.rollups.step(closed, arrival, sensors)
         at = made.start + self._period
         _, slope, until = trends.of(sensor_id[made.row], at)
         if slope.any():
@@ -103,10 +122,7 @@ class PredictionState:
         target = made.start + self._period + HORIZON_MS
         found = self._compare(closed, windows, made, target)
         order = np.lexsort((target, made.row))
-        row, target = made.row[order], target[order]
-        slot = target // self._period % self._slots
-        self._target[slot, row] = target
-        self._value[slot, row] = made.mean[order]
+        self.open.add(made.row[order], target[order], made.mean[order])
         return made, found
 
     def _compare(
@@ -116,9 +132,7 @@ class PredictionState:
         target = (panes.end - HORIZON_MS) // self._period * self._period + HORIZON_MS
         due = np.flatnonzero((target > windows.end_before) & (target > panes.end - TOLERANCE_MS))
         row, target = panes.row[due], target[due]
-        slot = target // self._period % self._slots
-        known = self._target[slot, row] == target
-        value = self._value[slot, row]
+        known, value = self.open.of(row, target)
         if len(made.row) and len(due):  # made and due within one piece
             of_row = {
                 (r, t): v
@@ -135,11 +149,11 @@ class PredictionState:
             error = np.abs(seen - value)
             relative = error / np.maximum(np.abs(value), _NO_LESS)
         off = ((error >= _OFF_ABS) | (relative >= _OFF_REL)) & (error > 2 * noise)
-        before = np.where(begins(row), self._since[row] != NEVER, np.roll(off, 1))
+        before = np.where(begins(row), self.since[row] != NEVER, np.roll(off, 1))
         found = []
         for index in np.flatnonzero(off != before).tolist():
             r, end = int(row[index]), int(panes.end[due[index]])
-            since = end if off[index] else int(self._since[r])
+            since = end if off[index] else int(self.since[r])
             found.append(
                 Deviation(
                     pane=int(due[index]),
@@ -153,5 +167,5 @@ class PredictionState:
                     since=since,
                 )
             )
-            self._since[r] = end if off[index] else NEVER
+            self.since[r] = end if off[index] else NEVER
         return found

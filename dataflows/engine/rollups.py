@@ -7,18 +7,19 @@ up pane by pane, in order, so that no cut of the sequence changes a bit.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints, concatenate
+from contract.table import Table, block, column
 from dataflows.engine.panes import PANE_MS, PaneResult
-from dataflows.segments import begins, grown, lengths
+from dataflows.segments import begins, lengths
 from rules.panes import Panes
 
 FLUSH_MS = 10_000
-_EMPTY = np.array([[0.0], [np.inf], [-np.inf], [0.0], [0.0]])
+_EMPTY = {"total": 0.0, "minimum": np.inf, "maximum": -np.inf, "last": 0.0, "device": 0.0}
+_NOTHING = np.array(list(_EMPTY.values()))[:, None]
 _SCALE = 2.0**-64
 """Sums are of values times this: it rounds nothing, and no sum overflows."""
 _SECONDS = 2**38
@@ -47,38 +48,31 @@ class RollupRows:
     """(B,) row of the device that sent its last reading."""
 
 
-class RollupState:
-    """The newest bucket of each sensor, for one period."""
+class RollupState(Table):
+    """The newest rollup of each sensor, for one period."""
+
+    start: Ints = column(np.int64, NEVER)
+    count: Ints = column(np.int64, 0)
+    told: NDArray[np.bool_] = column(np.bool_, True)
+    sums: NDArray[np.float64] = block(_EMPTY)
+    """(5, S) sum (scaled), minimum, maximum and last of the values, and the last device's row."""
 
     def __init__(self, period_ms: int, *, flush: bool) -> None:
+        super().__init__()
         self.period = period_ms
         self._flush = flush
-        self._start = np.empty(0, np.int64)
-        self._count = np.empty(0, np.int64)
-        self._told = np.empty(0, bool)
-        self._sums = np.empty((5, 0))
-        """Sum (scaled), minimum, maximum and last of the values, and the last device's row."""
-
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays."""
-        columns = (self._start, self._count, self._told, self._sums)
-        return tuple(column.copy() for column in columns)
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of."""
-        self._start, self._count, self._told, self._sums = snapshot
 
     def step(self, closed: PaneResult, arrival: int, sensors: int) -> RollupRows:
         """Add closed panes; `arrival` is the partition's arrival time at the end of the piece."""
-        self._grow(sensors)
+        self.grow(sensors)
         start = (closed.panes.end - PANE_MS) // self.period * self.period
         early, told = self._early(closed, start) if self._flush else ([], [])
         found = [*self._add(closed.panes, start), *early]
         if self._flush:
-            self._told[told] = True
-            over = self._start + self.period + FLUSH_MS <= arrival
-            still = np.flatnonzero(over & ~self._told & closed.idle)
-            self._told[still] = True
+            self.told[told] = True
+            over = self.start + self.period + FLUSH_MS <= arrival
+            still = np.flatnonzero(over & ~self.told & closed.idle)
+            self.told[still] = True
             found.append(self._of(still))
         return concatenate(found)
 
@@ -92,12 +86,12 @@ class RollupState:
         ends = first + count_of - 1
         rows, starts = row[first], start[first]
         new_row = begins(rows)
-        goes_on = new_row & (self._start[rows] == starts)
-        left = rows[new_row & ~goes_on & ~self._told[rows]]
+        goes_on = new_row & (self.start[rows] == starts)
+        left = rows[new_row & ~goes_on & ~self.told[rows]]
         found = [self._of(left)]
 
-        count = np.where(goes_on, self._count[rows], 0)
-        sums = np.where(goes_on, np.take(self._sums, rows, axis=1), _EMPTY)
+        count = np.where(goes_on, self.count[rows], 0)
+        sums = np.where(goes_on, np.take(self.sums, rows, axis=1), _NOTHING)
         run = np.repeat(np.arange(len(first)), count_of)
         np.add.at(count, run, panes.count)
         np.add.at(sums[0], run, panes.count * (panes.mean * _SCALE))
@@ -108,11 +102,11 @@ class RollupState:
         newest = np.r_[new_row[1:], True]
         told = ~newest | (panes.end[ends] == starts + self.period)
         keep = rows[newest]
-        self._start[keep], self._count[keep] = starts[newest], count[newest]
-        for column, value in zip(self._sums, sums, strict=True):
-            column[keep] = value[newest]
-        self._told[keep] = told[newest]
-        found.append(_buckets(rows[told], starts[told], count[told], sums[:, told]))
+        self.start[keep], self.count[keep] = starts[newest], count[newest]
+        for old, new in zip(self.sums, sums, strict=True):
+            old[keep] = new[newest]
+        self.told[keep] = told[newest]
+        found.append(_rollup_rows(rows[told], starts[told], count[told], sums[:, told]))
         return found
 
     def _early(self, closed: PaneResult, start: Ints) -> tuple[list[RollupRows], list[int]]:
@@ -139,35 +133,29 @@ class RollupState:
             if until > first:
                 if panes.end[until - 1] == here[index] + self.period:
                     continue  # it has ended
-            elif self._told[row]:
+            elif self.told[row]:
                 continue
-            goes_on = self._start[row] == here[index]
-            count = np.array([self._count[row] if goes_on else 0])
-            sums = self._sums[:, [row]] if goes_on else _EMPTY.copy()
+            goes_on = self.start[row] == here[index]
+            count = np.array([self.count[row] if goes_on else 0])
+            sums = self.sums[:, [row]] if goes_on else _NOTHING.copy()
             for pane in range(first, until):
                 count[0] += panes.count[pane]
                 sums[0] += panes.count[pane] * (panes.mean[pane] * _SCALE)
                 sums[1] = np.minimum(sums[1], panes.minimum[pane])
                 sums[2] = np.maximum(sums[2], panes.maximum[pane])
                 sums[3], sums[4] = panes.last[pane], panes.device[pane]
-            found.append(_buckets(spells.row[[index]], here[[index]], count, sums))
+            found.append(_rollup_rows(spells.row[[index]], here[[index]], count, sums))
             if last:
                 told.append(row)
         return found, told
 
     def _of(self, rows: Ints | NDArray[np.intp]) -> RollupRows:
-        return _buckets(
-            rows, self._start[rows], self._count[rows], np.take(self._sums, rows, axis=1)
+        return _rollup_rows(
+            rows, self.start[rows], self.count[rows], np.take(self.sums, rows, axis=1)
         )
 
-    def _grow(self, sensors: int) -> None:
-        self._start = grown(self._start, sensors, NEVER)
-        self._count = grown(self._count, sensors, 0)
-        self._told = grown(self._told, sensors, True)
-        self._sums = grown(self._sums, sensors, _EMPTY)
 
-
-def _buckets(row: Ints, start: Ints, count: Ints, sums: NDArray[np.float64]) -> RollupRows:
+def _rollup_rows(row: Ints, start: Ints, count: Ints, sums: NDArray[np.float64]) -> RollupRows:
     total, low, high, last, device = sums
     with np.errstate(over="ignore"):
         mean = total / np.maximum(count, 1) / _SCALE

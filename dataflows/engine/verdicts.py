@@ -1,15 +1,15 @@
 """What the rules and the detector ask for at each closed pane."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from contract.level import Level
+from contract.table import ROWS, Table, column, single
 from dataflows.engine.detector import Detector
-from dataflows.segments import begins, grown, lengths
+from dataflows.segments import begins, lengths
 from rules.columns import Rules
 from rules.kind import RAISE_AFTER_SLOWLY, Closed, Group, Judged, Memory, Rule
 from rules.panes import Panes, Windows
@@ -38,50 +38,39 @@ class Verdicts:
     sensor usually is."""
 
 
-class VerdictState:
+class VerdictState(Table):
     """How long each rule's condition has held, and what kinds of rules remember."""
 
+    seen: Ints = column(np.int64, 0)
+    """(S,) readings in closed panes."""
+    unusual: Ints = column(np.int64, 0, shape=(2, ROWS))
+    """(2, S) panes in a row that deserve WARN, or CRITICAL, by the detector."""
+    streaks: dict[tuple[str, str, int], int] = single({})
+    """Panes in a row in which a rule's condition held, by what stays the same of a rule; of those
+    that are there, as it was at the last snapshot."""
+
     def __init__(self, detector: Detector | None = None) -> None:
+        super().__init__()
         self._detector = detector
         self._rules = Rules(RuleSet())
         self._streak: Ints = np.empty(0, np.int64)
         """(all rules,) panes in a row in which the condition held."""
-        self._seen: Ints = np.empty(0, np.int64)
-        """(S,) readings in closed panes."""
-        self._unlike: Ints = np.empty((2, 0), np.int64)
-        """(2, S) panes in a row that deserve WARN, or CRITICAL, by the detector."""
-        self._waiting: dict[tuple[str, str, int], int] = {}
-        """Streaks of rules that were not given yet, by what stays the same of a rule."""
-        self._memories: dict[int, Memory] = {
+        self.memories: dict[int, Memory] = {
             kind.number: memory for kind in KINDS if (memory := kind.memory()) is not None
         }
         """By the number of their kind."""
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays and numbers."""
-        detector = None if self._detector is None else self._detector.snapshot()
-        memories = {number: memory.snapshot() for number, memory in self._memories.items()}
-        return (self._streaks(), self._seen.copy(), self._unlike.copy(), detector, memories)
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of."""
-        self._waiting, self._seen, self._unlike, detector, memories = snapshot
-        if self._detector is not None and detector is not None:
-            self._detector.restore(detector)
-        for number, memory in memories.items():
-            self._memories[number].restore(memory)
-
-    @staticmethod
-    def upgraded(snapshot: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The snapshot that stands for one of version 4 of the engine's state and before, in which
-        no kind of rule remembered anything.
-        """
-        return (*snapshot, {})
+    def settle(self) -> None:
+        """Put the streaks of rules that are there to those of rules that were not given yet."""
+        running = {
+            _key(rule): n for rule, n in zip(self._rules.rule, self._streak.tolist(), strict=True)
+        }
+        absent = {key: n for key, n in self.streaks.items() if key not in running}
+        self.streaks = absent | {key: n for key, n in running.items() if n}
 
     def step(self, panes: Panes, windows: Windows, sensor_id: Ints, rules: Rules) -> Verdicts:
         """Judge closed panes by `rules`; `sensor_id` (S,) tells the sensor of each row."""
-        self._seen = grown(self._seen, len(sensor_id), 0)
-        self._unlike = grown(self._unlike, len(sensor_id), 0)
+        self.grow(len(sensor_id))
         if rules is not self._rules:
             self._use(rules)
         closed = Closed(panes, windows, self._readings_before(panes))
@@ -94,7 +83,7 @@ class VerdictState:
         )
         sensors = sensor_id[panes.row]
         for kind, group in rules.groups:
-            memory = self._memories.get(kind.number)
+            memory = self.memories.get(kind.number)
             first = np.searchsorted(group.sensor_id, sensors, "left")
             count = np.searchsorted(group.sensor_id, sensors, "right") - first
             for turn in range(int(count.max(initial=0))):  # the n-th rule of every sensor at once
@@ -102,7 +91,7 @@ class VerdictState:
                 rule = first[pane] + turn
                 judged = kind.judge(group.bounds[:, rule], pane, rule, closed, memory)
                 self._add(verdicts, group, pane, rule, judged)
-        np.add.at(self._seen, panes.row, panes.count)
+        np.add.at(self.seen, panes.row, panes.count)
         if self._detector is not None and len(panes.row):
             self._detect(verdicts, panes, sensors)
         return verdicts
@@ -111,7 +100,7 @@ class VerdictState:
         before = np.cumsum(panes.count) - panes.count
         starts = np.flatnonzero(begins(panes.row))
         before -= np.repeat(before[starts], lengths(starts, len(panes.row)))
-        return before + self._seen[panes.row]
+        return before + self.seen[panes.row]
 
     def _add(
         self,
@@ -141,8 +130,8 @@ class VerdictState:
         verdicts.held[:] = np.maximum(verdicts.held, level)
         for index, wanted in enumerate((Level.WARN, Level.CRITICAL)):
             met = level >= wanted
-            run, last = _runs(met, panes.row, self._unlike[index])
-            self._unlike[index, panes.row[last]] = run[last]
+            run, last = _runs(met, panes.row, self.unusual[index])
+            self.unusual[index, panes.row[last]] = run[last]
             more = met & (run >= RAISE_AFTER_SLOWLY) & (verdicts.asked < wanted)
             verdicts.asked[more] = wanted
             verdicts.rule[more] = BY_DETECTOR
@@ -152,17 +141,13 @@ class VerdictState:
         """Go on with other rules; those that were there before keep their streaks."""
         if self._detector is not None:
             self._detector.use(rules.deep, rules.unusual)
-        waiting = self._streaks()
-        self._rules, self._waiting = rules, {}
-        self._streak = np.array([waiting.get(_key(one), 0) for one in rules.rule], np.int64)
+        self.settle()
+        self._rules = rules
+        self._streak = np.array([self.streaks.get(_key(rule), 0) for rule in rules.rule], np.int64)
+        self.streaks = {}
         groups = {kind.number: group.number for kind, group in rules.groups}
-        for number, memory in self._memories.items():
+        for number, memory in self.memories.items():
             memory.use([rules.rule[index] for index in groups.get(number, ())])
-
-    def _streaks(self) -> dict[tuple[str, str, int], int]:
-        running = np.flatnonzero(self._streak).tolist()
-        found = {_key(self._rules.rule[index]): int(self._streak[index]) for index in running}
-        return self._waiting | found
 
 
 def _runs(met: NDArray[np.bool_], key: Ints, before: Ints) -> tuple[Ints, NDArray[np.intp]]:

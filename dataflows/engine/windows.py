@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints, concatenate
+from contract.table import ROWS, Table, block
 from dataflows.engine.panes import scale_of
-from dataflows.segments import begins, grown, lengths
+from dataflows.segments import begins, lengths
 from rules.panes import Panes, Window, Windows
 
 KEPT = 9
@@ -31,27 +32,20 @@ _COLUMNS = (
 )  # fmt: skip
 """What is kept of a pane; all of it fits a float64."""
 _END, _MEAN = _COLUMNS.index("end"), _COLUMNS.index("mean")
-_NOTHING = np.where(np.arange(len(_COLUMNS)) == _END, float(NEVER), 0.0)[:, None, None]
-"""What stands for a pane that there was not."""
 
 
-class WindowState:
+class WindowState(Table):
     """The last panes of each sensor."""
 
-    def __init__(self) -> None:
-        self._kept = np.empty((len(_COLUMNS), KEPT, 0))
-
-    def snapshot(self) -> NDArray[np.float64]:
-        """(10, 9, S) the columns of the last nine panes of each sensor, newest first."""
-        return self._kept.copy()
-
-    def restore(self, snapshot: NDArray[np.float64]) -> None:
-        """Take over the state that `snapshot` was taken of."""
-        self._kept = snapshot
+    kept: NDArray[np.float64] = block(
+        {name: float(NEVER) if name == "end" else 0.0 for name in _COLUMNS}, shape=(KEPT, ROWS)
+    )
+    """(10, 9, S) the columns of the last nine panes of each sensor, newest first; one that there
+    was not ends at NEVER."""
 
     def step(self, panes: Panes, sensors: int) -> Windows:
         """The windows that end with `panes`. `sensors` is the number of sensors."""
-        self._kept = grown(self._kept, sensors, _NOTHING)
+        self.grow(sensors)
         if len(panes.row) <= _AT_ONCE:
             return self._step(panes)
         # in parts that stay in the processor's cache; a sensor's panes are in one part
@@ -76,8 +70,8 @@ class WindowState:
         new = np.array([getattr(panes, name) for name in _COLUMNS], np.float64)
         if len(rows) == len(panes.row):  # one pane a sensor, as in most live pieces
             place = _as_slice(rows)
-            lately = np.concatenate((new[:, None], self._kept[:, :, place]), axis=1)
-            self._kept[:, :, place] = lately[:, :KEPT]
+            lately = np.concatenate((new[:, None], self.kept[:, :, place]), axis=1)
+            self.kept[:, :, place] = lately[:, :KEPT]
         else:
             lately = self._shift(new, rows, starts, count)
         before = lately[_END, 1].copy()
@@ -98,7 +92,7 @@ class WindowState:
         nine of each sensor.
         """
         columns = _as_slice(rows)
-        kept = self._kept[:, :, columns].reshape(len(_COLUMNS), -1)
+        kept = self.kept[:, :, columns].reshape(len(_COLUMNS), -1)
         every = np.concatenate((kept, new), axis=1)
 
         def place(before: Ints, row: Ints, start: Ints) -> Ints:
@@ -111,7 +105,7 @@ class WindowState:
 
         every_row, step = np.arange(len(rows)), np.arange(KEPT + 1)[:, None]
         stays = place(step[:KEPT] + 1 - count, every_row, starts)
-        self._kept[:, :, columns] = np.take(every, stays, axis=1)
+        self.kept[:, :, columns] = np.take(every, stays, axis=1)
         start = np.repeat(starts, count)
         nth = np.arange(new.shape[1]) - start
         return np.take(every, place(step - nth, np.repeat(every_row, count), start), axis=1)

@@ -11,15 +11,15 @@ the rules give it pane by pane, with hysteresis but before quiet panes are count
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import NEVER
+from contract.columns import NEVER, Ints
 from contract.level import Level
+from contract.table import Table, column
 from dataflows.engine.verdicts import BY_DETECTOR, NOBODY, Verdicts
-from dataflows.segments import begins, grown, lengths
+from dataflows.segments import begins, lengths
 from rules.columns import Rules
 from rules.detector import DETECTOR
 from rules.kind import CLEAR_AFTER
@@ -68,49 +68,39 @@ class Flapping:
     level: Level
 
 
-class LevelState:
-    """The levels of one partition's sensors, in columns."""
+class LevelState(Table):
+    """The levels of one partition's sensors, a row each."""
 
-    def __init__(self) -> None:
-        self._level = np.empty(0, np.int8)
-        self._quiet = np.empty(0, np.int64)
-        self._clear_after = np.empty(0, np.int64)
-        self._since = np.empty(0, np.int64)
-        self._changed_at = np.empty(0, np.int64)
-        self._kind = np.empty(0, np.int64)
-        self._given = np.empty(0, np.int8)
-        self._changes = np.empty(0, np.int64)
-        self._flapping = np.empty(0, np.int64)
-        """Since when; NEVER where it is not."""
-
-    _COLUMNS = (
-        "_level", "_quiet", "_clear_after", "_since", "_changed_at", "_kind", "_given",
-        "_changes", "_flapping",
-    )  # fmt: skip
-    _NEW = (0, 0, CLEAR_AFTER, NEVER, NEVER, 0, 0, 0, NEVER)
+    level: NDArray[np.int8] = column(np.int8, 0)
+    quiet: Ints = column(np.int64, 0)
+    """Panes in a row that ask for less."""
+    clear_after: Ints = column(np.int64, CLEAR_AFTER)
+    """How many of those lower the level."""
+    since: Ints = column(np.int64, NEVER)
+    """End of the pane with which the sensor left NORMAL."""
+    changed_at: Ints = column(np.int64, NEVER)
+    """End of the pane that brought the level."""
+    kind: Ints = column(np.int64, 0)
+    """The number of the kind of rule that asked for it."""
+    given: NDArray[np.int8] = column(np.int8, 0)
+    """The level as the rules gave it last, before quiet panes are counted."""
+    changes: Ints = column(np.int64, 0)
+    """The last 20 steps, the newest in the lowest bit: whether they changed `given`."""
+    flapping: Ints = column(np.int64, NEVER)
+    """Since when the sensor is flapping; NEVER where it is not."""
 
     @property
     def counts(self) -> tuple[int, int, int]:
         """How many sensors are NORMAL, WARN and CRITICAL."""
-        normal, warn, critical = np.bincount(self._level, minlength=len(Level)).tolist()
+        normal, warn, critical = np.bincount(self.level, minlength=len(Level)).tolist()
         return normal, warn, critical
-
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays."""
-        return tuple(getattr(self, name).copy() for name in self._COLUMNS)
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of."""
-        for name, column in zip(self._COLUMNS, snapshot, strict=True):
-            setattr(self, name, column)
 
     def step(
         self, panes: Panes, verdicts: Verdicts, rules: Rules, sensors: int
     ) -> tuple[list[Transition], list[Flapping]]:
         """Evaluate closed panes, in their order, by what `rules` asked for."""
-        for name, value in zip(self._COLUMNS, self._NEW, strict=True):
-            setattr(self, name, grown(getattr(self, name), sensors, value))
-        awake = (self._level > 0) | (self._changes > 0) | (self._given > 0)
+        self.grow(sensors)
+        awake = (self.level > 0) | (self.changes > 0) | (self.given > 0)
         awake[panes.row[verdicts.asked > 0]] = True
         todo = np.flatnonzero(awake[panes.row])
         transitions: list[Transition] = []
@@ -129,31 +119,31 @@ class LevelState:
 
     def _flap(self, pane: NDArray[np.intp], panes: Panes, verdicts: Verdicts) -> list[Flapping]:
         row, asked = panes.row[pane], verdicts.asked[pane]
-        given = self._given[row]
+        given = self.given[row]
         changed = (asked > given) | ((asked < given) & (verdicts.held[pane] < given))
-        self._given[row] = np.where(changed, asked, given)
-        changes = (self._changes[row] << 1 | changed) & (2**_STEPS - 1)
-        self._changes[row] = changes
+        self.given[row] = np.where(changed, asked, given)
+        changes = (self.changes[row] << 1 | changed) & (2**_STEPS - 1)
+        self.changes[row] = changes
         share = _SHARE_NEW[changes & 1023] + _SHARE_OLD[changes >> 10]
-        flaps = self._flapping[row] != NEVER
+        flaps = self.flapping[row] != NEVER
         turns = np.where(flaps, share < FLAPPING_OUT, share > FLAPPING_IN)
         found = []
         for index in np.flatnonzero(turns).tolist():
             r, end = int(row[index]), int(panes.end[pane[index]])
             begins = not flaps[index]
-            since = end if begins else int(self._flapping[r])
-            found.append(Flapping(int(pane[index]), begins, since, Level(self._level[r])))
-            self._flapping[r] = end if begins else NEVER
+            since = end if begins else int(self.flapping[r])
+            found.append(Flapping(int(pane[index]), begins, since, Level(self.level[r])))
+            self.flapping[r] = end if begins else NEVER
         return found
 
     def _move(
         self, pane: NDArray[np.intp], panes: Panes, verdicts: Verdicts, rules: Rules
     ) -> list[Transition]:
         row = panes.row[pane]
-        level, asked = self._level[row], verdicts.asked[pane]
+        level, asked = self.level[row], verdicts.asked[pane]
         quiet = (asked < level) & (verdicts.held[pane] < level)
-        self._quiet[row] = np.where(quiet, self._quiet[row] + 1, 0)
-        changes = (asked > level) | (quiet & (self._quiet[row] >= self._clear_after[row]))
+        self.quiet[row] = np.where(quiet, self.quiet[row] + 1, 0)
+        changes = (asked > level) | (quiet & (self.quiet[row] >= self.clear_after[row]))
         found = []
         for index in np.flatnonzero(changes).tolist():
             p, r = int(pane[index]), int(row[index])
@@ -162,14 +152,14 @@ class LevelState:
             kind = int(rules.kind[rule]) if rule >= 0 else 0
             kind = DETECTOR.number if rule == BY_DETECTOR else kind
             clear_after = int(rules.clear_after[rule]) if rule >= 0 else CLEAR_AFTER
-            since = end if before is Level.NORMAL else int(self._since[r])
+            since = end if before is Level.NORMAL else int(self.since[r])
             found.append(
                 Transition(
                     pane=p, before=before, after=after, since=since,
-                    changed_at=int(self._changed_at[r]), kind_before=int(self._kind[r]),
-                    kind=kind, rule=rule, silent=bool(self._flapping[r] != NEVER),
+                    changed_at=int(self.changed_at[r]), kind_before=int(self.kind[r]),
+                    kind=kind, rule=rule, silent=bool(self.flapping[r] != NEVER),
                 )
             )  # fmt: skip
-            self._level[r], self._quiet[r], self._clear_after[r] = after, 0, clear_after
-            self._since[r], self._changed_at[r], self._kind[r] = since, end, kind
+            self.level[r], self.quiet[r], self.clear_after[r] = after, 0, clear_after
+            self.since[r], self.changed_at[r], self.kind[r] = since, end, kind
         return found

@@ -10,7 +10,7 @@ from contract.event import Event, device_event_key, event_key
 from contract.level import Level
 from dataflows.engine.no_data import NoDataChange
 from dataflows.engine.predictions import Deviation
-from dataflows.engine.rows import SensorRows
+from dataflows.engine.rows import PartitionRows
 from dataflows.engine.verdicts import Verdicts
 from dataflows.events.levels import Flapping, Transition
 from dataflows.events.texts import message, title, word
@@ -43,7 +43,7 @@ class EventWriter:
     """What events are told from: one step of one partition."""
 
     names: Names
-    sensors: SensorRows
+    rows: PartitionRows
     rules: Rules
     verdicts: Verdicts
 
@@ -159,14 +159,14 @@ class EventWriter:
             ends=not change.begins,
         )
 
-    def silence(self, change: NoDataChange) -> Event:
+    def no_data(self, change: NoDataChange) -> Event:
         """A sensor or a device fell silent, or was heard again."""
         language = self.names.language
-        device_id, sensor_id = int(self.sensors.device_id[change.device]), None
+        device_id, sensor_id = int(self.rows.devices.id[change.device]), None
         if change.is_device:
             named, who = self.names.device(device_id), "device"
         else:
-            sensor_id = int(self.sensors.sensor_id[change.row])
+            sensor_id = int(self.rows.sensors.id[change.row])
             named, who = self.names.of(sensor_id, device_id), "sensor"
         lasted = change.at - change.heard_at
         payload = {
@@ -201,8 +201,8 @@ class EventWriter:
         )
 
     def _who(self, pane: int) -> tuple[Named, int, int]:
-        sensor_id = int(self.sensors.sensor_id[self.panes.row[pane]])
-        device_id = int(self.sensors.device_id[self.panes.device[pane]])
+        sensor_id = int(self.rows.sensors.id[self.panes.row[pane]])
+        device_id = int(self.rows.devices.id[self.panes.device[pane]])
         return self.names.of(sensor_id, device_id), sensor_id, device_id
 
     def _payload(self, pane: int, level: Level) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import numpy as np
 
 from contract.columns import Floats
 
-FIELDS = 2
-"""How many numbers are kept: the end of the last pane, and the usual interval, both in ms."""
+FIELDS = ("end", "interval")
+"""What is kept of a sensor: the end of its last pane, and the usual interval, both in ms."""
 _SHORTER, _LONGER = 0.1, 0.01
 """How fast the interval follows: missing panes make it longer, and should not for long."""
 

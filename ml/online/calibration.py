@@ -12,8 +12,8 @@ import numpy as np
 
 from contract.columns import Floats
 
-FIELDS = 3
-"""How many numbers are kept: how many scores came, and for either bound how often it was exceeded,
+FIELDS = ("count", "low", "high")
+"""What is kept of a sensor: how many scores came, and for either bound how often it was exceeded,
 as a multiple of what it claims, less 1."""
 _LOW, _HIGH = 1.5, 2.5
 _FLATTEST, _STEEPEST = 0.5, 2.0

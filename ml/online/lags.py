@@ -7,12 +7,11 @@ Ishimtsev, "Conformalized density- and distance-based anomaly detection in time-
 and in the matrix profile (Yeh and others, 2016).
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
+from contract.table import ROWS, Table, column
 
 LARGEST = 1e150
 """Values must not be beyond it: their squares must be finite."""
@@ -23,7 +22,7 @@ _NEIGHBOURS = 3
 """How many neighbours a stretch should have: what happened once before is not yet usual."""
 
 
-class Lags:
+class Lags(Table):
     """For each sensor the last `memory` values.
 
     Args:
@@ -35,6 +34,13 @@ class Lags:
         ValueError: the memory is not, or is too short.
     """
 
+    count: Floats = column(np.float64, 0.0)
+    """(S,) values before."""
+    past: Floats = column(np.float64, 0.0)
+    """(S, lags) newest first."""
+    unlike: Floats = column(np.float64, 0.0)
+    """(S, lags) mean squared difference at the lags 1, 2, ..."""
+
     def __init__(self, window: int, memory: int) -> None:
         if memory % _APART or memory < _NEIGHBOURS * _APART:
             raise ValueError(f"memory: {memory} is no multiple of {_APART}, or below 48")
@@ -44,38 +50,7 @@ class Lags:
         self._keep = 1.0 - 1.0 / window
         self._lags = memory + self.apart - 1
         self._lag = np.arange(1.0, self._lags + 1)
-        self.count = np.zeros(0)
-        """(S,) values before."""
-        self.past = np.zeros((0, self._lags))
-        """(S, lags) newest first."""
-        self.unlike = np.zeros((0, self._lags))
-        """(S, lags) mean squared difference at the lags 1, 2, ..."""
-
-    def grow(self, sensors: int) -> None:
-        """Make room for so many sensors in all."""
-        new = sensors - len(self.past)
-        self.count = np.concatenate((self.count, np.zeros(new)))
-        self.past = np.concatenate((self.past, np.zeros((new, self._lags))))
-        self.unlike = np.concatenate((self.unlike, np.zeros((new, self._lags))))
-
-    def keep(self, row: Ints) -> None:
-        """Forget all sensors but these, which are numbered anew, in this order."""
-        self.count, self.past, self.unlike = self.count[row], self.past[row], self.unlike[row]
-
-    def snapshot(self) -> tuple[NDArray[Any], ...]:
-        """The state as plain arrays."""
-        return self.count.copy(), self.past.copy(), self.unlike.copy()
-
-    def restore(self, snapshot: tuple[NDArray[Any], ...]) -> None:
-        """Take over the state that `snapshot` was taken of.
-
-        Raises:
-            ValueError: it was made with another memory.
-        """
-        count, past, unlike = snapshot
-        if past.shape[1] != self._lags:
-            raise ValueError(f"no state with a memory of {self.memory}")
-        self.count, self.past, self.unlike = count.copy(), past.copy(), unlike.copy()
+        super().__init__(past=(ROWS, self._lags), unlike=(ROWS, self._lags))
 
     def add(
         self, row: Ints, value: Floats, age: Floats | None = None, most: Floats | None = None

@@ -10,22 +10,24 @@ A sensor that stays unusual for `settle` panes has a new normal: its slow means 
 16 panes nothing is said. So long does a level shift stay strange, however great it is.
 """
 
-from typing import Any
-
 import numpy as np
 
 from contract.columns import Floats, Ints
-from ml.online import cadence, tail
-from ml.online.calibration import FIELDS as CALIBRATION_FIELDS
+from contract.table import Table, block, fields_of
+from ml.online import cadence, calibration, tail
 from ml.online.calibration import Calibration
 
-_VERSION = 1
 _SEEN, _BEFORE, _SHORT, _STEPS, _UNUSUAL, _SETTLED = range(6)
-_CADENCE = slice(6, 6 + cadence.FIELDS)
-_LEVEL = slice(_CADENCE.stop, _CADENCE.stop + 2 + tail.FIELDS)
-_NOISE = slice(_LEVEL.stop, _LEVEL.stop + 2 + tail.FIELDS)
-_CALIBRATION = slice(_NOISE.stop, _NOISE.stop + CALIBRATION_FIELDS)
-_NUMBERS = _CALIBRATION.stop
+_CADENCE = slice(6, 6 + len(cadence.FIELDS))
+_LEVEL = slice(_CADENCE.stop, _CADENCE.stop + 2 + len(tail.FIELDS))
+_NOISE = slice(_LEVEL.stop, _LEVEL.stop + 2 + len(tail.FIELDS))
+_CALIBRATION = slice(_NOISE.stop, _NOISE.stop + len(calibration.FIELDS))
+_NUMBERS = (
+    *("seen", "before", "short", "steps", "unusual", "settled"),
+    *fields_of(cadence=cadence.FIELDS),
+    *fields_of(level=("mean", "size", *tail.FIELDS), noise=("mean", "size", *tail.FIELDS)),
+    *fields_of(calibration=calibration.FIELDS),
+)
 _AT_ONCE = 2_000
 """Sensors whose numbers stay in the processor's cache together."""
 _LARGEST = 1e150
@@ -46,7 +48,7 @@ _FEW, _UNCUT = 16, 30
 """So many deviations at the beginning tell nothing, and so many are learnt from as they are."""
 
 
-class LevelNoise:
+class LevelNoise(Table):
     """For each sensor two short means, and what is normal for them.
 
     Args:
@@ -73,6 +75,9 @@ class LevelNoise:
     True
     """
 
+    numbers: Floats = block(dict.fromkeys(_NUMBERS, 0.0))
+    """(23, S) see `_NUMBERS`."""
+
     def __init__(
         self,
         *,
@@ -85,6 +90,7 @@ class LevelNoise:
         tails: tail.Tail | None = None,
         calibrations: Calibration | None = None,
     ) -> None:
+        super().__init__()
         self.grace_period = grace_period
         self._level_rate, self._noise_rate = 1.0 / level_window, 1.0 / noise_window
         self._rate = 1.0 / memory
@@ -94,12 +100,6 @@ class LevelNoise:
             tails or tail.Tail(),
             calibrations or Calibration(),
         )
-        self._numbers = np.zeros((_NUMBERS, 0))
-
-    def grow(self, sensors: int) -> None:
-        """Make room for so many sensors in all, new ones after those that are there."""
-        if new := sensors - self._numbers.shape[1]:
-            self._numbers = np.concatenate((self._numbers, np.zeros((_NUMBERS, new))), axis=1)
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
         """(P,) -log10 of the share of the sensor's normal panes that are as strange as each pane;
@@ -112,38 +112,23 @@ class LevelNoise:
             part = slice(first, first + _AT_ONCE)
             rows = row[part]
             if rows[-1] - rows[0] == len(rows) - 1:
-                numbers = self._numbers[:, rows[0] : rows[-1] + 1]
+                numbers = self.numbers[:, rows[0] : rows[-1] + 1]
                 score[part] = self._step(numbers, time[part], value[part])
             else:
-                numbers = self._numbers.take(rows, axis=1)
+                numbers = self.numbers.take(rows, axis=1)
                 score[part] = self._step(numbers, time[part], value[part])
-                self._numbers[:, rows] = numbers
+                self.numbers[:, rows] = numbers
         return score
 
     def interval(self, row: Ints) -> Floats:
         """(P,) how often the panes of each sensor come, in ms; 0 before the second."""
-        interval: Floats = self._numbers[_CADENCE.stop - 1, row]
+        interval: Floats = self.numbers[_CADENCE.stop - 1, row]
         return interval
 
     def usual(self, row: Ints) -> Floats:
         """(P,) the slow mean of each sensor's level."""
-        usual: Floats = self._numbers[_LEVEL.start, row]
+        usual: Floats = self.numbers[_LEVEL.start, row]
         return usual
-
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays, after the version of its form."""
-        return (_VERSION, self._numbers.copy())
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of.
-
-        Raises:
-            ValueError: it is of another version.
-        """
-        version, numbers = snapshot
-        if version != _VERSION:
-            raise ValueError(f"no state of version {_VERSION}")
-        self._numbers = numbers.copy()
 
     def _step(self, numbers: Floats, end: Floats, value: Floats) -> Floats:
         seen, before, short, steps, unusual, settled = numbers[:6]

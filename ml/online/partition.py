@@ -9,28 +9,23 @@ wrong; what score that is follows from how often the sensor's panes come.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from contract.level import Level
+from contract.table import Table, column
 from ml.online.level_noise import LevelNoise
 from ml.online.self_similarity import SelfSimilarity
 from rules.detector import Bounds
 
-_VERSION = 1
 _DAY_MS = 86_400_000.0
 _NOBODY = -1
 _TWICE = float(np.log10(2.0))
 
 
-def _none() -> Ints:
-    return np.empty(0, np.int64)
-
-
-class PartitionDetector:
+class PartitionDetector(Table):
     """The state of all sensors of one partition.
 
     Args:
@@ -39,21 +34,23 @@ class PartitionDetector:
         bounds: which scores are WARN and CRITICAL.
     """
 
+    sensor_id: Ints = column(np.int64, 0)
+    """(S,) ascending."""
+    row: Ints = column(np.int64, 0, stored=np.int32)
+    """(S,) the row of each sensor; rows are in the order of appearance."""
+    deep_row: Ints = column(np.int64, _NOBODY, stored=np.int32)
+    """(S,) by row; `_NOBODY` where a sensor has no deep detector."""
+
     def __init__(
         self,
         light: LevelNoise | None = None,
         deep: SelfSimilarity | None = None,
         bounds: Bounds | None = None,
     ) -> None:
+        super().__init__()
         self.bounds = bounds or Bounds()
         self._light, self._deep = light or LevelNoise(), deep or SelfSimilarity()
-        self._sensor_id = _none()
-        """(S,) ascending."""
-        self._row = _none()
-        """(S,) the row of each sensor; rows are in the order of appearance."""
-        self._deep_row = _none()
-        """(S,) by row; `_NOBODY` where a sensor has no deep detector."""
-        self._given = _none()
+        self._given = np.empty(0, np.int64)
 
     def use(self, deep: Sequence[int] | Ints, bounds: Bounds) -> None:
         """From now on these bounds hold, and the sensors `deep`, and no others, have the deep
@@ -61,10 +58,12 @@ class PartitionDetector:
         """
         self.bounds = bounds
         self._given = np.unique(np.asarray(deep, np.int64))
-        kept = np.flatnonzero((self._deep_row >= 0) & np.isin(self._ids_by_row(), self._given))
-        self._deep.keep(self._deep_row[kept])
-        self._deep_row[:] = _NOBODY
-        self._deep_row[kept] = np.arange(len(kept))
+        self._light.grow(self.rows)  # after a restart they may lack what is new in this version
+        self._deep.grow(int((self.deep_row >= 0).sum()))
+        kept = np.flatnonzero((self.deep_row >= 0) & np.isin(self._ids_by_row(), self._given))
+        self._deep.keep(self.deep_row[kept])
+        self.deep_row[:] = _NOBODY
+        self.deep_row[kept] = np.arange(len(kept))
         self._add_deep(np.flatnonzero(np.isin(self._ids_by_row(), self._given)))
 
     def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -93,32 +92,17 @@ class PartitionDetector:
             )
         return level, usual
 
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays, after the version of its form."""
-        rows = (self._row.astype(np.int32), self._deep_row.astype(np.int32))
-        own = (self._sensor_id.copy(), *rows, self._given.copy())
-        return (_VERSION, *own, self._light.snapshot(), self._deep.snapshot())
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of.
-
-        Raises:
-            ValueError: it is of another version, or of detectors with other parameters.
-        """
-        version, sensor_id, row, deep_row, given, light, deep = snapshot
-        if version != _VERSION:
-            raise ValueError(f"no state of version {_VERSION}")
-        self._light.restore(light)
-        self._deep.restore(deep)
-        self._sensor_id, self._given = sensor_id.copy(), given.copy()
-        self._row, self._deep_row = row.astype(np.int64), deep_row.astype(np.int64)
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Everything that lives longer than a piece, by name."""
+        return {"detector": self, "level_noise": self._light} | self._deep.tables
 
     def _score(self, row: Ints, end: Ints, value: Floats) -> Floats:
         """Where both detectors score, the higher score; as there are two chances, its share counts
         twice.
         """
         score = self._light.score_then_learn(row, end, value)
-        deep_row = self._deep_row[row]
+        deep_row = self.deep_row[row]
         if len(on := np.flatnonzero(deep_row >= 0)):
             on = on[np.argsort(deep_row[on])]
             ready = self._deep.ready(deep_row[on])
@@ -129,29 +113,27 @@ class PartitionDetector:
 
     def _rows(self, sensor_id: Ints) -> Ints:
         """The rows of sensors, all different; new ones are made for those that have none."""
-        place = np.searchsorted(self._sensor_id, sensor_id)
-        known = place < len(self._sensor_id)
-        known[known] = self._sensor_id[place[known]] == sensor_id[known]
+        place = np.searchsorted(self.sensor_id, sensor_id)
+        known = place < len(self.sensor_id)
+        known[known] = self.sensor_id[place[known]] == sensor_id[known]
         if not known.all():
             new = np.sort(sensor_id[~known])
-            rows = np.arange(len(self._row), len(self._row) + len(new))
-            ids = np.concatenate((self._sensor_id, new))
-            order = np.argsort(ids)
-            self._sensor_id = ids[order]
-            self._row = np.concatenate((self._row, rows))[order]
-            self._deep_row = np.concatenate((self._deep_row, np.full(len(new), _NOBODY)))
-            self._light.grow(len(self._row))
+            rows = np.arange(self.rows, self.rows + len(new))
+            self.append(sensor_id=new, row=rows)
+            order = np.argsort(self.sensor_id)
+            self.sensor_id, self.row = self.sensor_id[order], self.row[order]
+            self._light.grow(self.rows)
             self._add_deep(rows[np.isin(new, self._given)])
-            place = np.searchsorted(self._sensor_id, sensor_id)
-        return self._row[place]
+            place = np.searchsorted(self.sensor_id, sensor_id)
+        return self.row[place]
 
     def _add_deep(self, row: Ints) -> None:
-        new = row[self._deep_row[row] < 0]
-        deep = int((self._deep_row >= 0).sum())
-        self._deep_row[new] = np.arange(deep, deep + len(new))
+        new = row[self.deep_row[row] < 0]
+        deep = int((self.deep_row >= 0).sum())
+        self.deep_row[new] = np.arange(deep, deep + len(new))
         self._deep.grow(deep + len(new))
 
     def _ids_by_row(self) -> Ints:
-        ids = np.empty(len(self._row), np.int64)
-        ids[self._row] = self._sensor_id
+        ids = np.empty(len(self.row), np.int64)
+        ids[self.row] = self.sensor_id
         return ids

@@ -15,18 +15,15 @@ as much less as time has passed; missing means are taken to be those of the day 
 A stuck sensor looks like its past, so this detector is no use against it; the light one is.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
-from ml.online import cadence, tail
-from ml.online.calibration import FIELDS as CALIBRATION_FIELDS
+from contract.table import Table, block, fields_of
+from ml.online import cadence, calibration, tail
 from ml.online.calibration import Calibration
 from ml.online.lags import LARGEST, Lags
 
-_VERSION = 1
 _DAY_MS = 86_400_000
 _MEANS_MS = np.array([15, 30, 60, 120, 180, 240, 360, 720, 1440], np.float64) * 60_000.0
 """Over so much time values are averaged: the shortest that is no shorter than a sensor's usual
@@ -44,15 +41,18 @@ time; those below so many, or below that share of its value, are none."""
 _SEEN, _VALUE, _STEP, _LENGTH, _BUCKET, _SUM, _COUNT, _HELD = range(8)
 """`_LENGTH`, `_BUCKET`, `_SUM`, `_COUNT`: of the mean that is being taken. `_HELD`: the answer of
 the last one."""
-_CADENCE = slice(8, 8 + cadence.FIELDS)
-_USUAL = tail.FIELDS + CALIBRATION_FIELDS
-_PANES = slice(_CADENCE.stop, _CADENCE.stop + _USUAL)
-_HOURS = slice(_PANES.stop, _PANES.stop + _USUAL)
-_TODAY = slice(_HOURS.stop, _HOURS.stop + _USUAL)
-_NUMBERS = _TODAY.stop
+_CADENCE = slice(8, 8 + len(cadence.FIELDS))
+_USUAL = (*tail.FIELDS, *fields_of(calibration=calibration.FIELDS))
+_PANES = slice(_CADENCE.stop, _CADENCE.stop + len(_USUAL))
+_HOURS = slice(_PANES.stop, _PANES.stop + len(_USUAL))
+_TODAY = slice(_HOURS.stop, _HOURS.stop + len(_USUAL))
+_NUMBERS = (
+    *("seen", "value", "step", "length", "bucket", "sum", "count", "held"),
+    *fields_of(cadence=cadence.FIELDS, panes=_USUAL, hours=_USUAL, today=_USUAL),
+)
 
 
-class SelfSimilarity:
+class SelfSimilarity(Table):
     """For each sensor the last `memory` panes and the last `memory` means.
 
     Args:
@@ -67,6 +67,9 @@ class SelfSimilarity:
         calibrations: how shares are corrected.
     """
 
+    numbers: Floats = block(dict.fromkeys(_NUMBERS, 0.0))
+    """(31, S) see `_NUMBERS`."""
+
     def __init__(
         self,
         *,
@@ -78,21 +81,29 @@ class SelfSimilarity:
         tails: tail.Tail | None = None,
         calibrations: Calibration | None = None,
     ) -> None:
+        super().__init__()
         self.grace_period = grace_period
         self._learn_for = np.inf if learn_for is None else float(learn_for)
         self._tails, self._calibrations = (
             tails or tail.Tail(most=3.0),
             calibrations or Calibration(),
         )
-        self._panes, self._means = Lags(window, memory), Lags(mean_window, memory)
-        self._numbers = np.zeros((_NUMBERS, 0))
+        self.panes, self.means = Lags(window, memory), Lags(mean_window, memory)
 
-    def grow(self, sensors: int) -> None:
-        """Make room for so many sensors in all, new ones after those that are there."""
-        new = sensors - self._numbers.shape[1]
-        self._numbers = np.concatenate((self._numbers, np.zeros((_NUMBERS, new))), axis=1)
-        self._panes.grow(sensors)
-        self._means.grow(sensors)
+    @property
+    def tables(self) -> dict[str, Table]:
+        """Everything that lives longer than a piece, by name."""
+        return {
+            "self_similarity": self,
+            "self_similarity_panes": self.panes,
+            "self_similarity_means": self.means,
+        }
+
+    def grow(self, rows: int) -> None:
+        """Grow to `rows` sensors, new ones after those that are there."""
+        super().grow(rows)
+        self.panes.grow(rows)
+        self.means.grow(rows)
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
         """(P,) -log10 of the share of the sensor's normal panes that are as strange as each pane;
@@ -100,17 +111,17 @@ class SelfSimilarity:
         """
         value = np.minimum(np.maximum(value, -LARGEST), LARGEST)
         time = end.astype(np.float64)
-        numbers = self._numbers[:, row]
+        numbers = self.numbers[:, row]
         seen = numbers[_SEEN].copy()
         missing = cadence.missing(numbers[_CADENCE], seen, time)
         none, most = self._sizes(numbers, value)
-        neighbours, unlike = self._panes.add(row, value, missing, most)
+        neighbours, unlike = self.panes.add(row, value, missing, most)
         score = np.zeros(len(row))
         if (asked := neighbours > 0).all():
-            near = self._panes.nearest(unlike, neighbours, self._learn_for)
+            near = self.panes.nearest(unlike, neighbours, self._learn_for)
             score = self._answer(numbers[_PANES], np.maximum(near, none))
         elif asked.any():
-            near = self._panes.nearest(unlike[asked], neighbours[asked], self._learn_for)
+            near = self.panes.nearest(unlike[asked], neighbours[asked], self._learn_for)
             state = numbers[_PANES, asked]
             score[asked] = self._answer(state, np.maximum(near, none[asked]))
             numbers[_PANES, asked] = state
@@ -121,42 +132,24 @@ class SelfSimilarity:
         score[seen < self.grace_period] = 0.0
         numbers[_SEEN] += 1
         if (done := seen >= self._learn_for).any():
-            numbers[_PANES.start :, done] = self._numbers[_PANES.start :, row[done]]
+            numbers[_PANES.start :, done] = self.numbers[_PANES.start :, row[done]]
             numbers[_HELD, done] = 0.0
-        self._numbers[:, row] = numbers
+        self.numbers[:, row] = numbers
         return score
 
     def ready(self, row: Ints) -> NDArray[np.bool_]:
         """(P,) whether the next pane of each sensor is out of the grace period."""
-        return np.asarray(self._numbers[_SEEN, row] >= self.grace_period)
+        return np.asarray(self.numbers[_SEEN, row] >= self.grace_period)
 
-    def keep(self, row: Ints) -> None:
+    def keep(self, rows: Ints | NDArray[np.intp] | NDArray[np.bool_]) -> None:
         """Forget all sensors but these, which are numbered anew, in this order."""
-        self._numbers = self._numbers[:, row]
-        self._panes.keep(row)
-        self._means.keep(row)
-
-    def snapshot(self) -> tuple[Any, ...]:
-        """The state as plain arrays, after the version of its form."""
-        lags = (*self._panes.snapshot(), *self._means.snapshot())
-        return (_VERSION, self._numbers.copy(), *lags)
-
-    def restore(self, snapshot: tuple[Any, ...]) -> None:
-        """Take over the state that `snapshot` was taken of.
-
-        Raises:
-            ValueError: it is of another version, or was made with another memory.
-        """
-        version, numbers, *lags = snapshot
-        if version != _VERSION:
-            raise ValueError(f"no state of version {_VERSION}")
-        self._panes.restore(tuple(lags[:3]))
-        self._means.restore(tuple(lags[3:]))
-        self._numbers = numbers.copy()
+        super().keep(rows)
+        self.panes.keep(rows)
+        self.means.keep(rows)
 
     def _answer(self, state: Floats, distance: Floats) -> Floats:
         """The shares that such distances have, -log10; learnt from."""
-        tails, calibrations = state[: tail.FIELDS], state[tail.FIELDS :]
+        tails, calibrations = state[: len(tail.FIELDS)], state[len(tail.FIELDS) :]
         ready = tails[0] >= self._tails.grace_period
         score = self._tails.score_then_learn(tails, np.log(distance))
         if ready.all():
@@ -183,7 +176,7 @@ class SelfSimilarity:
             numbers[_HELD, index] = self._ask(numbers, index, row[index], none)
             for one in index[now[index] - bucket[index] > 1].tolist():
                 missing = int(now[one] - bucket[one]) - 1
-                self._means.repeat(int(row[one]), missing, int(_DAY_MS / length[one]))
+                self.means.repeat(int(row[one]), missing, int(_DAY_MS / length[one]))
             bucket[index] = now[index]
             numbers[_SUM, index] = numbers[_COUNT, index] = 0.0
         numbers[_SUM] += np.where(on, value, 0.0)
@@ -193,15 +186,15 @@ class SelfSimilarity:
         """The answers of complete means, as chances in panes."""
         length = numbers[_LENGTH, index]
         mean = numbers[_SUM, index] / numbers[_COUNT, index]
-        neighbours, unlike = self._means.add(row, mean)
+        neighbours, unlike = self.means.add(row, mean)
         answer = np.zeros(len(row))
         if not (known := neighbours > 0).any():
             return answer
         days = (_DAY_MS / length[known]).astype(np.int64)[:, None] * np.arange(1, _DAYS + 1)
         lag = (days[:, :, None] + np.arange(-1, 2)).reshape(len(days), -1)
         unlike, none = unlike[known], none[index[known]]
-        hours = self._means.nearest(unlike, neighbours[known])
-        today, has_day = self._means.nearest_of(lag, unlike, neighbours[known])
+        hours = self.means.nearest(unlike, neighbours[known])
+        today, has_day = self.means.nearest_of(lag, unlike, neighbours[known])
         of_hours = index[known]
         of_today = of_hours[has_day]
         state = np.concatenate((numbers[_HOURS, of_hours], numbers[_TODAY, of_today]), axis=1)
@@ -224,7 +217,7 @@ class SelfSimilarity:
         most = np.where(usual > 0, (_GREATEST * usual) ** 2, np.inf)
         step = np.where(seen > 0, np.abs(value - before), 0.0)
         cut = np.where((seen > _UNCUT) & (usual > 0), _CUT * usual, np.inf)
-        rate = 1.0 / np.minimum(np.maximum(seen, 1.0), self._panes.memory)
+        rate = 1.0 / np.minimum(np.maximum(seen, 1.0), self.panes.memory)
         usual += rate * (np.minimum(step, cut) - usual)
         before[:] = value
         return np.maximum(none, 1.0 / LARGEST), most

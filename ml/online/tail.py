@@ -13,8 +13,8 @@ import numpy as np
 
 from contract.columns import Floats
 
-FIELDS = 4
-"""How many numbers are kept: how many values came, the quantile, the tail's exponent, the usual
+FIELDS = ("count", "quantile", "exponent", "spread")
+"""What is kept of a sensor: how many values came, the quantile, the tail's exponent, the usual
 distance from the quantile."""
 _DECADE = float(np.log(10.0))
 _STEP = 5.0

@@ -163,7 +163,7 @@ def test_a_sensor_that_is_given_the_deep_detector_later_begins_to_be_looked_at_t
     found = Partition(detector=PartitionDetector)
     records = closed(each_second(*JUMP))
     found.run(records[:200])
-    light = len(found.engine.snapshot()[4][3][-1][3])
+    light = found.engine.tables["self_similarity"].rows
     found.rules = make(row("detector", DEEP))
     found.run(records[200:])
-    assert (light, len(found.engine.snapshot()[4][3][-1][3])) == (0, 1)
+    assert (light, found.engine.tables["self_similarity"].rows) == (0, 1)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from contract.columns import NEVER
 from contract.errors import SetupError
 from dataflows.engine.engine import Engine, Times
 from dataflows.engine.partition_step import PartitionLogic, Watch
 from rules.columns import Rules
 from rules.history import Edition, OneEdition
-from rules.rate import RATE
 from tests.dataflows.engine.test_engine import RULES
 from tests.dataflows.events.test_levels import make, threshold
 from tests.dataflows.streams import (
@@ -217,36 +217,52 @@ def test_a_snapshot_holds_nothing_but_plain_values():
     check(logic.snapshot())
 
 
-def test_a_snapshot_of_another_version_is_refused_with_the_version_that_is_read():
+def test_a_state_that_only_lacks_columns_is_taken_over_and_they_are_filled():
     _, logic = outcomes(CHANGE, RECORDS)
-    version, *rest = logic.snapshot()
-    for other in ((version + 1, *rest), (2, *rest), ((1, ()), (1, ()))):
-        with pytest.raises(SetupError, match=rf"reads versions 3 to {version} .*new directory"):
+    state = logic.snapshot()
+    del state["levels"]["flapping"], state["no_data_sensors"]
+    fields, numbers = state["level_noise"]["numbers"]
+    state["level_noise"]["numbers"] = (fields[4:], numbers[4:])
+    logic = PartitionLogic(Watch(CHANGE, TIMES), state)
+    logic.on_batch([piece(heartbeat(90_000))])
+    again = logic.snapshot()
+    assert again["levels"]["flapping"].tolist() == [NEVER] * logic.engine.tables["sensors"].rows
+    assert again["levels"]["level"].tolist() == state["levels"]["level"].tolist()
+    assert again["no_data_sensors"]["heard_at"].tolist() == again["levels"]["flapping"].tolist()
+    filled = again["level_noise"]["numbers"][1]
+    assert filled[4:].tolist() == numbers[4:].tolist()
+    assert not filled[:4].any()
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "said"),
+    [
+        ("levels", "level", np.zeros(3), r"levels: it has float64 \(3,\) as level, and not int8"),
+        ("levels", "mood", np.zeros(3), "levels: it has mood, which this version does not know"),
+        ("open_predictions/60000", "age", np.zeros((5, 3), np.uint16), "not uint16 \\(12, rows"),
+        ("partition", "arrival", "1", "partition: it has str as arrival, and not int"),
+        (
+            "windows",
+            "kept",
+            (("end",), np.zeros((1, 4, 3))),
+            r"float64 \(1, 4, 3\) as kept, and not",
+        ),
+        ("windows", "kept", (("mood",), np.zeros((1, 9, 3))), "it has kept.mood, which this"),
+        ("moods", "mood", np.zeros(3), "moods: this version does not know it"),
+    ],
+)
+def test_a_state_of_another_kind_is_refused_with_one_line(table, column, value, said):
+    _, logic = outcomes(CHANGE, RECORDS)
+    state = logic.snapshot()
+    state.setdefault(table, {})[column] = value
+    with pytest.raises(SetupError, match=f"another version .*{said}.*new directory.*not stored"):
+        PartitionLogic(Watch(CHANGE, TIMES), state)
+
+
+def test_a_state_of_an_old_version_is_refused_with_those_that_are_read():
+    for other in ((6, ()), (2, ()), ((1, ()), (1, ()))):
+        with pytest.raises(SetupError, match=r"reads versions 3 to 5 .*new directory"):
             PartitionLogic(Watch(CHANGE, TIMES), other)
-
-
-@pytest.mark.parametrize("older", [3, 4])
-def test_a_snapshot_of_a_version_before_goes_on_as_if_it_were_of_this_one(older):
-    """Open readings of version 3 have milliseconds and no `seq`: none of them is a repeat. Kinds of
-    rules remember nothing in either.
-    """
-    records = long_stream(5)
-    half = len(records) // 2
-    _, logic = outcomes(CHANGE, records[:half])
-    _, sensors, panes, windows, (*verdicts, memories), *rest = logic.snapshot()
-    *columns, ts, _, value, late, future, _ = panes
-    assert len(ts) > 0
-    assert set(memories) == {RATE.number}
-    if older == 3:
-        panes = (*columns, ts // 1000, value, late, future)
-    old = (older, sensors, panes, windows, tuple(verdicts), *rest)
-    upgraded = PartitionLogic(Watch(CHANGE, TIMES), pickle.loads(pickle.dumps(old)))  # noqa: S301
-
-    def panes_of(logic):
-        found, _ = logic.on_batch([piece(*closed(records[half:]))])
-        return [one for outcome in found for one in asdict(outcome.panes)["mean"].tolist()]
-
-    assert panes_of(upgraded) == panes_of(logic)
 
 
 def test_a_snapshot_under_another_period_of_predictions_forgets_only_those():

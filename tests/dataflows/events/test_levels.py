@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from contract.table import Table, single
 from rules.columns import Rules
 from rules.tables import make_rules
 from tests.dataflows.streams import NO_RULES, Partition, closed, each_second, heartbeat, laid_open
@@ -354,11 +355,14 @@ def test_what_has_stopped_or_turned_and_noise_lead_to_no_forecast(values):
 # a detector
 
 
-class Above100:
+class Above100(Table):
     """Finds values above 100 unlike the rest, once it has seen three of the sensor's."""
 
+    seen = single({})
+
     def __init__(self):
-        self.seen = {}
+        super().__init__()
+        self.tables = {"above_100": self}
 
     def use(self, deep, bounds):
         pass
@@ -368,14 +372,8 @@ class Above100:
         for index, (sensor, value) in enumerate(zip(sensor_id.tolist(), mean, strict=True)):
             if self.seen.get(sensor, 0) >= 3:
                 found[index] = int(value > 100) + int(value > 200)
-            self.seen[sensor] = self.seen.get(sensor, 0) + 1
+            self.seen = self.seen | {sensor: self.seen.get(sensor, 0) + 1}
         return found, np.full(len(mean), 50.0)
-
-    def snapshot(self):
-        return dict(self.seen)
-
-    def restore(self, snapshot):
-        self.seen = snapshot
 
 
 def test_a_detector_is_believed_at_the_third_pane_in_a_row():

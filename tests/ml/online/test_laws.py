@@ -8,6 +8,8 @@ import pytest
 from bench.ewma import EwmaDetector
 from bench.iforest import IsolationForestDetector
 from bench.windowed_gaussian import WindowedGaussianDetector
+from contract.errors import SetupError
+from contract.table import bytes_of, restore, snapshot_of
 from ml.online.level_noise import LevelNoise
 from ml.online.self_similarity import SelfSimilarity
 from tests.ml.streams import QUARTER, SECOND, noise, scores
@@ -95,22 +97,24 @@ def test_a_snapshot_is_plain_arrays_and_restores_everything(make):
     value = sensors()
     detector, other = make(), make()
     first = scores(detector, value[:250], end=SECOND * np.arange(1, 251))
-    snapshot = detector.snapshot()
-    assert all(isinstance(part, int | np.ndarray) for part in snapshot)
+    snapshot = snapshot_of(tables(detector))
+    columns = [value for state in snapshot.values() for value in state.values()]
+    assert all(isinstance(value, int | tuple | np.ndarray) for value in columns)
     scores(detector, noise(50, 7), end=SECOND * np.arange(251, 301))  # a snapshot is a copy
-    other.restore(loads(dumps(snapshot)))  # noqa: S301 - our own
+    restore(tables(other), loads(dumps(snapshot)))  # noqa: S301 - our own
     rest = scores(other, value[250:], end=SECOND * np.arange(251, POINTS + 1))
     whole = scores(make(), value)
     assert np.array_equal(np.concatenate((first, rest)), whole, equal_nan=True)
 
 
 @detectors
-def test_a_snapshot_of_another_version_is_refused(make):
+def test_a_snapshot_with_other_columns_is_refused(make):
     detector = make()
     detector.grow(2)
-    version, *rest = detector.snapshot()
-    with pytest.raises(ValueError, match="version"):
-        make().restore((version + 1, *rest))
+    name, state = next(iter(snapshot_of(tables(detector)).items()))
+    column = next(iter(state))
+    with pytest.raises(SetupError, match="new directory"):
+        restore(tables(make()), {name: {**state, column: (("mood",), np.zeros((1, 2)))}})
 
 
 @detectors
@@ -169,5 +173,9 @@ def test_many_sensors_score_as_one_does(make, sensors):
     assert np.array_equal(many, scores(make(), value, step=QUARTER // 3).repeat(sensors, axis=1))
 
 
+def tables(detector):
+    return getattr(detector, "tables", {"detector": detector})
+
+
 def size(detector):
-    return sum(part.nbytes for part in detector.snapshot()[1:])
+    return bytes_of(tables(detector))

@@ -9,7 +9,7 @@ from ml.online.tail import Tail
 def test_the_tail_tells_the_share_of_a_power_law_beyond_what_was_seen():
     rng = np.random.default_rng(0)
     excess = rng.exponential(0.3, (8000, 50))  # logarithms of a power law
-    state = np.zeros((tail.FIELDS, 50))
+    state = np.zeros((len(tail.FIELDS), 50))
     for values in excess:
         Tail(most=3.0).score_then_learn(state, values)
     far = np.full(50, 0.3 * np.log(1e5))
@@ -19,7 +19,7 @@ def test_the_tail_tells_the_share_of_a_power_law_beyond_what_was_seen():
 
 def test_one_strange_value_hardly_moves_the_tail():
     rng = np.random.default_rng(0)
-    state = np.zeros((tail.FIELDS, 1))
+    state = np.zeros((len(tail.FIELDS), 1))
     for value in rng.normal(size=2000):
         Tail().score_then_learn(state, np.array([value]))
     before = state.copy()
@@ -30,7 +30,7 @@ def test_one_strange_value_hardly_moves_the_tail():
 def test_the_record_makes_right_what_is_claimed_wrongly():
     rng = np.random.default_rng(1)
     claimed = 1.3 * rng.exponential(1 / np.log(10), (20_000, 50))  # too high
-    state = np.zeros((calibration.FIELDS, 50))
+    state = np.zeros((len(calibration.FIELDS), 50))
     given = np.array([Calibration().score_then_learn(state, scores) for scores in claimed])[8000:]
     for bound in (1.5, 2.0, 2.5):
         assert (claimed >= bound).mean() > 1.8 * 10**-bound
@@ -47,7 +47,7 @@ def test_a_record_keeps_the_order_of_scores():
 
 def test_missing_panes_are_counted_whatever_the_interval():
     for step in (1_000.0, 300_000.0):
-        state = np.zeros((cadence.FIELDS, 1))
+        state = np.zeros((len(cadence.FIELDS), 1))
         gaps = [
             float(cadence.missing(state, np.array([seen]), np.array([end * step]))[0])
             for seen, end in enumerate((1, 2, 3, 4, 6, 7, 17, 18))
@@ -56,7 +56,7 @@ def test_missing_panes_are_counted_whatever_the_interval():
 
 
 def test_a_first_interval_that_was_a_gap_is_soon_mended():
-    state = np.zeros((cadence.FIELDS, 1))
+    state = np.zeros((len(cadence.FIELDS), 1))
     for seen, end in enumerate((0, 3600, *range(3601, 3700))):
         cadence.missing(state, np.array([float(seen)]), np.array([1000.0 * end]))
     assert state[1, 0] == pytest.approx(1000, rel=0.2)
