@@ -56,6 +56,6 @@ def run(rounds: int) -> Result:
                 seen[name].append(panes / (perf_counter() - begun))
     rows_of = [(name, median(rates), min(rates), max(rates)) for name, rates in seen.items()]
     keys = ("panes_per_s", "panes_per_s_half", "panes_per_s_tenth")
-    figures = {key: round(row[1]) for key, row in zip(keys, rows_of, strict=True)}
+    figures = {key: round(rate) for key, (_, rate, _, _) in zip(keys, rows_of, strict=True)}
     size = bytes_of({"light": detectors["every sensor"]})
     return Result(figures | {"bytes_per_sensor": size / SENSORS}, rows_of)

@@ -23,6 +23,7 @@ from ops.demo import claim_port
 from ops.devices import RegisteredDevice, SensorSpec, register
 from ops.post import EdgeClient, iso
 from rules.threshold import THRESHOLD
+from sql import statements
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 
@@ -158,4 +159,4 @@ class _Watch:
             await asyncio.sleep(_POLL_S)
 
     def _rows(self, key: str) -> list[Any]:
-        return self._database.query("event_by_key", key, f"{key}~")
+        return self._database.query(statements.EVENT_BY_KEY, key, f"{key}~")

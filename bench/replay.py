@@ -26,6 +26,7 @@ from contract.packet import MAX_TIME_MS
 from contract.settings import Settings, child_environment, kafka_environment, load_settings
 from runtime.ending import end_of
 from sinks.times import text_of
+from sql import statements
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 
@@ -141,12 +142,12 @@ def _replayed(values: dict[str, str], folder: Path) -> tuple[dict[str, Any], flo
 def _events(file: Path) -> dict[str, Any]:
     """What a database holds of each event, without the version of the rules, by its key."""
     with open_database(_settings(file)) as database:
-        rows = database.query("events_between", text_of(0), text_of(MAX_TIME_MS))
+        rows = database.query(statements.EVENTS_BETWEEN, text_of(0), text_of(MAX_TIME_MS))
     found = {}
-    for _, key, _, _, kind, _, title, message, payload, *_, end, _ in rows:
-        content = json.loads(payload)
+    for row in rows:
+        content = json.loads(row.payload or "{}")
         del content["rules_version"]
-        found[key] = [kind, title, message, content, end]
+        found[row.event_key] = [row.event_type, row.title, row.message, content, row.resolved_at]
     return found
 
 

@@ -1,7 +1,7 @@
 """A set of a topic's partitions, as people write it: `0-5,7`."""
 
 import re
-from itertools import groupby
+from itertools import count, groupby
 
 _RANGE = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
 
@@ -31,6 +31,8 @@ def partitions_text(partitions: frozenset[int]) -> str:
     >>> partitions_text(frozenset({7, 0, 1, 2}))
     '0-2,7'
     """
-    runs = groupby(enumerate(sorted(partitions)), key=lambda one: one[1] - one[0])
-    ends = [(run[0][1], run[-1][1]) for run in (list(group) for _, group in runs)]
+    places = count()
+    runs = groupby(sorted(partitions), key=lambda number: number - next(places))
+    ranges = [list(run) for _, run in runs]
+    ends = [(run[0], run[-1]) for run in ranges]
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)

@@ -9,6 +9,7 @@ from ingest_edge.lookups import Lookups
 from ingest_edge.metrics import LOOKUPS
 from ingest_edge.packets import Device
 from sql.database import Database
+from sql.statements import DEVICES_OF_SENSORS, SENSORS_OF_DEVICE
 
 UNKNOWN_TTL_S = 2.0
 """How long "there is none" is believed; short, so that a new device is let in at once."""
@@ -137,13 +138,15 @@ def _bound(
 
 
 def _ask_device(database: Database, uuid: str) -> Device | None:
-    rows = database.query("sensors_of_device", uuid)
+    rows = database.query(SENSORS_OF_DEVICE, uuid)
     if not rows:
         return None
-    sensors = {str(row[1]).lower(): row[2] for row in rows if row[2] is not None}
-    return Device(rows[0][0], uuid, sensors)
+    sensors = {
+        str(row.sensor_uuid).lower(): row.sensor_id for row in rows if row.sensor_id is not None
+    }
+    return Device(next(row.device_id for row in rows), uuid, sensors)
 
 
 def _ask_owners(database: Database, sensor_ids: list[int]) -> dict[int, str]:
-    rows = database.query("devices_of_sensors", dumps(sensor_ids))
-    return {row[0]: str(row[1]).lower() for row in rows}
+    rows = database.query(DEVICES_OF_SENSORS, dumps(sensor_ids))
+    return {row.sensor_id: str(row.device_uuid).lower() for row in rows}

@@ -12,6 +12,7 @@ from contract.errors import IotError, PacketError
 from ingest_edge.directory import UNKNOWN_TTL_S
 from ingest_edge.lookups import Lookups
 from sql.database import Database
+from sql.statements import LIST_DEVICE_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,10 @@ def _digest(key: bytes) -> str:
 
 def _ask_keys(database: Database) -> list[_DeviceKey]:
     return [
-        _DeviceKey(row[0].lower(), str(row[1]).lower(), None if row[2] is None else float(row[2]))
-        for row in database.query("list_device_keys")
+        _DeviceKey(
+            key.api_key_hash.lower(),
+            str(key.device_uuid).lower(),
+            None if key.expires_at is None else float(key.expires_at),
+        )
+        for key in database.query(LIST_DEVICE_KEYS)
     ]

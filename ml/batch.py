@@ -23,12 +23,12 @@ from contract.settings import Settings, load_settings
 from ml.predict.fleet import outlooks
 from ml.predict.forecast import POINTS, TOO_FEW
 from ml.predict.forecast_rows import ANOMALY, BREACH, ForecastRow, forecast_row
-from ml.predict.outlook import Sensor
 from ml.predict.store import due_sensors, newest_readings, thresholds_of, write_forecast
 from runtime.log import configure_log
 from runtime.private import keep_private
 from sql.database import Database
 from sql.schema import open_database
+from sql.statements import ForecastSensor
 
 _CHUNK = 500
 """So many sensors of a type are read and computed at once."""
@@ -121,7 +121,11 @@ def run_once(
 
 
 def _rows(
-    database: Database, settings: Settings, dedupe: int, sensors: Sequence[Sensor], stop: Stop
+    database: Database,
+    settings: Settings,
+    dedupe: int,
+    sensors: Sequence[ForecastSensor],
+    stop: Stop,
 ) -> Iterator[ForecastRow]:
     for chunk in _chunks(sensors):
         if stop.asked:
@@ -139,7 +143,7 @@ def _rows(
             )
 
 
-def _chunks(sensors: Sequence[Sensor]) -> Iterator[Sequence[Sensor]]:
+def _chunks(sensors: Sequence[ForecastSensor]) -> Iterator[Sequence[ForecastSensor]]:
     """In order, each of one type."""
     first = 0
     for place in range(1, len(sensors) + 1):

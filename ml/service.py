@@ -30,6 +30,7 @@ from runtime.http_service import Service, run_service
 from runtime.lifespan import run_lifespan
 from runtime.log import configure_service_log
 from runtime.problems import CONTENT_TYPE, Problem
+from sql.statements import NOW_MS
 
 PREDICT = "/ml/predict"
 _MOST_BYTES = 16_384
@@ -312,7 +313,7 @@ def predict_endpoint(
 
 def _reach(connections: Connections) -> None:
     with connections.one() as database:
-        database.query("now_ms")
+        database.query(NOW_MS)
 
 
 def main(

@@ -43,7 +43,7 @@ from ops.devices import (
 from ops.doctor.examine import examine
 from ops.doctor.finding import State
 from ops.dry_run import DryRun, read_records, read_rules
-from ops.explain.explanation import explain
+from ops.explain.explanation import as_json, explain
 from ops.explain.tables import tables
 from ops.feed import feed, read_csv
 from ops.post import EdgeClient
@@ -398,7 +398,7 @@ def explain_command(
     with open_database(load_settings()) as database:
         told = explain(database, key)
     if json:
-        print(msgspec.json.encode(told).decode())
+        print(msgspec.json.encode(as_json(told)).decode())
         return
     _out.print(*tables(told))
 

@@ -24,6 +24,7 @@ from ops.simulate import register_demo, simulate
 from runtime.http_service import bind
 from sql.database import Database
 from sql.schema import apply_schema, open_database
+from sql.statements import COUNT_ROWS, LATEST_EVENTS, LatestEvent, RowCounts
 
 _PORT = 8001
 _START_S = 60.0
@@ -36,18 +37,14 @@ class Figures:
     """What the demo has seen so far."""
 
     accepted: int = 0
-    stored: int = 0
-    events: int = 0
-    notifications: int = 0
-    dead_letters: int = 0
-    latest: list[tuple[str, str, str]] = field(default_factory=list)
-    """(time, type, message) of the last events, newest first."""
+    rows: RowCounts = RowCounts(0, 0, 0, 0)  # noqa: RUF009 - a tuple
+    latest: list[LatestEvent] = field(default_factory=list)
+    """The newest first."""
 
     def read(self, database: Database) -> None:
         """Bring the figures of the database up to date."""
-        (counts,) = database.query("count_rows")
-        self.stored, self.events, self.notifications, self.dead_letters = counts
-        self.latest = [(str(row[0]), row[1], row[2]) for row in database.query("latest_events")]
+        (self.rows,) = database.query(COUNT_ROWS)
+        self.latest = database.query(LATEST_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +128,20 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
         figures.read(database)
     return DemoSummary(
         accepted=figures.accepted,
-        stored=figures.stored,
-        events=figures.events,
-        notifications=figures.notifications,
-        dead_letters=figures.dead_letters,
+        stored=figures.rows.readings,
+        events=figures.rows.events,
+        notifications=figures.rows.notifications,
+        dead_letters=figures.rows.dead_letters,
         elapsed_s=round(monotonic() - start, 1),
     )
 
 
 async def _until_stored(figures: Figures, database: Database, children: Children) -> None:
     end = monotonic() + _DRAIN_S
-    while figures.stored < figures.accepted:
+    while figures.rows.readings < figures.accepted:
         children.check()
         if monotonic() > end:
-            missing = figures.accepted - figures.stored
+            missing = figures.accepted - figures.rows.readings
             raise SetupError(f"{missing} accepted readings were not stored within {_DRAIN_S:.0f} s")
         await asyncio.sleep(0.1)
         figures.read(database)
@@ -206,8 +203,8 @@ class _display:  # noqa: N801 - reads as a function at its only use
         elif elapsed_s - self._said >= 5:
             self._said = elapsed_s
             self._console.print(
-                f"{elapsed_s:5.0f} s  accepted {figures.accepted}  stored {figures.stored}  "
-                f"lag {figures.accepted - figures.stored}  events {figures.events}"
+                f"{elapsed_s:5.0f} s  accepted {figures.accepted}  stored {figures.rows.readings}  "
+                f"lag {figures.accepted - figures.rows.readings}  events {figures.rows.events}"
             )
 
 
@@ -215,17 +212,18 @@ def _table(figures: Figures, elapsed_s: float) -> Group:
     table = Table(box=None, padding=(0, 3, 0, 0))
     for name in ("seconds", "accepted", "stored", "lag", "events", "notifications"):
         table.add_column(name, justify="right")
-    lag = max(0, figures.accepted - figures.stored)
+    lag = max(0, figures.accepted - figures.rows.readings)
     row = (
         f"{elapsed_s:.0f}",
         figures.accepted,
-        figures.stored,
+        figures.rows.readings,
         lag,
-        figures.events,
-        figures.notifications,
+        figures.rows.events,
+        figures.rows.notifications,
     )
     table.add_row(*map(str, row))
     lines = [
-        Text(f"{at[11:19]}  {message}", _COLOURS[kind]) for at, kind, message in figures.latest
+        Text(f"{str(event.created_at)[11:19]}  {event.message}", _COLOURS[event.event_type])
+        for event in figures.latest
     ]
     return Group(table, Text(), *(lines or [Text("no events yet", "dim")]))

@@ -8,6 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from contract.errors import SetupError
 from sql.database import Database
+from sql.statements import LIST_DEVICES
 
 _UNITS = {
     "temperature": "°C",
@@ -122,9 +123,9 @@ def list_devices(database: Database, name: str | None = None) -> list[Registered
     """All devices, or those of that name."""
     names: dict[str, str] = {}
     sensors: dict[str, dict[str, str]] = {}
-    for device_uuid, device, sensor_uuid, sensor, *_ in database.query("list_devices", name):
-        uuid = str(device_uuid).lower()
-        names[uuid] = device
-        if sensor_uuid is not None:
-            sensors.setdefault(uuid, {})[sensor] = str(sensor_uuid).lower()
+    for row in database.query(LIST_DEVICES, name):
+        uuid = str(row.device_uuid).lower()
+        names[uuid] = row.device
+        if row.sensor is not None:
+            sensors.setdefault(uuid, {})[row.sensor] = str(row.sensor_uuid).lower()
     return [RegisteredDevice(uuid, names[uuid], sensors.get(uuid, {})) for uuid in names]

@@ -70,7 +70,8 @@ def _series(file: Path, rows: Any) -> CsvSeries:
             raise SetupError(
                 f"{file} line {rows.line_num}: {len(row)} cells under {len(header)} names"
             )
-        ts = _time(row[0], file, rows.line_num)
+        time, *_ = row
+        ts = _time(time, file, rows.line_num)
         at_once = len(chosen) + (at_once if series.ts and series.ts[-1] == ts else 0)
         if at_once > MAX_READINGS:
             raise SetupError(

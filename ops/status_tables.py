@@ -164,6 +164,5 @@ def _span(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     units = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
-    while not units[0][0]:
-        del units[0]
-    return " ".join(f"{count} {unit}" for count, unit in units[:2])
+    first = next(place for place, (count, _) in enumerate(units) if count)
+    return " ".join(f"{count} {unit}" for count, unit in units[first : first + 2])

@@ -34,20 +34,12 @@ from rules.tables import (
 from rules.words import Names
 from sql.database import Database
 from sql.schema import open_database
+from sql.statements import LIST_RULE_VERSIONS, NOW_MS, RuleVersion
 
 RULES_REFUSED = Gauge("iot_rules_refused", "Rows of rules that make no sense and are not in force")
 _AT_HAND = 8
 """How many versions are kept in memory."""
 _log = structlog.get_logger("rules")
-
-
-@dataclass(frozen=True, slots=True)
-class Edition:
-    """A version of the rules, and the arrival time from which it applies."""
-
-    applies_from: int
-    """Epoch milliseconds UTC."""
-    version: str
 
 
 class RuleBook(Protocol):
@@ -57,7 +49,7 @@ class RuleBook(Protocol):
     def names(self) -> Names:
         """How to call sensors and devices, as far as known now."""
 
-    def editions(self, arrival: int) -> Sequence[Edition]:
+    def editions(self, arrival: int) -> Sequence[RuleVersion]:
         """All editions that can apply up to `arrival`, in order; the first one applies from the
         beginning.
         """
@@ -73,9 +65,9 @@ class OneEdition:
     only: Rules
     names: Names
 
-    def editions(self, arrival: int) -> Sequence[Edition]:
+    def editions(self, arrival: int) -> Sequence[RuleVersion]:
         """Only one."""
-        return (Edition(0, self.only.version),)
+        return (RuleVersion(0, self.only.version),)
 
     def rules(self, version: str) -> Rules:
         """Always the same."""
@@ -90,7 +82,7 @@ class LiveRules:
         self._interval_ms = int(settings.rules_refresh_seconds * 1000)
         self._names = Names(settings.iot_lang)
         self._names_at = -inf
-        self._editions: list[Edition] = []
+        self._editions: list[RuleVersion] = []
         self._newest: tuple[str, RuleSet] = ("", RuleSet())
         self._rules: dict[str, Rules] = {}
         """Those that were asked for last, at most `_AT_HAND`."""
@@ -106,7 +98,7 @@ class LiveRules:
         """As the database had them at most one interval ago."""
         return self._names
 
-    def editions(self, arrival: int) -> Sequence[Edition]:
+    def editions(self, arrival: int) -> Sequence[RuleVersion]:
         """Waits while the database is away and editions for `arrival` may be missing. An arrival
         that is still ahead of what was read just now has a clock of its own, and is not waited for.
         """
@@ -154,13 +146,13 @@ class LiveRules:
         """
         at = monotonic()
         with open_database(self._settings) as database:
-            ((now,),) = database.query("now_ms")
+            (clock,) = database.query(NOW_MS)
             editions, newest = self._read(database)
             if at - self._names_at >= self._interval_ms / 1000:
                 self._names, self._names_at = names_of(database, self._settings.iot_lang), at
         with self._asked:
             self._editions = editions
-            self._until = now + self._ahead_ms * 3 // 4
+            self._until = clock.now_ms + self._ahead_ms * 3 // 4
             self._read_at = at
             self._asked.notify_all()
         return newest
@@ -169,8 +161,8 @@ class LiveRules:
     def _ahead_ms(self) -> int:
         return self._interval_ms * 2 // 3
 
-    def _read(self, database: Database) -> tuple[list[Edition], RuleSet]:
-        editions = [Edition(*row) for row in database.query("list_rule_versions")]
+    def _read(self, database: Database) -> tuple[list[RuleVersion], RuleSet]:
+        editions = database.query(LIST_RULE_VERSIONS)
         good = None
         if editions:
             version, good = self._newest
@@ -186,7 +178,7 @@ class LiveRules:
         if not editions or version != editions[-1].version:
             text = newest.encode().decode()
             database.execute("add_rule_version", self._ahead_ms, version, text)
-            editions = [Edition(*row) for row in database.query("list_rule_versions")]
+            editions = database.query(LIST_RULE_VERSIONS)
             _log.info("rules changed", version=version, applies_from=editions[-1].applies_from)
         self._newest = version, newest
         return editions, newest
@@ -248,15 +240,15 @@ def _until_back() -> Iterable[stamina.Attempt]:
     )
 
 
-def in_force(editions: Sequence[Edition], arrival: int) -> Edition:
+def in_force(editions: Sequence[RuleVersion], arrival: int) -> RuleVersion:
     """The edition that applies at an arrival time.
 
-    >>> in_force([Edition(0, "a"), Edition(7, "b")], 6).version
+    >>> in_force([RuleVersion(0, "a"), RuleVersion(7, "b")], 6).version
     'a'
     """
     place = bisect_right(editions, arrival, key=_applies_from)
     return editions[max(0, place - 1)]
 
 
-def _applies_from(edition: Edition) -> Any:
+def _applies_from(edition: RuleVersion) -> Any:
     return edition.applies_from

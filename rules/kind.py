@@ -1,5 +1,6 @@
 """What a kind of rule has to give, and what the kinds share."""
 
+from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -13,6 +14,7 @@ from contract.columns import Floats, Ints
 from contract.level import Level
 from contract.table import Table
 from rules.panes import Panes, Windows
+from sql.statements import Query
 
 CLEAR_AFTER = 5
 """How many quiet panes in a row end a level, where the rule does not say."""
@@ -69,6 +71,20 @@ class Source(Generic[R]):
     """The names of what that gives."""
     rules_of: Callable[[Mapping[str, Any]], list[R]]
     """The rules of a row. Raises ValueError where the row makes no sense."""
+
+    @property
+    def query(self) -> Query[Any]:
+        """Lists all rows."""
+        return Query(self.statement, self._row)
+
+    @property
+    def query_of_sensors(self) -> Query[Any]:
+        """Lists those of some sensors, where the engine's folder has such a statement."""
+        return Query(f"{self.statement}_of_sensors", self._row, ("sensor_ids",))
+
+    @property
+    def _row(self) -> type[Any]:
+        return namedtuple("Row", self.columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from rules.rate import RATE
 from rules.threshold import THRESHOLD, Threshold
 from rules.words import Named, Names
 from sql.database import Database
+from sql.statements import LIST_SENSOR_NAMES, RULES_OF_VERSION
 
 KINDS: tuple[Kind[Any], ...] = (THRESHOLD, DELTA, FORECAST, RATE, DETECTOR)
 """In the order in which they are asked: of two that ask for a level, the first one causes it."""
@@ -199,9 +200,7 @@ def _is_of(rule: Any, table: str, number: int) -> bool:
 def rule_tables(database: Database) -> Tables:
     """The rows that rules are made of, as `make_rules` takes them."""
     return {
-        source.table: [
-            dict(zip(source.columns, row, strict=True)) for row in database.query(source.statement)
-        ]
+        source.table: [row._asdict() for row in database.query(source.query)]
         for source in sources()
     }
 
@@ -210,10 +209,7 @@ def thresholds_of_sensors(database: Database, sensor_ids: Sequence[int]) -> tupl
     """The thresholds in force of some sensors."""
     ids = msgspec.json.encode(list(sensor_ids)).decode()
     tables = {
-        source.table: [
-            dict(zip(source.columns, row, strict=True))
-            for row in database.query(f"{source.statement}_of_sensors", ids)
-        ]
+        source.table: [row._asdict() for row in database.query(source.query_of_sensors, ids)]
         for source in THRESHOLD.sources
     }
     return make_rules(tables)[0].of(THRESHOLD)
@@ -225,9 +221,9 @@ def rules_of_version(database: Database, version: str) -> RuleSet:
     Raises:
         SetupError: there are none, or none that can be read.
     """
-    rows = database.query("rules_of_version", version)
+    rows = database.query(RULES_OF_VERSION, version)
     try:
-        return decode_rules(rows[-1][1])
+        return decode_rules(rows[-1].rules)
     except (IndexError, msgspec.DecodeError) as error:
         raise SetupError(
             f"the table rule_versions has no version {version} that this program can read "
@@ -240,7 +236,7 @@ def names_of(database: Database, language: str) -> Names:
     """How texts in that language name each sensor and device, inactive ones too."""
     sensors: dict[int, Named] = {}
     devices: dict[int, str] = {}
-    for sensor_id, name, kind, unit, device_id, device in database.query("list_sensor_names"):
-        sensors[sensor_id] = Named(name, kind, unit, device)
-        devices[device_id] = device
+    for row in database.query(LIST_SENSOR_NAMES):
+        sensors[row.sensor_id] = Named(row.name, row.type, row.unit, row.device)
+        devices[row.device_id] = row.device
     return Names(language, sensors, devices)

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from operator import attrgetter
+from typing import Literal, NamedTuple
+
+import msgspec
 
 from contract.event import Event
 from contract.settings import Settings
 from sinks.events import event_row
 from sinks.times import text_of
-from sinks.writer import Row, Writer, first_counts
+from sinks.writer import Writer, first_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +30,43 @@ class Correction:
     person has resolved stays so in any case."""
 
 
-def correction_row(correction: Correction) -> Row:
-    """The columns of `write_corrections.sql`, in its order."""
-    end = correction.resolved_at
-    return (
-        *event_row(correction.event)[:10],
-        None if end is None else text_of(end),
-        correction.status,
-        correction.event.silent,
-        correction.ends,
+class CorrectionRow(NamedTuple):
+    """What `write_corrections` takes for each event; times are text."""
+
+    event_key: str
+    device_id: int
+    sensor_id: int | None
+    at: str
+    event_type: str
+    event_code: str
+    title: str
+    message: str
+    value: float | None
+    payload: msgspec.Raw
+    resolved_at: str | None
+    status: str
+    silent: bool
+    ends: bool
+
+
+def correction_row(correction: Correction) -> CorrectionRow:
+    """The row of a correction."""
+    row, end = event_row(correction.event), correction.resolved_at
+    return CorrectionRow(
+        event_key=row.event_key,
+        device_id=row.device_id,
+        sensor_id=row.sensor_id,
+        at=row.at,
+        event_type=row.event_type,
+        event_code=row.event_code,
+        title=row.title,
+        message=row.message,
+        value=row.value,
+        payload=row.payload,
+        resolved_at=None if end is None else text_of(end),
+        status=correction.status,
+        silent=row.silent,
+        ends=correction.ends,
     )
 
 
@@ -45,14 +76,10 @@ def write_corrections(settings: Settings, corrections: Iterable[Correction]) -> 
     Raises:
         IotError: by blame; see `Writer` for what waits and what is put among the dead letters.
     """
-    writer = Writer(settings, "write_corrections", _order, first_counts)
-    if rows := [correction_row(one) for one in corrections]:
+    writer = Writer(settings, "write_corrections", attrgetter("at", "event_key"), first_counts)
+    if rows := [correction_row(correction) for correction in corrections]:
         writer.put(rows)
     try:
         writer.flush()
     finally:
         writer.close()
-
-
-def _order(row: Row) -> tuple[str, str]:
-    return row[3], row[0]

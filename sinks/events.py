@@ -1,38 +1,57 @@
 """Events, each one row of `ml_events` and one of `alert_notifications`, in one transaction."""
 
+from operator import attrgetter
+from typing import NamedTuple
+
 import msgspec
 
 from contract.event import Event
 from contract.settings import Settings
 from sinks.table import TableSink
 from sinks.times import text_of
-from sinks.writer import Row
 
 
-def event_row(event: Event) -> Row:
-    """The columns of `write_events.sql`, in its order."""
-    return (
-        event.event_key,
-        event.device_id,
-        event.sensor_id,
-        text_of(event.at),
-        event.event_type,
-        event.event_code,
-        event.title,
-        event.message,
-        None if event.value is None else round(event.value, 5),
-        msgspec.Raw(event.payload.encode()),
-        event.resolves,
-        event.status,
-        event.silent,
+class EventRow(NamedTuple):
+    """What `write_events` takes for each event."""
+
+    event_key: str
+    device_id: int
+    sensor_id: int | None
+    at: str
+    """As text, see `sinks.times`."""
+    event_type: str
+    event_code: str
+    title: str
+    message: str
+    value: float | None
+    payload: msgspec.Raw
+    resolves: str | None
+    status: str
+    silent: bool
+
+
+def event_row(event: Event) -> EventRow:
+    """The row of an event."""
+    return EventRow(
+        event_key=event.event_key,
+        device_id=event.device_id,
+        sensor_id=event.sensor_id,
+        at=text_of(event.at),
+        event_type=event.event_type,
+        event_code=event.event_code,
+        title=event.title,
+        message=event.message,
+        value=None if event.value is None else round(event.value, 5),
+        payload=msgspec.Raw(event.payload.encode()),
+        resolves=event.resolves,
+        status=event.status,
+        silent=event.silent,
     )
 
 
-def event_order(row: Row) -> tuple[str, str, str]:
-    """By time, those that end something after those that begin, then by `event_key`, which alone
-    makes two events the same one.
-    """
-    return row[3], row[11], row[0]
+event_order = attrgetter("at", "status", "event_key")
+"""By time, those that end something after those that begin, then by `event_key`, which alone makes
+two events the same one."""
 
 
 def events_sink(settings: Settings) -> TableSink[Event]:

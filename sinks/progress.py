@@ -6,11 +6,13 @@ recovery store is an older one that was put in the place of the newer.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
 from contract.errors import SetupError
 from sql.database import Database
+from sql.statements import HAS_READINGS, LIST_PROGRESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,21 @@ class Covered:
     offset: int
 
 
+class ProgressRow(NamedTuple):
+    """What `write_progress` takes for each partition."""
+
+    topic: str
+    partition: int
+    topic_id: str | None
+    last_offset: int
+
+
 def write_progress(covered: Mapping[int, Covered]) -> tuple[str, str]:
     """The statement that stores it, by partition, and its parameter."""
-    rows = [(one.topic, partition, one.topic_id, one.offset) for partition, one in covered.items()]
+    rows = [
+        ProgressRow(last.topic, partition, last.topic_id, last.offset)
+        for partition, last in covered.items()
+    ]
     return "write_progress", msgspec.json.encode(sorted(rows)).decode()
 
 
@@ -35,10 +49,11 @@ class StoredProgress:
     def __init__(self, database: Database, topic: str) -> None:
         self._topic = topic
         self._covered = {
-            int(partition): Covered(topic, topic_id, int(offset))
-            for partition, topic_id, offset in database.query("list_progress", topic)
+            row.partition_number: Covered(topic, row.topic_id, row.last_offset)
+            for row in database.query(LIST_PROGRESS, topic)
         }
-        self._unknown = not self._covered and bool(database.query("has_readings")[0][0])
+        (readings,) = database.query(HAS_READINGS)
+        self._unknown = not self._covered and bool(readings.present)
         """Whether it is of before there was such a thing."""
 
     def last(self, partition: int) -> int:

@@ -1,6 +1,7 @@
 """Readings, one row each in `sensor_readings`."""
 
-from operator import itemgetter
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,11 +13,23 @@ from sinks.metrics import REPEATED
 from sinks.progress import Covered
 from sinks.table import TableSink
 from sinks.times import microseconds_as_text
-from sinks.writer import Row
 
 
-def reading_rows(columns: PacketColumns) -> list[Row]:
-    """(sensor_id, value, received_at, device_ts or None, ts, seq) for each reading.
+class ReadingRow(NamedTuple):
+    """What `write_readings` takes for each reading; times are text."""
+
+    sensor_id: int
+    value: float
+    received_at: str
+    device_ts: str | None
+    """What the device said, where it said anything."""
+    ts: str
+    """Event time."""
+    seq: int
+
+
+def reading_rows(columns: PacketColumns) -> list[ReadingRow]:
+    """A row for each reading.
 
     Values are rounded to 5 decimals, times are text. A repeated packet's readings are left out
     where the device did not date them: no key tells that they are the same.
@@ -28,21 +41,20 @@ def reading_rows(columns: PacketColumns) -> list[Row]:
     device_ts[~dated] = None
     doubted = np.flatnonzero(~dated & (columns.device_ts != NO_TIME))
     device_ts[doubted] = microseconds_as_text(columns.device_ts[doubted])
-    return list(
-        zip(
-            columns.sensor_id[keep].tolist(),
-            rounded(columns.value[keep]).tolist(),
-            np.repeat(microseconds_as_text(columns.received_at), columns.count)[keep].tolist(),
-            device_ts[keep].tolist(),
-            ts[keep].tolist(),
-            columns.seq[keep].tolist(),
-            strict=True,
-        )
+    rows = zip(
+        columns.sensor_id[keep].tolist(),
+        rounded(columns.value[keep]).tolist(),
+        np.repeat(microseconds_as_text(columns.received_at), columns.count)[keep].tolist(),
+        device_ts[keep].tolist(),
+        ts[keep].tolist(),
+        columns.seq[keep].tolist(),
+        strict=True,
     )
+    return list(map(ReadingRow._make, rows))
 
 
-reading_key = itemgetter(0, 4, 5, 1)
-"""What makes two readings the same one: sensor, event time, seq, value."""
+reading_key = attrgetter("sensor_id", "ts", "seq", "value")
+"""What makes two readings the same one."""
 
 
 def readings_sink(
@@ -52,7 +64,7 @@ def readings_sink(
     stores how far the readings of the log `topic_id` are stored.
     """
 
-    def rows(columns: PacketColumns) -> list[Row]:
+    def rows(columns: PacketColumns) -> list[ReadingRow]:
         found = reading_rows(columns)
         REPEATED.inc(len(columns.ts) - len(found))
         return found

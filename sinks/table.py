@@ -23,9 +23,9 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
     """The .sql file that takes a batch of rows as its one JSON parameter."""
     rows: Callable[[X], Iterable[Row]]
     """The rows of an item."""
-    key: Callable[[Row], Any]
+    key: Callable[[Any], Any]
     """What makes a row the same row; batches are sorted by it."""
-    replaces: Callable[[Row, Row], bool] = first_counts
+    replaces: Callable[[Any, Any], bool] = first_counts
     """Whether a row counts instead of an earlier one with its key, as the statement has it."""
     connections: int = 1
     """How many writers, where the database takes more than one. A partition keeps to one."""

@@ -9,7 +9,7 @@ the database refuses a batch it is split in halves until the bad row stands alon
 it is. Any other error stops the flow.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from math import inf
 from threading import Condition, Thread
@@ -43,6 +43,7 @@ from sql.database import Database
 from sql.schema import open_database
 
 Row = tuple[Any, ...]
+"""A NamedTuple of the sink: its fields are those of the statement's rows, in their order."""
 
 ROWS_A_BATCH = {"sqlite": 20_000, "mssql": 4_000}
 """By engine. From 5 000 locks in one statement on, SQL Server would lock the whole table."""
@@ -110,7 +111,7 @@ class Writer:
         self._thread = Thread(target=self._run, name=statement, daemon=True)
         self._thread.start()
 
-    def put(self, rows: list[Row]) -> None:
+    def put(self, rows: Sequence[Row]) -> None:
         """Hand over rows; blocks while the queue is full."""
         with self._turn:
             if len(self._waiting) >= _QUEUED_ROWS:
@@ -222,7 +223,8 @@ class Writer:
         else:
             BATCH_ROWS.labels(self._statement).observe(len(rows))
             if answer:
-                self._repeated(len(rows) - answer[0][0])
+                ((new,),) = answer
+                self._repeated(len(rows) - new)
 
     def _halve(self, rows: list[Row]) -> None:
         half = len(rows) // 2

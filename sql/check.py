@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from contract.settings import Settings
 from sql.database import Database
 from sql.schema import Script, applied, scripts
+from sql.statements import LIST_COLUMNS, LIST_OBJECTS
 
 _TABLE = re.compile(r"CREATE TABLE (?:dbo\.)?(\w+) \(\n(.*?)\n\);", re.DOTALL)
 _COLUMN = re.compile(r"^ {4}\[?(\w+)\]? ([a-zA-Z]\w*(?: ?\([\d, a-z]+\))?)", re.MULTILINE)
@@ -71,8 +72,14 @@ def damaged(settings: Settings) -> set[str]:
 
 def _found(database: Database) -> _Schema:
     return _Schema(
-        {(row[0], row[1]): row[2] for row in database.query("list_columns")},
-        {(row[0], row[1]): row[2] for row in database.query("list_objects")},
+        {
+            (row.table_name, row.column_name): row.column_type
+            for row in database.query(LIST_COLUMNS)
+        },
+        {
+            (row.object_type, row.object_name): row.definition
+            for row in database.query(LIST_OBJECTS)
+        },
     )
 
 

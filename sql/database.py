@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self, cast
 
 from contract.errors import IotError, SetupError, UnavailableError
 from contract.settings import Settings
+from sql.statements import Query, R
 
 
 class EngineModule(Protocol):
@@ -69,19 +70,19 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def query(self, name: str, *parameters: object) -> list[Any]:
-        """The rows of the statement in `NAME.sql`."""
+    def query(self, query: Query[R], *parameters: object) -> list[R]:
+        """The rows that a query gives for its parameters, in their order."""
         with _Blamed(self):
             self._engine.check(self._connection)
-            text = _text(self._settings.engine, name)
+            text = _text(self._settings.engine, query.name)
             cursor = self._engine.execute(self._connection, text, parameters)
-            rows: list[Any] = cursor.fetchall()
+            rows = list(map(query.row._make, cursor.fetchall()))  # type: ignore[attr-defined]
             cursor.close()
             return rows
 
     def execute(self, name: str, *parameters: object) -> list[Any]:
-        """Run all statements of `NAME.sql` with the same parameters, in one transaction. Returns
-        the rows of the last statement that gives any.
+        """Run all statements of one of `COMMANDS` with the same parameters, in one transaction.
+        Returns the rows of the last statement that gives any.
         """
         return self._run(self._statements(name, parameters))
 

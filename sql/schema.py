@@ -16,6 +16,7 @@ from hashlib import sha256
 from contract.errors import SchemaError, SetupError
 from contract.settings import Settings
 from sql.database import Database, schema_scripts
+from sql.statements import HAS_MIGRATIONS, LIST_MIGRATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +126,9 @@ def _check_not_broken(settings: Settings, done: dict[str, str]) -> None:
 
 def applied(database: Database) -> dict[str, str]:
     """The scripts that were applied: name -> checksum. Empty on a database without our schema."""
-    if not database.query("has_migrations"):
+    if not database.query(HAS_MIGRATIONS):
         return {}
-    return {row[0]: row[1] for row in database.query("list_migrations")}
+    return {row.name: row.checksum for row in database.query(LIST_MIGRATIONS)}
 
 
 def script_text(settings: Settings, name: str | None = None) -> str:

@@ -4,6 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from contract.settings import Settings
+from rules.tables import sources
 
 _OF_A_SERVER = (
     "db_host", "db_port", "db_user", "db_name", "db_encrypt", "db_trust_server_certificate",
@@ -32,3 +33,7 @@ def plain(value: object) -> object:
     if isinstance(value, Decimal):
         return float(value)
     return int(value) if isinstance(value, bool) else value
+
+
+RULE_ROWS = {source.statement: source.query for source in sources()}
+"""What lists the rows of each table of rules, by the statement's name."""

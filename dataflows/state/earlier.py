@@ -40,7 +40,7 @@ def as_tables(snapshot: tuple[Any, ...]) -> dict[str, Snapshot]:
     """
     if snapshot[0] not in _READ:
         raise SetupError(
-            "the recovery directory was written by an earlier version of this program, and this "
+            "the recovery directory was written by another version of this program, and this "
             f"one reads versions {_READ[0]} to {_READ[-1]} of such states: start with a new "
             "directory. The flow then takes the topic from START_FROM on; what is stored is not "
             "stored again"

@@ -8,17 +8,18 @@ import numpy as np
 from ml.predict.forecast import LINE, TOO_FEW, Forecasts, forecast
 from ml.predict.forecast_rows import ModelRow
 from ml.predict.forest import Anomalies, anomalies
-from ml.predict.outlook import Outlook, Sensor, Strange
+from ml.predict.outlook import Outlook, Strange
 from ml.predict.residuals import Residuals, residuals
 from ml.predict.series import Series
 from rules.line import NAME, TYPE, VERSION, LineModel, encode, moment
 from sinks.times import text_of
+from sql.statements import ForecastSensor
 
 HORIZON_MINUTES = 10
 
 
 def outlooks(
-    sensors: Sequence[Sensor], readings: Series
+    sensors: Sequence[ForecastSensor], readings: Series
 ) -> Iterator[tuple[Outlook, ModelRow, int]]:
     """The outlook of each sensor that has readings, the model that it comes from, and the row of
     the newest reading that was seen. Row s of `readings` is sensor s's.

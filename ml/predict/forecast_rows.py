@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from contract.event import event_key
+from contract.event import Event, event_key
 from ml.predict.assessment import Assessment, anomaly_type, assess
 from ml.predict.forecast import TREND
 from ml.predict.outlook import Outlook, Strange
 from ml.predict.texts import Words
 from rules.threshold import BOUND_COLUMNS, Threshold
+from sinks.events import event_row
 from sinks.times import text_of
 
 BREACH, ANOMALY = "PRED_THRESHOLD_BREACH", "ANOMALY_DETECTED"
@@ -34,8 +35,8 @@ class ModelRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether a row that is there is made anew, active or not; else only active ones count."""
 
 
-class EventRow(msgspec.Struct, frozen=True):
-    """A row of `ml_events`, and its row of `alert_notifications`."""
+class ForecastEvent(msgspec.Struct, frozen=True):
+    """One of a forecast's events, as `write_forecast` takes it."""
 
     event_key: str
     at: str
@@ -45,7 +46,7 @@ class EventRow(msgspec.Struct, frozen=True):
     event_code: str
     title: str
     message: str
-    value: float
+    value: float | None
     payload: msgspec.Raw
 
 
@@ -71,7 +72,7 @@ class ForecastRow(msgspec.Struct, frozen=True):
     engine_name: str
     last_reading_id: int | None
     """Where the sensor's watermark goes; None: it stays."""
-    events: list[EventRow]
+    events: list[ForecastEvent]
 
 
 def forecast_row(
@@ -89,10 +90,10 @@ def forecast_row(
     found = assess(outlook.sensor.type, value, thresholds, anomalous=strange is not None)
     events = []
     if found.breach is not None:
-        events.append(_breach(outlook, found, found.breach, language, dedupe_minutes))
+        events.append(_breach(outlook, found, found.breach, language))
     if strange is not None:
         kind = anomaly_type(thresholds, strange.value)
-        events.append(_anomaly(outlook, found, strange, kind, language, dedupe_minutes))
+        events.append(_anomaly(outlook, found, strange, kind, language))
     return ForecastRow(
         sensor_id=outlook.sensor.id,
         device_id=outlook.sensor.device_id,
@@ -111,7 +112,7 @@ def forecast_row(
         explanation=msgspec.Raw(explanation(language, outlook, found).encode()),
         engine_name=outlook.engine,
         last_reading_id=last_reading_id,
-        events=events,
+        events=[_event_row(event, dedupe_minutes) for event in events],
     )
 
 
@@ -142,24 +143,63 @@ def explanation(language: str, outlook: Outlook, found: Assessment) -> str:
     return _fitting(say, lambda names: Words(language, outlook, found, names), EXPLANATION_LENGTH)
 
 
-def _breach(
-    outlook: Outlook, found: Assessment, breach: Threshold, language: str, dedupe_minutes: int
-) -> EventRow:
+def _event(
+    outlook: Outlook,
+    at: int,
+    code: str,
+    *,
+    event_type: str,
+    title: str,
+    message: str,
+    value: float,
+    payload: dict[str, object],
+) -> Event:
+    return Event(
+        event_key=event_key(outlook.sensor.id, at, code),
+        device_id=outlook.sensor.device_id,
+        sensor_id=outlook.sensor.id,
+        at=at,
+        event_type=event_type,
+        event_code=code,
+        title=title,
+        message=message,
+        value=value,
+        payload=msgspec.json.encode(payload).decode(),
+        resolves=None,
+        status="active",
+    )
+
+
+def _event_row(event: Event, dedupe_minutes: int) -> ForecastEvent:
+    row = event_row(event)
+    return ForecastEvent(
+        event_key=row.event_key,
+        at=row.at,
+        dedupe_from=text_of(event.at - dedupe_minutes * _MINUTE_MS),
+        event_type=row.event_type,
+        event_code=row.event_code,
+        title=row.title,
+        message=row.message,
+        value=row.value,
+        payload=row.payload,
+    )
+
+
+def _breach(outlook: Outlook, found: Assessment, breach: Threshold, language: str) -> Event:
     kind, row = breach.severity, breach.as_row()
 
     def words(names: int) -> Words:
         return Words(language, outlook, found, names)
 
-    return EventRow(
-        event_key=event_key(outlook.sensor.id, outlook.predicted_at, BREACH),
-        at=text_of(outlook.predicted_at),
-        dedupe_from=text_of(outlook.predicted_at - dedupe_minutes * _MINUTE_MS),
+    return _event(
+        outlook,
+        outlook.predicted_at,
+        BREACH,
         event_type=kind,
-        event_code=BREACH,
         title=_fitting(lambda one: one.breach_title(breach), words, _TITLE_LENGTH),
         message=_fitting(lambda one: one.breach_message(breach), words, _MESSAGE_LENGTH),
         value=round(outlook.value, 5),
-        payload=_json(
+        payload=(
             {
                 "threshold_id": breach.alert_threshold_id,
                 **{name: row[name] for name in BOUND_COLUMNS},
@@ -169,27 +209,21 @@ def _breach(
     )
 
 
-def _anomaly(  # noqa: PLR0917 - what an event is made of
-    outlook: Outlook,
-    found: Assessment,
-    strange: Strange,
-    kind: str,
-    language: str,
-    dedupe_minutes: int,
-) -> EventRow:
+def _anomaly(
+    outlook: Outlook, found: Assessment, strange: Strange, kind: str, language: str
+) -> Event:
     def words(names: int) -> Words:
         return Words(language, outlook, found, names)
 
-    return EventRow(
-        event_key=event_key(outlook.sensor.id, strange.at, ANOMALY),
-        at=text_of(strange.at),
-        dedupe_from=text_of(strange.at - dedupe_minutes * _MINUTE_MS),
+    return _event(
+        outlook,
+        strange.at,
+        ANOMALY,
         event_type=kind,
-        event_code=ANOMALY,
         title=_fitting(lambda one: one.strange_title, words, _TITLE_LENGTH),
         message=_fitting(lambda one: one.strange_message(strange, kind), words, _MESSAGE_LENGTH),
         value=strange.value,
-        payload=_json(
+        payload=(
             _shared(outlook, found, words(_NAMES[0]), kind)
             | {
                 "recommended_action": words(_NAMES[0]).strange_action(kind),
@@ -212,10 +246,6 @@ def _shared(outlook: Outlook, found: Assessment, words: Words, kind: str) -> dic
         "recommended_action": words.recommended_action,
         "explanation": words.short_message,
     }
-
-
-def _json(payload: dict[str, object]) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(payload))
 
 
 def _score(outlook: Outlook) -> float:

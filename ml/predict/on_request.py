@@ -8,11 +8,12 @@ import structlog
 from contract.errors import IotError, SetupError
 from ml.predict.forecast import ahead
 from ml.predict.forecast_rows import ModelRow, forecast_row
-from ml.predict.outlook import Outlook, Sensor
+from ml.predict.outlook import Outlook
 from ml.predict.store import newest_readings, thresholds_of, write_forecast
 from rules.line import TYPE, LineModel, decode, moment
 from sinks.times import text_of
 from sql.database import Database
+from sql.statements import PREDICTION_AT, SENSOR_WITH_MODEL, ForecastSensor
 
 BASELINE = ("baseline_moving_average", "baseline", "1.0.0")
 _log = structlog.get_logger("predict")
@@ -112,28 +113,28 @@ def predict(
     )
     write_forecast(database, row)
     model_id = model.id or _sensor(database, sensor_id)[1].id
-    stored = database.query("prediction_at", sensor_id, model_id, at)
+    stored = database.query(PREDICTION_AT, sensor_id, model_id, at)
     if model_id is None or not stored:
         raise SetupError(f"the prediction of sensor {sensor_id} was deleted as soon as it was made")
     return MadePrediction(
         model_id=model_id,
-        prediction_id=int(stored[0][0]),
+        prediction_id=next(row.id for row in stored),
         value=row.value,
         confidence=row.confidence,
         target=moment(outlook.target),
     )
 
 
-def _sensor(database: Database, sensor_id: int) -> tuple[Sensor, _Active]:
-    found = database.query("sensor_with_model", sensor_id)
-    if not found:
+def _sensor(database: Database, sensor_id: int) -> tuple[ForecastSensor, _Active]:
+    row = next(iter(database.query(SENSOR_WITH_MODEL, sensor_id)), None)
+    if row is None:
         raise AskError(f"sensor_id: there is no active sensor {sensor_id}", 404, "unknown_sensor")
-    *names, model_id, kind, metadata = found[0]
-    sensor = Sensor(*names)
-    if model_id is None or kind != TYPE:
+    sensor = ForecastSensor(row.id, row.device_id, row.name, row.type, row.unit, row.device)
+    model_id = row.model_id
+    if row.metadata is None or row.model_type != TYPE:
         return sensor, _Active(model_id, None)
     try:
-        return sensor, _Active(model_id, decode(metadata))
+        return sensor, _Active(model_id, decode(row.metadata))
     except ValueError as error:
         _log.warning(
             "the model cannot be read, its forecast is the moving average: train it anew with "

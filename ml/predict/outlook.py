@@ -2,17 +2,7 @@
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Sensor:
-    """A sensor as texts and rows name it."""
-
-    id: int
-    device_id: int
-    name: str
-    type: str
-    unit: str
-    device: str
+from sql.statements import ForecastSensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +26,7 @@ class Strange:
 class Outlook:
     """A forecast. All values are in the sensor's unit."""
 
-    sensor: Sensor
+    sensor: ForecastSensor
     predicted_at: int
     """Event time of the newest reading that was seen, epoch milliseconds UTC."""
     newest: float

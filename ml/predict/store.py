@@ -7,24 +7,24 @@ import msgspec
 
 from contract.errors import ConflictError
 from ml.predict.forecast_rows import ForecastRow
-from ml.predict.outlook import Sensor
 from ml.predict.series import Series, series
 from rules.tables import thresholds_of_sensors
 from rules.threshold import Threshold
 from sql.database import Database
+from sql.statements import LIST_DUE_SENSORS, NEWEST_READINGS, ForecastSensor
 
 _ATTEMPTS = 5
 """How often another writer may be faster with the same sensor."""
 
 
-def due_sensors(database: Database) -> list[Sensor]:
+def due_sensors(database: Database) -> list[ForecastSensor]:
     """Active sensors with a reading that their last forecast has not seen, a type's together."""
-    return [Sensor(*row) for row in database.query("list_due_sensors")]
+    return database.query(LIST_DUE_SENSORS)
 
 
 def newest_readings(database: Database, sensor_ids: Sequence[int], most: int) -> Series:
     """The newest `most` readings of each sensor, by event time."""
-    rows = database.query("newest_readings", _json(sensor_ids), most)
+    rows = database.query(NEWEST_READINGS, _json(sensor_ids), most)
     return series(sensor_ids, rows, most)
 
 

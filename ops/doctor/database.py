@@ -7,6 +7,7 @@ from ops.doctor.finding import Finding, State, guarded
 from sql.check import differences
 from sql.database import Database
 from sql.schema import open_database
+from sql.statements import NOW_MS
 
 _SKEW_S = 2.0
 
@@ -25,10 +26,10 @@ def check_database(settings: Settings, now: Callable[[], float]) -> Iterator[Fin
             return  # a connection would fail for the same reason
     with Database(settings) as database:
         before = now()
-        theirs = int(database.query("now_ms")[0][0]) / 1000
+        (clock,) = database.query(NOW_MS)
         ours = (before + now()) / 2
     yield Finding(State.OK, "database", f"{settings.database} answers")
-    yield from guarded("clock", _clock(settings, theirs - ours))
+    yield from guarded("clock", _clock(settings, clock.now_ms / 1000 - ours))
     yield from guarded("schema", _schema(settings))
 
 

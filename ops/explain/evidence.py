@@ -1,9 +1,7 @@
 """What the database knows of an event and of what came before it."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from contract.columns import Floats, Ints
@@ -13,8 +11,19 @@ from contract.packet import FUTURE_MS
 from contract.predictions import HORIZON_MS
 from dataflows.engine.panes import PANE_MS
 from dataflows.events.writing import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
+from ops.stored_events import StoredEvent, stored_events
 from rules.tables import KINDS, RuleSet, decode_rules, kind_of_code
 from sql.database import Database
+from sql.statements import (
+    ARRIVALS_BETWEEN,
+    EVENT_BY_KEY,
+    PREDICTIONS_FOR,
+    READINGS_BEFORE,
+    RULES_OF_VERSION,
+    TIES_OF_EVENT,
+    Arrival,
+    ModelPrediction,
+)
 
 LEVEL_CODES = frozenset((*(kind.code for kind in KINDS), RECOVERED))
 MOST_PANES = 60
@@ -38,36 +47,20 @@ _FAMILIES = (
 """Events of one family begin and end each other."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """A row of `ml_events`, with the names of whom it is about. Times: epoch milliseconds UTC."""
+def falls(event: StoredEvent) -> bool:
+    """Whether a level became a lower one."""
+    said = event.details
+    return event.event_code in LEVEL_CODES and Level[said["to"]] < Level[said["from"]]
 
-    key: str
-    at: int
-    type: str
-    code: str
-    title: str
-    message: str
-    status: str
-    resolved_at: int | None
-    device_id: int
-    device: str
-    sensor_id: int | None
-    """None: the event is the device's."""
-    sensor: str | None
-    unit: str
-    payload: dict[str, Any]
 
-    @property
-    def falls(self) -> bool:
-        """Whether a level became a lower one."""
-        said = self.payload
-        return self.code in LEVEL_CODES and Level[said["to"]] < Level[said["from"]]
+def is_silence(event: StoredEvent) -> bool:
+    """Whether it is about arrivals, not about panes."""
+    return event.event_code in (SILENT, BACK)
 
-    @property
-    def is_silence(self) -> bool:
-        """Whether it is about arrivals, not about panes."""
-        return self.code in (SILENT, BACK)
+
+def target_of(event: StoredEvent) -> int:
+    """The time that a deviation's prediction was for, epoch milliseconds UTC."""
+    return int(event.details["predicted_at"]) + HORIZON_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,34 +76,13 @@ class Readings:
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """Readings that were received together."""
-
-    at: int
-    """Time of receipt, epoch milliseconds UTC."""
-    readings: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPrediction:
-    """A row of `predictions`."""
-
-    model: str
-    predicted_at: int
-    target: int
-    value: float
-    confidence: float
-    readings: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that an event is explained by."""
 
-    event: EventRow
-    ended: EventRow | None
+    event: StoredEvent
+    ended: StoredEvent | None
     """The event that ended with this one."""
-    ended_by: EventRow | None
+    ended_by: StoredEvent | None
     rules: RuleSet | None
     """Those of the payload's version; None: they are not stored."""
     applies_from: int
@@ -123,7 +95,7 @@ class Evidence:
     """The last ones up to the event, newest last, where it is about them."""
     device_heard_at: int | None
     """When a silent sensor's device was last heard."""
-    predictions: tuple[StoredPrediction, ...]
+    predictions: tuple[ModelPrediction, ...]
     """Those for the time of a deviation."""
 
 
@@ -138,19 +110,19 @@ def gather(database: Database, key: str) -> Evidence:
     applies_from, rules = _rules(database, event)
     readings = earlier = heard_at = None
     arrivals: tuple[Arrival, ...] = ()
-    predictions: tuple[StoredPrediction, ...] = ()
-    if event.is_silence:
+    predictions: tuple[ModelPrediction, ...] = ()
+    if is_silence(event):
         arrivals = _arrivals(database, event, event.sensor_id, _ARRIVALS)
         if event.sensor_id is not None:
             of_device = _arrivals(database, event, None, 1)
-            heard_at = of_device[-1].at if of_device else None
+            heard_at = of_device[-1].received_at if of_device else None
     else:
-        kind = kind_of_code(event.code)
-        before = max(WARM_UP, kind.panes_before(event.payload) if kind else 0)
+        kind = kind_of_code(event.event_code)
+        before = max(WARM_UP, kind.panes_before(event.details) if kind else 0)
         readings = _readings(database, event, event.at, panes_wanted(event) + before)
-        if event.falls and ended and not _reaches(readings, ended.at):
+        if falls(event) and ended and not _reaches(readings, ended.at):
             earlier = _readings(database, event, ended.at, panes_wanted(ended) + WARM_UP)
-    if event.code == DEVIATION:
+    if event.event_code == DEVIATION:
         predictions = _predictions(database, event)
     return Evidence(
         event, ended, ended_by, rules, applies_from, readings, earlier, arrivals, heard_at,
@@ -158,30 +130,30 @@ def gather(database: Database, key: str) -> Evidence:
     )  # fmt: skip
 
 
-def panes_wanted(event: EventRow) -> int:
+def panes_wanted(event: StoredEvent) -> int:
     """How many panes up to an event tell how it came."""
-    if event.falls:
+    if falls(event):
         return MOST_PANES
-    if event.code == FLAPPING:
+    if event.event_code == FLAPPING:
         return _FLAPPING_PANES
     return min(
-        max(_USUAL_PANES, int(event.payload.get("raise_after", 1)) + BEFORE), MOST_PANES // 2
+        max(_USUAL_PANES, int(event.details.get("raise_after", 1)) + BEFORE), MOST_PANES // 2
     )
 
 
-def _find(database: Database, key: str) -> EventRow:
+def _find(database: Database, key: str) -> StoredEvent:
     key = key.strip().lower()
     if not _PREFIX <= len(key) <= _KEY or set(key) - set("0123456789abcdef"):
         raise SetupError(
             f"{key} is no event's key: give {_PREFIX} to {_KEY} hexadecimal digits of one. {_WHERE}"
         )
-    found = [_event(row) for row in database.query("event_by_key", key, key + "g")]
+    found = stored_events(database.query(EVENT_BY_KEY, key, key + "g"))
     if not found:
         raise SetupError(f"no event has a key that begins with {key}. {_WHERE}")
     if len(found) > 1:
         raise SetupError(
             f"several events have keys that begin with {key}: give more of the one you mean, "
-            + ", ".join(f"{one.key} ({one.title})" for one in found)
+            + ", ".join(f"{one.event_key} ({one.title})" for one in found)
         )
     return found[0]
 
@@ -192,57 +164,45 @@ _WHERE = (
 )
 
 
-def _event(row: Any) -> EventRow:
-    key, kind, code, title, message, status, payload, *who, at, resolved_at = row
-    device_id, device, sensor_id, sensor, unit = who
-    return EventRow(
-        key, int(at), kind, code, title, message or "", status,
-        None if resolved_at is None else int(resolved_at),
-        device_id, device, sensor_id, sensor, unit or "", msgspec.json.decode(payload or "{}"),
-    )  # fmt: skip
-
-
-def _ties(database: Database, event: EventRow) -> tuple[EventRow | None, EventRow | None]:
+def _ties(database: Database, event: StoredEvent) -> tuple[StoredEvent | None, StoredEvent | None]:
     """The event that ended with this one, and the one that ended this one."""
-    family = next((codes for codes in _FAMILIES if event.code in codes), frozenset())
-    found: dict[bool, EventRow] = {}
-    for key, code, before in database.query("ties_of_event", event.key):
-        if code in family:
-            found[bool(before)] = _find(database, key)
+    family = next((codes for codes in _FAMILIES if event.event_code in codes), frozenset())
+    found: dict[bool, StoredEvent] = {}
+    for tied in database.query(TIES_OF_EVENT, event.event_key):
+        if tied.event_code in family:
+            found[bool(tied.is_before)] = _find(database, tied.event_key)
     return found.get(True), found.get(False)
 
 
-def _rules(database: Database, event: EventRow) -> tuple[int, RuleSet | None]:
+def _rules(database: Database, event: StoredEvent) -> tuple[int, RuleSet | None]:
     """The rules of the payload's version, and the last time before the event from which they
     applied.
     """
-    rows = database.query("rules_of_version", event.payload.get("rules_version"))
+    rows = database.query(RULES_OF_VERSION, event.rules_version)
     if not rows:
         return 0, None
-    applies_from, text = next((row for row in reversed(rows) if row[0] <= event.at), rows[0])
-    return applies_from, decode_rules(text)
+    first, *_ = rows
+    row = next((row for row in reversed(rows) if row.applies_from <= event.at), first)
+    return row.applies_from, decode_rules(row.rules)
 
 
-def _readings(database: Database, event: EventRow, until: int, panes: int) -> Readings:
+def _readings(database: Database, event: StoredEvent, until: int, panes: int) -> Readings:
     """Enough for that many panes, where there are."""
     most = _FIRST_READINGS
     while True:
-        rows = database.query("readings_before", event.sensor_id, until, most)
+        rows = database.query(READINGS_BEFORE, event.sensor_id, until, most)
         whole = len(rows) < most
-        if whole or len({row[2] // _PANE_US for row in rows}) > panes or most >= _MOST_READINGS:
+        if whole or len({row.ts // _PANE_US for row in rows}) > panes or most >= _MOST_READINGS:
             break
         most *= 4
     if not whole:  # of the first pane some may be missing
-        first = rows[-1][2] // _PANE_US
-        rows = [row for row in rows if row[2] // _PANE_US > first]
-    believed = sorted(
-        (int(ts), int(received), seq or 0, float(value))
-        for seq, value, ts, received in rows
-        if ts <= received + FUTURE_MS * 1000
-    )
+        first = rows[-1].ts // _PANE_US
+        rows = [row for row in rows if row.ts // _PANE_US > first]
+    believed = [row for row in rows if row.ts <= row.received_at + FUTURE_MS * 1000]
+    believed.sort(key=lambda row: (row.ts, row.received_at, row.seq or 0, row.value))
     return Readings(
-        np.array([row[0] for row in believed], np.int64),
-        np.array([row[3] for row in believed], np.float64),
+        np.array([row.ts for row in believed], np.int64),
+        np.array([row.value for row in believed], np.float64),
         whole,
     )
 
@@ -252,26 +212,21 @@ def _reaches(readings: Readings, end: int) -> bool:
 
 
 def _arrivals(
-    database: Database, event: EventRow, sensor_id: int | None, most: int
+    database: Database, event: StoredEvent, sensor_id: int | None, most: int
 ) -> tuple[Arrival, ...]:
     """The last ones of the sensor, or of all of the device, among readings that are dated within a
     week before them: the first search that finds enough ends it.
     """
-    seen, back = int(event.payload["last_seen_at"]), _FIRST_SEARCH_MS
+    seen, back = int(event.details["last_seen_at"]), _FIRST_SEARCH_MS
     while True:
         rows = database.query(
-            "arrivals_between", event.device_id, sensor_id,
+            ARRIVALS_BETWEEN, event.device_id, sensor_id,
             max(0, seen - back), event.at + FUTURE_MS, event.at, most,
         )  # fmt: skip
         if len(rows) >= most or back >= _LONGEST_SEARCH_MS:
-            return tuple(Arrival(int(at), count) for at, count in reversed(rows))
+            return tuple(reversed(rows))
         back *= 10
 
 
-def _predictions(database: Database, event: EventRow) -> tuple[StoredPrediction, ...]:
-    target = event.payload["predicted_at"] + HORIZON_MS
-    rows = database.query("predictions_for", event.sensor_id, target)
-    return tuple(
-        StoredPrediction(model, int(at), target, float(value), float(confidence), readings)
-        for model, readings, value, confidence, at in rows
-    )
+def _predictions(database: Database, event: StoredEvent) -> tuple[ModelPrediction, ...]:
+    return tuple(database.query(PREDICTIONS_FOR, event.sensor_id, target_of(event)))

@@ -1,6 +1,6 @@
 """Why an event came: the rules, panes, arrivals and timers that led to it, as one structure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from itertools import pairwise, takewhile
 from typing import Any
@@ -12,14 +12,16 @@ from ops.explain.evidence import (
     BEFORE,
     MOST_PANES,
     WARM_UP,
-    EventRow,
     Evidence,
-    StoredPrediction,
+    falls,
     gather,
+    is_silence,
     panes_wanted,
+    target_of,
 )
 from ops.explain.past_panes import PaneLine, flapping_lines, lines, past, quiet
 from ops.explain.rule_words import RuleWords, told
+from ops.stored_events import StoredEvent
 from rules.columns import Rules
 from rules.kind import CLEAR_AFTER, Rule
 from rules.tables import RuleSet, kind_of
@@ -50,6 +52,19 @@ class ArrivalLine:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictionLine:
+    """What a model had predicted for the time of a deviation."""
+
+    model: str
+    predicted_at: int
+    target: int
+    value: float
+    confidence: float
+    readings: int | None
+    """From how many it was made."""
+
+
+@dataclass(frozen=True, slots=True)
 class Timer:
     """How long something took, or may take, in words."""
 
@@ -61,7 +76,7 @@ class Timer:
 class Explanation:
     """What led to an event. Times are epoch milliseconds UTC."""
 
-    event: EventRow
+    event: StoredEvent
     ended: Tie | None
     """The event that ended with this one."""
     ended_by: Tie | None
@@ -75,7 +90,7 @@ class Explanation:
     """How many panes stand before those that are left out, and how long these took, in
     milliseconds."""
     arrivals: list[ArrivalLine]
-    predictions: list[StoredPrediction]
+    predictions: list[PredictionLine]
     timers: list[Timer]
     notes: list[str]
     """What does not fit, and why."""
@@ -94,11 +109,11 @@ def explanation(found: Evidence) -> Explanation:
     """What led to an event, by what the database knows."""
     event = found.event
     notes: list[str] = []
-    version = event.payload.get("rules_version")
+    version = event.rules_version
     rules: list[RuleWords] = []
     panes: list[PaneLine] = []
     left_out = None
-    if event.is_silence:
+    if is_silence(event):
         arrivals = _arrivals(found)
         timers = _silence(found, arrivals, notes)
     else:
@@ -112,7 +127,7 @@ def explanation(found: Evidence) -> Explanation:
                 f"The rules of version {version} are not in rule_versions any more: the payload "
                 "has what is known of the one that asked."
             )
-        panes, left_out, flaps = _panes(found, of_sensor, asked if event.falls else asks)
+        panes, left_out, flaps = _panes(found, of_sensor, asked if falls(event) else asks)
         _doubt(event, panes, notes)
         timers = _timers(found, panes, of_sensor)
         for index, rule in enumerate(every):
@@ -121,8 +136,31 @@ def explanation(found: Evidence) -> Explanation:
             rules.append(told(rule, event.unit, mark))
     return Explanation(
         event, _tie(found.ended), _tie(found.ended_by), version, found.applies_from, rules, panes,
-        left_out, arrivals, list(found.predictions), timers, notes,
+        left_out, arrivals, _predictions(found), timers, notes,
     )  # fmt: skip
+
+
+def as_json(told: Explanation) -> dict[str, Any]:
+    """The explanation as one JSON object; the event has the payload as an object."""
+    event = told.event
+    return {field.name: getattr(told, field.name) for field in fields(told)} | {
+        "event": {
+            "key": event.event_key,
+            "at": event.at,
+            "type": event.event_type,
+            "code": event.event_code,
+            "title": event.title,
+            "message": event.message,
+            "status": event.status,
+            "resolved_at": event.resolved_at,
+            "device_id": event.device_id,
+            "device": event.device,
+            "sensor_id": event.sensor_id,
+            "sensor": event.sensor,
+            "unit": event.unit,
+            "payload": event.details | {"rules_version": event.rules_version},
+        }
+    }
 
 
 def clock(ms: int) -> str:
@@ -135,15 +173,15 @@ def clock(ms: int) -> str:
     return at.isoformat(" ", "milliseconds" if ms % 1000 else "seconds")
 
 
-def _tie(event: EventRow | None) -> Tie | None:
-    return Tie(event.key, event.at, event.code, event.title) if event else None
+def _tie(event: StoredEvent | None) -> Tie | None:
+    return Tie(event.event_key, event.at, event.event_code, event.title) if event else None
 
 
-def _asks(rules: tuple[Rule, ...], event: EventRow) -> Rule | None:
+def _asks(rules: tuple[Rule, ...], event: StoredEvent) -> Rule | None:
     """The rule that raised an event's level, by the payload."""
     for rule in rules:
         kind = kind_of(rule)
-        if kind.code == event.code and kind.is_cause(rule, event.payload):
+        if kind.code == event.event_code and kind.is_cause(rule, event.details):
             return rule
     return None
 
@@ -158,11 +196,11 @@ def _panes(
     those = past(event.sensor_id, found.readings)
     if those is None:
         return [], None, set()
-    if event.code == FLAPPING:
+    if event.event_code == FLAPPING:
         all_lines, flaps = flapping_lines(those, rules)
         return all_lines[-panes_wanted(event) :], None, flaps
     every = lines(those, rule, event.unit)
-    if not event.falls:
+    if not falls(event):
         return every[-panes_wanted(event) :], None, set()
     since = found.ended.at if found.ended else event.at
     first = next(index for index, pane in enumerate(every) if pane.end >= min(since, every[-1].end))
@@ -177,9 +215,9 @@ def _panes(
     return [*head, *shown], (len(head), shown[0].end - head[-1].end), set()
 
 
-def _doubt(event: EventRow, panes: list[PaneLine], notes: list[str]) -> None:
+def _doubt(event: StoredEvent, panes: list[PaneLine], notes: list[str]) -> None:
     """Notes on what the rebuilt pane of the event has, and had."""
-    had = event.payload.get("count")
+    had = event.details.get("count")
     if not panes or panes[-1].end != event.at:
         notes.append("The readings of the event's own pane are not in sensor_readings any more.")
     elif had is not None and (more := panes[-1].count - had):
@@ -197,27 +235,27 @@ def _run(panes: list[PaneLine], said: str) -> list[PaneLine]:
 
 
 def _timers(found: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[Timer]:
-    event, ended, said = found.event, found.ended, found.event.payload
-    if event.code == FLAPPING:
+    event, ended, said = found.event, found.ended, found.event.details
+    if event.event_code == FLAPPING:
         changes = sum(bool(pane.detail) for pane in panes[-20:])
         timers = [
             Timer("changes of level", f"{changes} within the last {len(panes[-20:])} panes"),
             Timer("flapping", "from half of the last 20 panes on, newer ones weighing more, until "
                               "less than a quarter"),
         ]  # fmt: skip
-    elif event.code == DEVIATION:
+    elif event.event_code == DEVIATION:
         timers = [
             Timer("predicted", f"{quantity(said['predicted_value'], event.unit)}, "
                                f"made {clock(said['predicted_at'])}"),
             Timer("mean of 10 s", quantity(said["baseline_mean"], event.unit)),
             Timer("off by", _off(said, event.unit)),
         ]  # fmt: skip
-    elif event.falls:
+    elif falls(event):
         assert found.readings is not None
         assert event.sensor_id is not None
         those = past(event.sensor_id, found.readings)
         before = Level[said["from"]]
-        was = ended.payload if ended else {}
+        was = ended.details if ended else {}
         calm = _panes_in_a_row(quiet(those, rules, before) if those else 0)
         timers = [
             Timer("quiet", f"{calm} up to the event, not asking for {before.name} nor holding it"),
@@ -244,16 +282,16 @@ def _off(said: dict[str, Any], unit: str) -> str:
     return f"{quantity(error, unit)}, {quantity(relative * 100, '%')} of it"
 
 
-def _lasted(event: EventRow, ended: EventRow | None) -> list[Timer]:
+def _lasted(event: StoredEvent, ended: StoredEvent | None) -> list[Timer]:
     """How long it lasted, or what it ended did."""
     timers = []
-    lasted = event.payload.get("duration_seconds")
+    lasted = event.details.get("duration_seconds")
     if lasted is not None:
         since = event.at - round(lasted * 1000)
-        name = "left NORMAL" if event.code == RECOVERED else "began"
+        name = "left NORMAL" if event.event_code == RECOVERED else "began"
         timers += [Timer(name, clock(since)), Timer("lasted", duration(event.at - since))]
     elif ended:
-        timers.append(Timer(f"{ended.payload.get('to', ended.code)} lasted",
+        timers.append(Timer(f"{ended.details.get('to', ended.event_code)} lasted",
                             duration(event.at - ended.at)))  # fmt: skip
     if event.resolved_at is not None and event.resolved_at > event.at:
         timers.append(Timer("active for", duration(event.resolved_at - event.at)))
@@ -262,15 +300,31 @@ def _lasted(event: EventRow, ended: EventRow | None) -> list[Timer]:
 
 def _arrivals(found: Evidence) -> list[ArrivalLine]:
     rows = found.arrivals
-    gaps = [None, *((b.at - a.at) / 1000 for a, b in pairwise(rows))]
-    return [ArrivalLine(one.at, one.readings, gap) for one, gap in zip(rows, gaps, strict=True)]
+    gaps = [None, *((b.received_at - a.received_at) / 1000 for a, b in pairwise(rows))]
+    return [
+        ArrivalLine(one.received_at, one.readings, gap) for one, gap in zip(rows, gaps, strict=True)
+    ]
+
+
+def _predictions(found: Evidence) -> list[PredictionLine]:
+    return [
+        PredictionLine(
+            model=row.model_name,
+            predicted_at=row.predicted_at,
+            target=target_of(found.event),
+            value=row.value,
+            confidence=row.confidence,
+            readings=row.window_points,
+        )
+        for row in found.predictions
+    ]
 
 
 def _silence(found: Evidence, arrivals: list[ArrivalLine], notes: list[str]) -> list[Timer]:
     """The limit is that of the engine: by the longest of the last gaps before the silence."""
-    event, seen = found.event, int(found.event.payload["last_seen_at"])
+    event, seen = found.event, int(found.event.details["last_seen_at"])
     who = "device" if event.sensor_id is None else "sensor"
-    back = event.code == BACK
+    back = event.event_code == BACK
     silent_at = found.ended.at if back and found.ended else event.at
     timers = [Timer(f"{who} last seen", clock(seen))]
     before = [one.at // 1000 for one in arrivals if one.at <= seen]

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ops.explain.evidence import is_silence
 from ops.explain.explanation import Explanation, Tie, clock
 from ops.explain.past_panes import PaneLine
 from ops.explain.rule_words import RuleWords
@@ -43,7 +44,7 @@ def _head(told: Explanation) -> Table:
     event = told.event
     who = event.device if event.sensor is None else f"{event.device} / {event.sensor}"
     rows = {
-        "what": f"{event.type} {event.code}: {event.title}",
+        "what": f"{event.event_type} {event.event_code}: {event.title}",
         "when": f"{clock(event.at)} UTC",
         "who": who,
         "message": event.message,
@@ -51,10 +52,10 @@ def _head(told: Explanation) -> Table:
     }
     if told.ended:
         rows["it ended"] = _tie(told.ended)
-    if not event.is_silence:
+    if not is_silence(event):
         since = f", in force since {clock(told.rules_since)}" if told.rules_since else ""
         rows["rules"] = f"version {told.rules_version}{since}"
-    rows["key"] = event.key
+    rows["key"] = event.event_key
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
         table.add_row(Text(name, style="dim"), Text(value))

@@ -3,102 +3,19 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
-
-from contract.event import Event
+from ops.stored_events import StoredEvent
 from sinks.corrections import Correction
-from sinks.times import text_of
-from sql.database import Database
 
 Kind = Literal["new", "gone", "changed"]
-_COMPARED = ("event_type", "title", "message", "payload")
-_VERSION = "rules_version"
-"""A key of every payload that the flow has written, and of no other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A row of `ml_events` with its notification. Times are epoch milliseconds UTC."""
-
-    id: int
-    event_key: str
-    device_id: int
-    sensor_id: int | None
-    event_type: str
-    event_code: str
-    title: str
-    message: str
-    payload: dict[str, Any]
-    """Without the version of the rules."""
-    by_flow: bool
-    """Whether the flow has written it."""
-    status: str
-    by_person: bool
-    """Whether somebody has resolved it."""
-    is_read: bool
-    value: float | None
-    at: int
-    end: int | None
-    ended_by: int | None
-    """Id of the event that its end came with; None where the end came from elsewhere."""
-    text: str
-    """The payload as it stands there."""
-
-    @property
-    def event(self) -> Event:
-        """As the flow made it, but for what it ends."""
-        return Event(
-            event_key=self.event_key,
-            device_id=self.device_id,
-            sensor_id=self.sensor_id,
-            at=self.at,
-            event_type=self.event_type,
-            event_code=self.event_code,
-            title=self.title,
-            message=self.message,
-            value=self.value,
-            payload=self.text,
-            resolves=None,
-            status=self.status,
-            silent=self.is_read,
-        )
-
-
-def stored_events(database: Database, begin: int, end: int) -> list[Stored]:
-    """The events of [begin, end), by time, with a key; from whoever has written them."""
-    return [_stored(*row) for row in database.query("events_between", text_of(begin), text_of(end))]
-
-
-def _stored(  # noqa: PLR0917 - the columns of events_between.sql
-    id: int,  # noqa: A002 - the column's name
-    event_key: str,
-    device_id: int,
-    sensor_id: int | None,
-    event_type: str,
-    event_code: str,
-    title: str,
-    message: str | None,
-    text: str | None,
-    status: str,
-    resolved_by: int | None,
-    is_read: int | None,
-    value: float | None,
-    at: int,
-    end: int | None,
-    ended_by: int | None,
-) -> Stored:
-    try:
-        payload = msgspec.json.decode(text or "{}", type=dict[str, Any])
-    except msgspec.DecodeError:  # another program's; ours is an object
-        payload = {}
-    by_flow = payload.pop(_VERSION, None) is not None
-    return Stored(
-        id, event_key, device_id, sensor_id, event_type, event_code, title, message or "", payload,
-        by_flow, status, resolved_by is not None, bool(is_read), value, at, end, ended_by,
-        text or "{}",
-    )  # fmt: skip
+_COMPARED = {
+    "event_type": "event_type",
+    "title": "title",
+    "message": "message",
+    "details": "payload",
+}
+"""What is compared of two events, and how the column is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +23,15 @@ class Change:
     """One event that is not the same."""
 
     kind: Kind
-    found: Stored | None
+    found: StoredEvent | None
     """None for one that is gone."""
-    live: Stored | None
+    live: StoredEvent | None
     """None for one that is new."""
     fields: tuple[str, ...] = ()
     """What differs of one that changed."""
 
     @property
-    def event(self) -> Stored:
+    def event(self) -> StoredEvent:
         """As it should be; as it is where it should not."""
         event = self.found or self.live
         assert event is not None
@@ -127,7 +44,7 @@ class Difference:
     the same.
     """
 
-    found: tuple[Stored, ...]
+    found: tuple[StoredEvent, ...]
     changes: tuple[Change, ...]
     unchanged: Counter[int | None]
     pending: tuple[Change, ...] = ()
@@ -141,9 +58,9 @@ class Difference:
 
 
 def difference(
-    found: Sequence[Stored],
-    live: Iterable[Stored],
-    concerns: Callable[[Stored], bool],
+    found: Sequence[StoredEvent],
+    live: Iterable[StoredEvent],
+    concerns: Callable[[StoredEvent], bool],
     newest: int,
     until: int,
     *,
@@ -171,7 +88,7 @@ def difference(
             changes.append(Change("new", one, None))
             continue
         fields = _differing(one, old, newest, until)
-        if fields == ("end",) and old.end is None and one.ended_by in to_come:
+        if fields == ("end",) and old.resolved_at is None and one.ended_by in to_come:
             pending.append(Change("changed", one, old, fields))
             fields = ()
         if fields:
@@ -187,32 +104,36 @@ def difference(
     return Difference(tuple(found), tuple(changes), unchanged, tuple(pending))
 
 
-def _differing(found: Stored, live: Stored, newest: int, until: int) -> tuple[str, ...]:
-    fields = tuple(name for name in _COMPARED if getattr(found, name) != getattr(live, name))
-    if found.end == live.end or live.by_person:
+def _differing(found: StoredEvent, live: StoredEvent, newest: int, until: int) -> tuple[str, ...]:
+    fields = tuple(
+        column for name, column in _COMPARED.items() if getattr(found, name) != getattr(live, name)
+    )
+    if found.resolved_at == live.resolved_at or live.by_person:
         return fields
-    if live.end is not None:
+    if live.resolved_at is not None:
         if live.ended_by is None:  # by upkeep: no event tells of it
             return fields
-        if found.end is None and (live.ended_by > newest or live.end > until):
+        if found.resolved_at is None and (live.ended_by > newest or live.resolved_at > until):
             return fields
     return (*fields, "end")
 
 
 def _correction(change: Change, *, notify: bool) -> Correction:
-    one, event = change.event, change.event.event
+    one = event = change.event
     if change.kind == "gone":
-        return Correction(event, "superseded", one.end, ends=False)
+        return Correction(event, "superseded", one.resolved_at, ends=False)
     if change.kind == "new" and not notify:
         event = replace(event, silent=True)
-    status: Literal["active", "resolved"] = "active" if one.end is None else "resolved"
+    status: Literal["active", "resolved"] = "active" if one.resolved_at is None else "resolved"
     # a new one may have come meanwhile from the live flow, and may have ended: that end stays
-    return Correction(event, status, one.end, ends="end" in change.fields)
+    return Correction(event, status, one.resolved_at, ends="end" in change.fields)
 
 
-def as_found(events: Iterable[Stored]) -> list[Correction]:
+def as_found(events: Iterable[StoredEvent]) -> list[Correction]:
     """All of them as they were found, for a database that has none."""
     return [
-        Correction(one.event, "active" if one.end is None else "resolved", one.end, ends=True)
+        Correction(
+            one, "active" if one.resolved_at is None else "resolved", one.resolved_at, ends=True
+        )
         for one in events
     ]

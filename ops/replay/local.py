@@ -10,12 +10,8 @@ from contract.settings import Settings
 from rules.tables import Tables
 from sql.database import Database
 from sql.schema import apply_schema, open_database
+from sql.statements import LIST_ALL_MODELS, LIST_INSTALLATION
 
-_DEVICE = ("id", "device_uuid", "name", "device_type", "status")
-_SENSOR = ("id", "sensor_uuid", "sensor_type", "name", "unit", "is_active")
-_MODEL = (
-    "id", "sensor_id", "model_name", "model_type", "version", "is_active", "metadata", "trained_at"
-)  # fmt: skip
 _RULES = ("alert_thresholds", "sensor_threshold_profiles", "delta_thresholds")
 
 
@@ -32,19 +28,32 @@ def make_local(settings: Settings, live: Database, rules: Tables) -> None:
     tables: dict[str, Sequence[Mapping[str, Any]]] = {"devices": [], "sensors": []}
     devices: dict[int, dict[str, Any]] = {}
     sensors = []
-    for row in live.query("list_installation"):
-        device, sensor = row[: len(_DEVICE)], row[len(_DEVICE) :]
-        devices[device[0]] = dict(zip(_DEVICE, device, strict=True))
-        if sensor[0] is not None:
-            found = dict(zip(_SENSOR, sensor, strict=True)) | {"device_id": device[0]}
-            sensors.append(found | {"is_active": int(found["is_active"])})
+    for row in live.query(LIST_INSTALLATION):
+        devices[row.device_id] = {
+            "id": row.device_id,
+            "device_uuid": row.device_uuid,
+            "name": row.device,
+            "device_type": row.device_type,
+            "status": row.status,
+        }
+        if row.sensor_id is not None:
+            sensors.append(
+                {
+                    "id": row.sensor_id,
+                    "device_id": row.device_id,
+                    "sensor_uuid": row.sensor_uuid,
+                    "sensor_type": row.sensor_type,
+                    "name": row.sensor,
+                    "unit": row.unit,
+                    "is_active": int(row.is_active or 0),
+                }
+            )
     tables["devices"], tables["sensors"] = list(devices.values()), sensors
     known = {sensor["id"] for sensor in sensors}
     for table in _RULES:
         tables[table] = [row for row in rules.get(table, ()) if row.get("sensor_id") in known]
     tables["ml_models"] = [
-        dict(zip(_MODEL, row, strict=True)) | {"is_active": int(row[_MODEL.index("is_active")])}
-        for row in live.query("list_all_models")
+        row._asdict() | {"is_active": int(row.is_active)} for row in live.query(LIST_ALL_MODELS)
     ]
     with open_database(settings) as database:
         database.execute("copy_installation", msgspec.json.encode(tables).decode())

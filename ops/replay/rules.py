@@ -10,7 +10,7 @@ from contract.errors import SetupError
 from contract.settings import Settings
 from ops.dry_run import read_rules
 from rules.columns import Rules
-from rules.history import Edition, OneEdition, RuleBook
+from rules.history import OneEdition, RuleBook
 from rules.tables import (
     RuleSet,
     Tables,
@@ -23,6 +23,7 @@ from rules.tables import (
 from rules.words import Names
 from sql.database import Database
 from sql.schema import open_database
+from sql.statements import LIST_RULE_VERSIONS, RuleVersion
 
 _AT_HAND = 64
 """How many versions are kept in memory: partitions are at different times of the log."""
@@ -32,7 +33,7 @@ _log = structlog.get_logger("rules")
 class PastRules:
     """The editions in `rule_versions`, as the live flow had them."""
 
-    def __init__(self, settings: Settings, editions: Sequence[Edition], names: Names) -> None:
+    def __init__(self, settings: Settings, editions: Sequence[RuleVersion], names: Names) -> None:
         self._settings = settings
         self._editions = editions
         self._names = names
@@ -43,7 +44,7 @@ class PastRules:
         """As the database had them at the start."""
         return self._names
 
-    def editions(self, arrival: int) -> Sequence[Edition]:
+    def editions(self, arrival: int) -> Sequence[RuleVersion]:
         """All there were at the start: those to come apply later than the end of the log."""
         return self._editions
 
@@ -68,8 +69,8 @@ def given_rules(database: Database, file: Path) -> tuple[Tables, RuleSet]:
     """
     given = read_rules(file)
     tables = {**rule_tables(database), **given}
-    versions = database.query("list_rule_versions")
-    good = rules_of_version(database, versions[-1][1]) if versions else None
+    versions = database.query(LIST_RULE_VERSIONS)
+    good = rules_of_version(database, versions[-1].version) if versions else None
     rules, refused = make_rules(tables, good)
     for one in refused:
         if one.table in given:
@@ -83,7 +84,7 @@ def rule_book(settings: Settings, database: Database, given: str | None) -> Rule
     names = names_of(database, settings.iot_lang)
     if given is not None:
         return OneEdition(Rules(decode_rules(given)), names)
-    editions = [Edition(*row) for row in database.query("list_rule_versions")]
+    editions = database.query(LIST_RULE_VERSIONS)
     if editions:
         return PastRules(settings, editions, names)
     rules, refused = make_rules(rule_tables(database))  # no flow has run yet

@@ -26,7 +26,7 @@ from dataflows.log.topic_watch import TopicWatch
 from dataflows.readings import Stop
 from dataflows.state.stores import make_store
 from ops.replay.cut import Cut
-from ops.replay.difference import Difference, Stored, as_found, difference, stored_events
+from ops.replay.difference import Difference, as_found, difference
 from ops.replay.flow import RowSinks, replay_graph, span_source
 from ops.replay.local import local_settings, make_local
 from ops.replay.moments import parse_duration, parse_moment
@@ -44,14 +44,17 @@ from ops.replay.progress import Progressed
 from ops.replay.rules import given_rules, rule_book
 from ops.replay.spans import Part, find_parts
 from ops.replay.tally import Seen, Tally
+from ops.stored_events import StoredEvent, stored_events
 from rules.tables import Tables, names_of, rule_tables
 from rules.words import Names
 from runtime.kafka import kafka_access
 from sinks.corrections import write_corrections
 from sinks.events import events_sink
 from sinks.progress import Covered, StoredProgress, write_progress
+from sinks.times import text_of
 from sql.database import Database
 from sql.schema import open_database
+from sql.statements import EVENTS_BETWEEN, NEWEST_EVENT
 
 _SNAPSHOT = timedelta(seconds=10)
 _log = structlog.get_logger("replay")
@@ -110,8 +113,8 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
 
         def make() -> ReplayPlan:
             # in this order: no event up to that one is of a record that we shall not read
-            ((newest,),) = database.query("newest_event")
-            return ReplayPlan(arguments, newest, tuple(_parts(request, settings)), given)
+            (newest,) = database.query(NEWEST_EVENT)
+            return ReplayPlan(arguments, newest.id, tuple(_parts(request, settings)), given)
 
         def prepare(run: Run) -> None:
             make_store(run.recovery)
@@ -249,14 +252,16 @@ def _difference(run: Run, settings: Settings, seen: Mapping[int, Seen]) -> Diffe
     )
 
 
-def _events(settings: Settings, parts: Sequence[Part]) -> list[Stored]:
+def _events(settings: Settings, parts: Sequence[Part]) -> list[StoredEvent]:
     """Those of all parts' spans, on a fresh connection: reading may have taken hours."""
     with open_database(settings) as database:
         begin = min(part.rows_from for part in parts)
-        return stored_events(database, begin, max(part.rows_to for part in parts))
+        end = max(part.rows_to for part in parts)
+        rows = database.query(EVENTS_BETWEEN, text_of(begin), text_of(end))
+        return stored_events(rows)
 
 
-def _concerns(cut: Cut, seen: Mapping[int, Seen]) -> Callable[[Stored], bool]:
+def _concerns(cut: Cut, seen: Mapping[int, Seen]) -> Callable[[StoredEvent], bool]:
     """Whether an event is one that the replay finds, if it holds: of a device that the log has
     readings of from before it, within the span of that device's partition.
     """
@@ -265,7 +270,7 @@ def _concerns(cut: Cut, seen: Mapping[int, Seen]) -> Callable[[Stored], bool]:
         for device, since in of_partition.since.items():
             places.setdefault(device, []).append((partition, since))
 
-    def concerns(event: Stored) -> bool:
+    def concerns(event: StoredEvent) -> bool:
         return any(
             since <= event.at and cut.has(partition, event.at, event.sensor_id)
             for partition, since in places.get(event.device_id, ())

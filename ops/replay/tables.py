@@ -7,8 +7,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ops.replay.difference import Change, Kind, Stored
+from ops.replay.difference import Change, Kind
 from ops.replay.run import Report
+from ops.stored_events import StoredEvent
 from sinks.times import text_of
 
 _KINDS: tuple[Kind, ...] = ("new", "gone", "changed")
@@ -102,13 +103,13 @@ def _change(report: Report, change: Change) -> dict[str, Any]:
     return told
 
 
-def _content(one: Stored) -> dict[str, Any]:
+def _content(one: StoredEvent) -> dict[str, Any]:
     return {
         "event_type": one.event_type,
         "title": one.title,
         "message": one.message,
-        "payload": one.payload,
-        "end": one.end,
+        "payload": one.details,
+        "end": one.resolved_at,
     }
 
 

@@ -15,11 +15,11 @@ class Counted:
         self.asked: list[str] = []
         self.away = False
 
-    def query(self, name, *parameters):
-        self.asked.append(name)
+    def query(self, query, *parameters):
+        self.asked.append(query.name)
         if self.away:
             raise UnavailableError("away")
-        return self._database.query(name, *parameters)
+        return self._database.query(query, *parameters)
 
     def close(self):
         pass

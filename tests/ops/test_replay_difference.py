@@ -1,7 +1,7 @@
 """What is new, gone and changed, and what is done about it in the live database."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import msgspec
 import pytest
@@ -9,9 +9,12 @@ import pytest
 from contract.event import Event
 from contract.settings import Settings
 from ops.devices import SensorSpec, register
-from ops.replay.difference import as_found, difference, stored_events
+from ops.replay.difference import as_found, difference
+from ops.stored_events import stored_events
 from sinks.corrections import write_corrections
 from sinks.events import events_sink
+from sinks.times import text_of
+from sql import statements
 from sql.schema import apply_schema, open_database
 
 AT = 1732442400000
@@ -29,8 +32,19 @@ def event(key, at=AT, version="a", **changes):
     return replace(made, **changes)
 
 
+def plain(event, **changes):
+    """As the flow gave it."""
+    columns = {field.name: getattr(event, field.name) for field in fields(Event)}
+    return Event(**columns | changes)
+
+
 def end_of(key, at):
     return event(f"end of {key}", at, resolves=key, status="resolved")
+
+
+def stored(database):
+    between = text_of(AT - 1000), text_of(AT + 100_000_000)
+    return stored_events(database.query(statements.EVENTS_BETWEEN, *between))
 
 
 @pytest.fixture
@@ -42,7 +56,7 @@ def holding(settings, database):
         sink = events_sink(settings).build_part("step", "0", None)
         sink.write_batch(list(events))
         sink.close()
-        return stored_events(database, AT - 1000, AT + 100_000_000)
+        return stored(database)
 
     return store
 
@@ -64,25 +78,30 @@ def found(tmp_path):
         sink = events_sink(own).build_part("step", "0", None)
         sink.write_batch(list(events))
         sink.close()
-        return stored_events(database, AT - 1000, AT + 100_000_000)
+        return stored(database)
 
     yield store
     database.close()
 
 
 def test_what_is_stored_is_read_as_it_was(holding, database):
-    assert [tuple(row) for row in database.query("newest_event")] == [(0,)]
+    assert [tuple(row) for row in database.query(statements.NEWEST_EVENT)] == [(0,)]
     (one, two) = holding(event("a"), replace(end_of("a", AT + 5_250), silent=True))
-    assert (one.at, one.end, one.ended_by, one.status) == (AT, AT + 5_250, two.id, "resolved")
-    assert one.payload == {"mean": 21.5}
+    assert (one.at, one.resolved_at, one.ended_by, one.status) == (
+        AT,
+        AT + 5_250,
+        two.id,
+        "resolved",
+    )
+    assert one.details == {"mean": 21.5}
     assert one.by_flow
     assert not one.by_person
-    assert replace(one.event, status="active", payload="") == event("a", payload="")
-    assert msgspec.json.decode(one.event.payload) == msgspec.json.decode(event("a").payload)
-    assert [tuple(row) for row in database.query("newest_event")] == [(two.id,)]
-    assert (two.at, two.end, two.ended_by) == (AT + 5_250, AT + 5_250, two.id)
-    assert two.event.silent
-    assert not one.event.silent
+    assert plain(one, status="active", payload="") == event("a", payload="")
+    assert msgspec.json.decode(one.payload) == msgspec.json.decode(event("a").payload)
+    assert [tuple(row) for row in database.query(statements.NEWEST_EVENT)] == [(two.id,)]
+    assert (two.at, two.resolved_at, two.ended_by) == (AT + 5_250, AT + 5_250, two.id)
+    assert two.silent
+    assert not one.silent
 
 
 def test_the_same_events_under_other_versions_of_the_rules_do_not_differ(holding, found):
@@ -155,8 +174,8 @@ def test_an_end_that_the_live_flow_has_still_to_write_comes_with_its_event_and_i
     assert told.unchanged == Counter({1: 1})
     assert compared(now, live) == [("changed", "a", ("end",)), ("new", "end of a", ())]
     write_corrections(settings, told.corrections(notify=False))
-    same = {one.event_key: (one.status, one.end) for one in holding()}
-    assert same == {one.event_key: (one.status, one.end) for one in now}
+    same = {one.event_key: (one.status, one.resolved_at) for one in holding()}
+    assert same == {one.event_key: (one.status, one.resolved_at) for one in now}
     assert [one.event_key for one in holding(*log)] == ["a", "end of a"]
     assert difference(now, holding(), lambda _: True, NEWEST, UNTIL).changes == ()
 
@@ -179,7 +198,7 @@ def test_what_the_live_flow_writes_while_the_replay_compares_keeps_its_end(
     told = difference(found(event("a")), holding(), lambda _: True, NEWEST, UNTIL)
     holding(event("a"), end_of("a", AT + 5_000))
     write_corrections(settings, told.corrections(notify=False))
-    ends = {one.event_key: one.end for one in holding()}
+    ends = {one.event_key: one.resolved_at for one in holding()}
     assert ends["a"] == AT + 5_000
 
 
@@ -203,7 +222,10 @@ def test_the_corrections_make_the_database_hold_what_was_found(holding, found, s
     told = difference(now, live, lambda _: True, NEWEST, UNTIL)
     write_corrections(settings, told.corrections(notify=False))
     rows = {one.event_key: one for one in holding()}
-    now_is = {key: (one.status, one.end and one.end - AT, one.message) for key, one in rows.items()}
+    now_is = {
+        key: (one.status, one.resolved_at and one.resolved_at - AT, one.message)
+        for key, one in rows.items()
+    }
     assert now_is == {
         "new": ("resolved", 4_000, "m"),
         "end of new": ("resolved", 4_000, "m"),
@@ -213,7 +235,7 @@ def test_the_corrections_make_the_database_hold_what_was_found(holding, found, s
         "text": ("resolved", 9_001, "other"),
         "end of text": ("resolved", 9_001, "m"),
     }  # fmt: skip
-    assert {key for key, one in rows.items() if one.is_read} == {
+    assert {key for key, one in rows.items() if one.silent} == {
         "new", "end of new", "gone", "end of open"
     }  # fmt: skip
     assert compared(now, holding()) == []
@@ -223,11 +245,11 @@ def test_new_events_are_unread_when_people_are_to_be_told(holding, found, settin
     now = found(event("a"), event("flapping", AT + 1, silent=True))
     told = difference(now, holding(), lambda _: True, NEWEST, UNTIL)
     write_corrections(settings, told.corrections(notify=True))
-    assert {one.event_key: one.is_read for one in holding()} == {"a": False, "flapping": True}
+    assert {one.event_key: one.silent for one in holding()} == {"a": False, "flapping": True}
 
 
 def test_a_kept_run_holds_what_was_found_as_the_flow_would_have_stored_it(holding, found, settings):
     now = found(event("a"), end_of("a", AT + 5_000), event("quiet", AT + 1, silent=True))
     write_corrections(settings, as_found(now))
-    same = {"id": 0, "ended_by": None, "text": ""}  # a server may space JSON as it likes
+    same = {"id": 0, "ended_by": None, "payload": ""}  # a server may space JSON as it likes
     assert [replace(one, **same) for one in holding()] == [replace(one, **same) for one in now]

@@ -7,6 +7,7 @@ from contract.settings import Settings
 from ops.devices import SensorSpec, register
 from sinks.progress import Covered, StoredProgress, write_progress
 from sinks.readings import readings_sink
+from sql import statements
 
 from .test_table import readings
 
@@ -28,14 +29,18 @@ def test_a_snapshot_stores_the_last_record_of_each_partition(settings, database,
     part = readings_sink(settings, "id", progress=True).build_part("store", "0", None)
     part.write_batch([at(readings((1000, 0, 1.0)), 3, 7), at(readings((2000, 0, 1.0)), 4, 9)])
     part.write_batch([at(readings((3000, 0, 1.0)), 3, 8), at(readings(), 4, -1)])
-    assert database.query("list_progress", TOPIC) == []
+    assert database.query(statements.LIST_PROGRESS, TOPIC) == []
     part.snapshot()
-    found = [tuple(row) for row in database.query("list_progress", TOPIC)]
+    found = [tuple(row) for row in database.query(statements.LIST_PROGRESS, TOPIC)]
     assert found == [(3, "id", 8), (4, "id", 9)]
     part.write_batch([at(readings((4000, 0, 1.0)), 4, 2)])  # another log, from its beginning on
     part.snapshot()
     part.close()
-    assert [tuple(row) for row in database.query("list_progress", TOPIC)][1] == (4, "id", 2)
+    assert [tuple(row) for row in database.query(statements.LIST_PROGRESS, TOPIC)][1] == (
+        4,
+        "id",
+        2,
+    )
 
 
 def test_a_replays_sink_leaves_the_progress_as_it_is(settings, database, sensor):
@@ -43,7 +48,7 @@ def test_a_replays_sink_leaves_the_progress_as_it_is(settings, database, sensor)
     part.write_batch([at(readings((1000, 0, 1.0)), 3, 7)])
     part.snapshot()
     part.close()
-    assert database.query("list_progress", TOPIC) == []
+    assert database.query(statements.LIST_PROGRESS, TOPIC) == []
 
 
 def test_a_database_that_has_less_than_the_flow_had_is_refused(settings, database, sensor):

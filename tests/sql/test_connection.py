@@ -9,6 +9,7 @@ from contract.errors import (
     UnavailableError,
 )
 from contract.settings import Settings, load_settings
+from sql import statements
 from sql.database import Database
 from sql.mssql import blame, connection_string
 from sql.schema import apply_schema
@@ -88,12 +89,12 @@ def test_a_file_that_is_gone_from_under_its_name_is_not_written_any_more(tmp_pat
     settings = Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db")
     apply_schema(settings)
     database = Database(settings)
-    database.query("count_rows")
+    database.query(statements.COUNT_ROWS)
     settings.iot_sqlite_path.rename(tmp_path / "old.db")
     if deed == "replaced":
         apply_schema(settings)
     for use in (
-        lambda: database.query("count_rows"),
+        lambda: database.query(statements.COUNT_ROWS),
         lambda: database.execute("write_readings", "[]"),
     ):
         with pytest.raises(SetupError, match=rf"iot\.db was {deed}.*start again"):

@@ -1,22 +1,19 @@
-"""Without a server: each engine has the same statements, with the same parameters and results."""
+"""Each engine has the same statements, with the parameters and results that are described."""
 
 import re
-import sqlite3
-from contextlib import closing
 from importlib.resources import files
 from itertools import pairwise
 
 import pytest
 
-from contract.settings import Settings
-from sql.schema import apply_schema
+import sql.statements
+from rules.tables import sources
+from rules.threshold import THRESHOLD
+from sql.statements import COMMANDS, Query
 
 ONLY = {"sqlite": {"copy_installation"}, "mssql": {"create_database"}}
 """Statements that only one engine needs: a replay's own database is SQLite's, and a file needs no
 statement to be made."""
-
-OTHERWISE_NAMED = {"list_columns", "list_objects", "newest_readings"}
-"""Queries of the engine's own catalogue, and one that has the ids from its parameter."""
 
 
 def statements(engine):
@@ -28,7 +25,6 @@ def statements(engine):
 
 
 SQLITE, MSSQL = statements("sqlite"), statements("mssql")
-BOTH = sorted(set(SQLITE) & set(MSSQL))
 
 
 def bare(text):
@@ -52,25 +48,28 @@ def top_level(text, *words):
     return found
 
 
+_CLAUSES = ("SELECT", "FROM", "WHERE", "INSERT", "UPDATE", "DELETE", "EXEC", "UNION")
+
+
 def result_columns(text):
     """The columns of the last query, as far as they are named; None where it gives no rows."""
     last = [part for part in bare(text).split(";") if part.strip()][-1]
-    marks = top_level(last, "SELECT", "FROM", "INSERT", "UPDATE", "DELETE", "EXEC", "UNION")
+    marks = top_level(last, *_CLAUSES)
     if any(word in ("INSERT", "UPDATE", "DELETE", "EXEC") for word, *_ in marks):
         return None
     selects = [end for word, _, end in marks if word == "SELECT"]
     if not selects:
         return None
     begin = selects[0]
-    ends = [at for word, at, _ in marks if word in ("FROM", "UNION") and at > begin]
+    ends = [at for word, at, _ in marks if word in ("FROM", "WHERE", "UNION") and at > begin]
     listed = last[begin : min(ends, default=len(last))]
     cuts = [0, *(end for word, _, end in top_level(listed) if word == ","), len(listed)]
     cells = [listed[a:b].strip(" ,\n") for a, b in pairwise(cuts)]
     cells[0] = re.sub(r"^(DISTINCT|TOP\s*\([^)]*\))\s+", "", cells[0], flags=re.IGNORECASE)
-    return [name(cell) for cell in cells]
+    return [name_of(cell) for cell in cells]
 
 
-def name(cell):
+def name_of(cell):
     """Its alias, or the column that it is or casts; None for any other expression."""
     for pattern in (
         r"\bAS\s+\[?(\w+)\]?$", r"^(?:\w+\.)?\[?(\w+)\]?$",
@@ -86,33 +85,44 @@ def test_both_engines_have_the_same_statements():
     assert set(MSSQL) - set(SQLITE) == ONLY["mssql"]
 
 
-@pytest.mark.parametrize("statement", BOTH)
-def test_a_statement_takes_as_many_parameters_on_both_engines(statement):
-    assert parameters("sqlite", SQLITE[statement]) == parameters("mssql", MSSQL[statement])
+QUERIES = {
+    query.name: query
+    for query in (
+        *(one for one in vars(sql.statements).values() if isinstance(one, Query)),
+        *(source.query for source in sources()),
+        *(source.query_of_sensors for source in THRESHOLD.sources),
+    )
+}
 
 
-@pytest.mark.parametrize("statement", BOTH)
-def test_a_query_gives_the_same_columns_on_both_engines(statement):
-    here, there = result_columns(SQLITE[statement]), result_columns(MSSQL[statement])
-    if here is None or there is None:
-        return  # what a procedure gives is tested on a server
-    assert len(here) == len(there)
-    if statement in OTHERWISE_NAMED:
-        return
-    named = [(a, b) for a, b in zip(here, there, strict=True) if a and b]
-    assert [a for a, _ in named] == [b for _, b in named]
+def test_every_statement_is_described_once():
+    assert not QUERIES.keys() & COMMANDS.keys()
+    assert QUERIES.keys() | COMMANDS.keys() | ONLY["mssql"] == set(SQLITE) | set(MSSQL)
 
 
-def test_the_columns_are_read_as_sqlite_itself_gives_them(tmp_path):
-    apply_schema(Settings(iot_sqlite_path=tmp_path / "iot.db"))
-    seen = 0
-    with closing(sqlite3.connect(tmp_path / "iot.db")) as database:
-        for statement, text in SQLITE.items():
-            wanted = result_columns(text)
-            if wanted is None or len([one for one in bare(text).split(";") if one.strip()]) > 1:
-                continue
-            count = parameters("sqlite", text)
-            cursor = database.execute(text, (0,) * count)
-            assert len(cursor.description) == len(wanted), statement
-            seen += 1
-    assert seen > 20
+@pytest.mark.parametrize("name", sorted(QUERIES))
+@pytest.mark.parametrize("engine", ["sqlite", "mssql"])
+def test_a_query_takes_and_gives_what_is_described(engine, name):
+    text = {"sqlite": SQLITE, "mssql": MSSQL}[engine][name]
+    assert parameters(engine, text) == len(QUERIES[name].parameters)
+    assert result_columns(text) == list(QUERIES[name].row._fields)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("engine", ["sqlite", "mssql"])
+def test_a_command_takes_what_is_described(engine, name):
+    text = {"sqlite": SQLITE, "mssql": MSSQL}[engine].get(name)
+    if text is None:
+        assert name in ONLY["sqlite"]
+    else:
+        assert parameters(engine, text) == len(COMMANDS[name])
+
+
+def test_queries_give_what_is_described_on_an_engine(settings, database):
+    for query in QUERIES.values():
+        text = {"sqlite": SQLITE, "mssql": MSSQL}[settings.engine][query.name]
+        values = ["[]" if name == "sensor_ids" else 1 for name in query.parameters]
+        cursor = database._engine.execute(database._connection, text, values)
+        named = [column[0].lower() for column in cursor.description]
+        assert named == list(query.row._fields), query.name
+        cursor.close()

@@ -12,6 +12,7 @@ import pytest
 
 import sql.mssql
 from contract.errors import RefusedError
+from sql import statements
 from sql.check import differences
 from sql.database import Database
 from sql.schema import apply_schema, open_database
@@ -69,7 +70,7 @@ def old_readings(database):
 
 
 def columns(database, table):
-    return {row[1] for row in database.query("list_columns") if row[0] == table}
+    return {row[1] for row in database.query(statements.LIST_COLUMNS) if row[0] == table}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@ from time import time
 import pytest
 
 from ops.devices import SensorSpec, register
+from sql import statements
+from tests.databases import RULE_ROWS
 
 pytestmark = pytest.mark.usefixtures("rig")
 
@@ -15,8 +17,8 @@ def rig(database):
     database._connection.execute("UPDATE sensors SET is_active = 0 WHERE id = 2")
 
 
-def listed(database, name):
-    return [tuple(row) for row in database.query(name)]
+def listed(database, query):
+    return database.query(RULE_ROWS[query] if isinstance(query, str) else query)
 
 
 def test_thresholds_are_listed_with_what_they_say_of_raising_and_clearing(database):
@@ -75,7 +77,7 @@ def test_active_rates_are_listed(database):
 
 
 def test_all_sensors_are_listed_with_the_names_of_their_devices(database):
-    assert listed(database, "list_sensor_names") == [
+    assert listed(database, statements.LIST_SENSOR_NAMES) == [
         (1, "boiler", "temperature", "°C", 1, "rig"),
         (2, "pump", "power", "W", 1, "rig"),
     ]
@@ -84,7 +86,7 @@ def test_all_sensors_are_listed_with_the_names_of_their_devices(database):
 def test_a_version_of_the_rules_is_added_when_the_newest_is_another(database):
     rules = '[{"name":"sayó \\"90\\""}]'
     asked = time() * 1000
-    ((before,),) = database.query("now_ms")
+    ((before,),) = database.query(statements.NOW_MS)
     apart = 5_000  # a server's clock may be
     assert asked - apart < before < time() * 1000 + apart
     for ahead, version, text in (
@@ -92,13 +94,13 @@ def test_a_version_of_the_rules_is_added_when_the_newest_is_another(database):
         (0, "a" * 64, rules),
     ):  # fmt: skip
         database.execute("add_rule_version", ahead, version, text)
-    ((after,),) = database.query("now_ms")
-    first, second, third = listed(database, "list_rule_versions")
+    ((after,),) = database.query(statements.NOW_MS)
+    first, second, third = listed(database, statements.LIST_RULE_VERSIONS)
     assert first == (0, "a" * 64), "the first one applies from the beginning"
     assert second[1] == "b"
     assert before + 20_000 <= second[0] <= after + 20_000
     assert third == (second[0] + 1, "a" * 64), "a later one never applies before another"
-    assert database.query("rules_of_version", "a" * 64)[0][1] == rules
+    assert database.query(statements.RULES_OF_VERSION, "a" * 64)[0][1] == rules
 
 
 def test_of_a_sensors_active_models_the_newest_of_each_kind_is_listed(database):
@@ -116,7 +118,7 @@ def test_of_a_sensors_active_models_the_newest_of_each_kind_is_listed(database):
             f" trained_at, metadata) VALUES ({sensor}, 'm', '{kind}', '1', {active},"
             f" '2024-11-0{day} 10:00:00', '{metadata}')"
         )
-    assert [tuple(row)[1:] for row in database.query("list_models")] == [
+    assert [tuple(row)[1:] for row in database.query(RULE_ROWS["list_models"])] == [
         (1, "sklearn", "new"),
         (1, "detector", "deep"),
     ]

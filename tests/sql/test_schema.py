@@ -9,6 +9,7 @@ from sql import schema
 from sql.check import damaged, differences
 from sql.database import Database
 from sql.schema import Script, apply_schema, open_database
+from tests.databases import RULE_ROWS
 from tests.sinks.batches import readings
 
 
@@ -86,7 +87,7 @@ def test_devices_sensors_and_thresholds_are_registered_once(database):
     assert again.uuid == first.uuid
     assert again.sensors["boiler"] == first.sensors["boiler"]
     assert set(again.sensors) == {"boiler", "pump"}
-    (rule,) = database.query("list_alert_thresholds")
+    (rule,) = database.query(RULE_ROWS["list_alert_thresholds"])
     assert tuple(rule)[2:7] == ("boiler critical", "out_of_range", -5.5, 80.25, "critical")
 
 

@@ -4,6 +4,7 @@ from sinks.times import text_of
 from sql.check import differences
 from sql.database import Database
 from sql.schema import apply_schema, open_database, scripts
+from tests.databases import RULE_ROWS
 from tests.sinks.batches import json, readings
 from tests.sql.installations import install_old
 
@@ -90,7 +91,7 @@ def test_what_an_earlier_release_has_stored_stays(empty):
     assert apply_schema(empty) == [script.name for script in later]
     assert [script.once for script in later] == sorted((s.once for s in later), reverse=True)
     database = open_database(empty)
-    assert [tuple(row) for row in database.query("list_alert_thresholds")] == [
+    assert [tuple(row) for row in database.query(RULE_ROWS["list_alert_thresholds"])] == [
         (1, 1, "high", "greater_than", 80.5, None, "warning", None, None, None, None, None)
     ]
     assert select(database, "SELECT operational_state, valid_readings_count FROM sensors") == [
@@ -109,10 +110,10 @@ def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
     added = {table for table in after if table not in before} - {"schema_migrations"}
     assert {after[table] for table in added} == {0}
     database = open_database(old)
-    assert [tuple(row) for row in database.query("list_alert_thresholds")] == [
+    assert [tuple(row) for row in database.query(RULE_ROWS["list_alert_thresholds"])] == [
         (1, 1, "high", "greater_than", 80.0, None, "warning", None, None, None, None, None)
     ]
-    (delta,) = (tuple(row) for row in database.query("list_deltas"))
+    (delta,) = (tuple(row) for row in database.query(RULE_ROWS["list_deltas"]))
     assert delta == (1, 1, 5.5, None, None, None, None, 5, None, None)
     assert isinstance(delta[2], float)
     database.execute("write_rollups", json((60_000, 1, text_of(AT), 2.0, 2.0, 2.0, 2.0, 4)))

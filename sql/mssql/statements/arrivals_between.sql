@@ -7,8 +7,8 @@ DECLARE
     @most int = ?;
 DECLARE @epoch datetime2(3) = '1970-01-01T00:00:00.000';
 SELECT TOP (@most)
-    DATEDIFF_BIG(MILLISECOND, '1970-01-01', r.[timestamp]),
-    COUNT_BIG(*)
+    DATEDIFF_BIG(MILLISECOND, '1970-01-01', r.[timestamp]) AS received_at,
+    COUNT_BIG(*) AS readings
 FROM dbo.sensors AS s
 INNER JOIN dbo.sensor_readings AS r ON r.sensor_id = s.id
 WHERE

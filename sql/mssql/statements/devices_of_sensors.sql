@@ -1,5 +1,5 @@
 DECLARE @ids nvarchar(max) = ?;
-SELECT s.id, d.device_uuid
+SELECT s.id AS sensor_id, d.device_uuid
 FROM OPENJSON (@ids) WITH (id bigint '$') AS r
 INNER JOIN dbo.sensors AS s ON s.id = r.id
 INNER JOIN dbo.devices AS d ON d.id = s.device_id

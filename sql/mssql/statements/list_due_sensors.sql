@@ -1,4 +1,4 @@
-SELECT s.id, s.device_id, s.name, s.sensor_type, s.unit, d.name
+SELECT s.id, s.device_id, s.name, s.sensor_type AS type, s.unit, d.name AS device
 FROM dbo.sensors AS s
 INNER JOIN dbo.devices AS d ON d.id = s.device_id
 OUTER APPLY (

@@ -1,6 +1,6 @@
 SELECT
-    CASE o.type WHEN 'V' THEN 'view' WHEN 'TR' THEN 'trigger' ELSE 'procedure' END,
-    o.name,
+    CASE o.type WHEN 'V' THEN 'view' WHEN 'TR' THEN 'trigger' ELSE 'procedure' END AS object_type,
+    o.name AS object_name,
     m.[definition]
 FROM sys.objects AS o
 LEFT JOIN sys.sql_modules AS m ON m.object_id = o.object_id

@@ -1,1 +1,1 @@
-SELECT COALESCE(MAX(id), 0) FROM dbo.ml_events;
+SELECT COALESCE(MAX(id), 0) AS id FROM dbo.ml_events;

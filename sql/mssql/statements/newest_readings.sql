@@ -1,10 +1,10 @@
 DECLARE @ids nvarchar(max) = ?, @most int = ?;
 SELECT
-    s.id,
+    s.id AS sensor_id,
     d.id,
-    DATEDIFF_BIG(MICROSECOND, '1970-01-01', d.event_timestamp),
+    DATEDIFF_BIG(MICROSECOND, '1970-01-01', d.event_timestamp) AS ts,
     d.seq,
-    CAST(d.value AS float)
+    CAST(d.value AS float) AS value
 FROM OPENJSON (@ids) WITH (id bigint '$') AS s
 CROSS APPLY (
     SELECT TOP (@most) r.id, r.event_timestamp, r.seq, r.value

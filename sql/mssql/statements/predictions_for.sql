@@ -5,9 +5,9 @@ DECLARE @at datetime2(3) = DATEADD(millisecond, CAST(@target % 1000 AS int),
 SELECT
     m.model_name,
     p.window_points,
-    CAST(p.predicted_value AS float),
-    CAST(p.confidence AS float),
-    DATEDIFF_BIG(MILLISECOND, '1970-01-01', p.predicted_at)
+    CAST(p.predicted_value AS float) AS value,
+    CAST(p.confidence AS float) AS confidence,
+    DATEDIFF_BIG(MILLISECOND, '1970-01-01', p.predicted_at) AS predicted_at
 FROM dbo.predictions AS p
 INNER JOIN dbo.ml_models AS m ON m.id = p.model_id
 WHERE p.sensor_id = @sensor AND p.target_timestamp = @at

@@ -1,6 +1,14 @@
 DECLARE @sensor bigint = ?;
 SELECT
-    s.id, s.device_id, s.name, s.sensor_type, s.unit, d.name, m.id, m.model_type, m.metadata
+    s.id,
+    s.device_id,
+    s.name,
+    s.sensor_type AS type,
+    s.unit,
+    d.name AS device,
+    m.id AS model_id,
+    m.model_type,
+    m.metadata
 FROM dbo.sensors AS s
 INNER JOIN dbo.devices AS d ON d.id = s.device_id
 LEFT JOIN dbo.ml_models AS m ON m.id = (

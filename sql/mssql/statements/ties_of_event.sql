@@ -1,7 +1,7 @@
 SELECT
     o.event_key,
     o.event_code,
-    CASE WHEN o.created_at < e.created_at THEN 1 ELSE 0 END
+    CASE WHEN o.created_at < e.created_at THEN 1 ELSE 0 END AS is_before
 FROM dbo.ml_events AS e
 INNER JOIN dbo.ml_events AS o
     ON

@@ -1,6 +1,5 @@
--- ?1 how many milliseconds from now on, by the database's clock, ?2 version, ?3 rules (JSON).
--- The first version applies from the beginning, a later one after all others; nothing is added
--- while the newest has that version.
+-- By the database's clock. The first version applies from the beginning, a later one after all
+-- others; nothing is added while the newest has that version.
 INSERT INTO rule_versions (applies_from, version, rules)
 SELECT
     coalesce(

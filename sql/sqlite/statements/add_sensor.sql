@@ -1,4 +1,3 @@
--- ?1 device_uuid, ?2 sensor_uuid, ?3 sensor_type, ?4 name, ?5 unit
 INSERT INTO sensors (device_id, sensor_uuid, sensor_type, name, unit)
 SELECT d.id, ?2, ?3, ?4, ?5
 FROM devices AS d

@@ -1,4 +1,4 @@
--- ?1 sensor_uuid, ?2 name, ?3 severity, ?4 min, ?5 max: normal is from min to max
+-- Normal is from the minimum to the maximum.
 INSERT INTO alert_thresholds (
     sensor_id, name, condition_type, threshold_value_min, threshold_value_max, severity
 )

@@ -1,11 +1,8 @@
--- ?1 device_id, ?2 sensor_id or null for all of the device's, ?3 event time from which, ?4 event
--- time before which, ?5 time of receipt up to which, ?6 how many at most. Times of receipt with the
--- number of readings, newest first; times in epoch milliseconds. The event times bound what is
--- searched: they have an index.
+-- The event times bound what is searched: they have an index.
 SELECT
     cast(strftime('%s', substr(r.timestamp, 1, 19)) AS INTEGER) * 1000
-    + cast(substr(r.timestamp, 21, 3) AS INTEGER),
-    count(*)
+    + cast(substr(r.timestamp, 21, 3) AS INTEGER) AS received_at,
+    count(*) AS readings
 FROM sensors AS s
 INNER JOIN sensor_readings AS r ON r.sensor_id = s.id
 WHERE

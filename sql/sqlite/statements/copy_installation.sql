@@ -1,4 +1,4 @@
--- ?1: JSON, an object with a list of rows, by the names of their columns, for each table.
+-- An object with a list of rows, by the names of their columns, for each table.
 INSERT INTO devices (
     id, device_uuid, name, device_type, status
 )

@@ -1,5 +1,5 @@
 SELECT
-    (SELECT count(*) FROM sensor_readings),
-    (SELECT count(*) FROM ml_events),
-    (SELECT count(*) FROM alert_notifications WHERE source = 'ml_event'),
-    (SELECT count(*) FROM sink_dead_letters);
+    (SELECT count(*) FROM sensor_readings) AS readings,
+    (SELECT count(*) FROM ml_events) AS events,
+    (SELECT count(*) FROM alert_notifications WHERE source = 'ml_event') AS notifications,
+    (SELECT count(*) FROM sink_dead_letters) AS dead_letters;

@@ -1,5 +1,4 @@
--- ?1: JSON, sensor ids. Those that are not there, or inactive, have no row.
-SELECT s.id, d.device_uuid
+SELECT s.id AS sensor_id, d.device_uuid
 FROM json_each(?1) AS r
 INNER JOIN sensors AS s ON s.id = r.value
 INNER JOIN devices AS d ON d.id = s.device_id

@@ -1,1 +1,1 @@
-SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations';
+SELECT 1 AS present FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations';

@@ -1,2 +1,1 @@
--- 1 where there is any reading, else 0.
-SELECT EXISTS(SELECT 1 FROM sensor_readings);
+SELECT EXISTS(SELECT 1 FROM sensor_readings) AS present;

@@ -1,12 +1,11 @@
--- ?1: a device's name, or null for all of them
 SELECT
     d.device_uuid,
-    d.name,
+    d.name AS device,
     s.sensor_uuid,
-    s.name,
+    s.name AS sensor,
     s.sensor_type,
     s.unit,
-    s.id
+    s.id AS sensor_id
 FROM devices AS d
 LEFT JOIN sensors AS s ON s.device_id = d.id AND s.is_active = 1
 WHERE ?1 IS NULL OR d.name = ?1

@@ -1,5 +1,4 @@
--- The active sensors whose newest reading is not the one that their last forecast has seen, a
--- type's together. Readings without event time count by when they were stored.
+-- Readings without event time count by when they were stored.
 WITH newest AS (
     SELECT
         s.id AS sensor_id,
@@ -19,7 +18,7 @@ WITH newest AS (
     WHERE s.is_active = 1
 )
 
-SELECT s.id, s.device_id, s.name, s.sensor_type, s.unit, d.name
+SELECT s.id, s.device_id, s.name, s.sensor_type AS type, s.unit, d.name AS device
 FROM newest AS n
 INNER JOIN sensors AS s ON s.id = n.sensor_id
 INNER JOIN devices AS d ON d.id = s.device_id

@@ -1,14 +1,13 @@
--- Every device, deleted ones too, once for each of its sensors.
 SELECT
-    d.id,
+    d.id AS device_id,
     d.device_uuid,
-    d.name,
+    d.name AS device,
     d.device_type,
     d.status,
-    s.id,
+    s.id AS sensor_id,
     s.sensor_uuid,
     s.sensor_type,
-    s.name,
+    s.name AS sensor,
     s.unit,
     s.is_active
 FROM devices AS d

@@ -1,4 +1,3 @@
--- ?1 topic: (partition, topic id, offset of the last record).
 SELECT p.partition_number, p.topic_id, p.last_offset
 FROM flow_progress AS p
 WHERE p.topic = ?1

@@ -1,1 +1,1 @@
-SELECT coalesce(max(id), 0) FROM ml_events;
+SELECT coalesce(max(id), 0) AS id FROM ml_events;

@@ -1,11 +1,9 @@
--- ?1 sensor ids (JSON), ?2 how many at most of each, in no order; times in epoch microseconds.
--- Those without event time count by when they were stored, and have seq -1; there may be as many
--- of them again.
+-- Readings without event time count by when they were stored.
 SELECT
     r.sensor_id,
     r.id,
     cast(strftime('%s', substr(r.event_timestamp, 1, 19)) AS INTEGER) * 1000000
-    + cast(substr(substr(r.event_timestamp, 21) || '000', 1, 6) AS INTEGER),
+    + cast(substr(substr(r.event_timestamp, 21) || '000', 1, 6) AS INTEGER) AS ts,
     r.seq,
     r.value
 FROM json_each(?1) AS s

@@ -1,2 +1,1 @@
--- The database's clock, epoch milliseconds.
-SELECT cast(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER);
+SELECT cast(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER) AS now_ms;

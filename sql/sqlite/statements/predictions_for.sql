@@ -1,10 +1,9 @@
--- ?1 sensor_id, ?2 target time; times in epoch milliseconds. One row for each model.
 SELECT
     m.model_name,
     p.window_points,
-    p.predicted_value,
+    p.predicted_value AS value,
     p.confidence,
-    cast(round((julianday(p.predicted_at) - 2440587.5) * 86400000) AS INTEGER)
+    cast(round((julianday(p.predicted_at) - 2440587.5) * 86400000) AS INTEGER) AS predicted_at
 FROM predictions AS p
 INNER JOIN ml_models AS m ON m.id = p.model_id
 WHERE

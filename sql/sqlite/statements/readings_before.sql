@@ -1,12 +1,10 @@
--- ?1 sensor_id, ?2 event time before which, in epoch milliseconds, ?3 how many at most. The newest
--- ones, newest first; times in epoch microseconds.
 SELECT
     r.seq,
     r.value,
     cast(strftime('%s', substr(r.event_timestamp, 1, 19)) AS INTEGER) * 1000000
-    + cast(substr(substr(r.event_timestamp, 21) || '000', 1, 6) AS INTEGER),
+    + cast(substr(substr(r.event_timestamp, 21) || '000', 1, 6) AS INTEGER) AS ts,
     cast(strftime('%s', substr(r.timestamp, 1, 19)) AS INTEGER) * 1000000
-    + cast(substr(substr(r.timestamp, 21) || '000', 1, 6) AS INTEGER)
+    + cast(substr(substr(r.timestamp, 21) || '000', 1, 6) AS INTEGER) AS received_at
 FROM sensor_readings AS r
 WHERE
     r.sensor_id = ?1

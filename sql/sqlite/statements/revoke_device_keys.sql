@@ -1,4 +1,3 @@
--- ?1 device_uuid
 UPDATE device_api_keys
 SET is_active = 0, revoked_at = strftime('%Y-%m-%d %H:%M:%f', 'now')
 WHERE

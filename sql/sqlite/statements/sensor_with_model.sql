@@ -1,7 +1,14 @@
--- ?1 sensor_id. An active sensor and its active model, the one that was trained last and is no
--- detector; without one the model's columns are null.
+-- The active model is the one that was trained last and is no detector.
 SELECT
-    s.id, s.device_id, s.name, s.sensor_type, s.unit, d.name, m.id, m.model_type, m.metadata
+    s.id,
+    s.device_id,
+    s.name,
+    s.sensor_type AS type,
+    s.unit,
+    d.name AS device,
+    m.id AS model_id,
+    m.model_type,
+    m.metadata
 FROM sensors AS s
 INNER JOIN devices AS d ON d.id = s.device_id
 LEFT JOIN ml_models AS m ON m.id = (

@@ -1,9 +1,9 @@
--- ?1: event_key. The keys of the same sensor's (or device's) events that ended when this one began,
--- and of those that began when this one ended; the codes tell which of them belong together.
+-- The events of the same sensor (or device) that ended when this one began, and those that began
+-- when this one ended; their codes say which of them belong together.
 SELECT
     o.event_key,
     o.event_code,
-    o.created_at < e.created_at
+    o.created_at < e.created_at AS is_before
 FROM ml_events AS e
 INNER JOIN ml_events AS o
     ON

@@ -1,9 +1,8 @@
--- ?1: JSON, rows [event_key, device_id, sensor_id, at, event_type, event_code, title, message,
--- value, payload (JSON), resolved_at or null, status, silent, ends], times as text, see
--- sinks/times.py. What a replay found about events: rows of status 'superseded' no longer hold, and
--- of the others those that are missing come, those that are there get the texts, and their status
--- and end where `ends` is set or they were superseded. What a person has resolved stays so. A
--- notification that comes, or whose event holds again, is read when it is silent.
+-- Rows of `CorrectionRow` in sinks/corrections.py: what a replay found about events. Those of
+-- status 'superseded' no longer hold. Of the others, those that are missing come; those that are
+-- there get the texts, and their status and end where `ends` is set or they were superseded. What a
+-- person has resolved stays so. A notification that comes, or whose event holds again, is read when
+-- it is silent.
 CREATE TEMP TABLE IF NOT EXISTS corrections (
     event_key TEXT NOT NULL PRIMARY KEY,
     device_id INTEGER,

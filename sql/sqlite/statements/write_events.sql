@@ -1,7 +1,5 @@
--- ?1: JSON, rows [event_key, device_id, sensor_id, at, event_type, event_code, title, message,
--- value, payload (JSON), resolves or null, status, silent], `at` as text, see sinks/times.py.
--- An event, its notification, and the end of the event that it resolves: all or nothing.
--- A silent event's notification is stored as read.
+-- Rows of `EventRow` in sinks/events.py. An event, its notification, and the end of the event that
+-- it resolves: all or nothing. A silent event's notification is stored as read.
 INSERT INTO ml_events (
     event_key, device_id, sensor_id, created_at, event_type, event_code, title, message, payload,
     status, resolved_at

@@ -1,8 +1,7 @@
--- ?1: JSON, one sensor's forecast by the names of ml/predict/store.py, times as text, see sinks/times.py.
--- The model, the prediction, the events with their notifications and the watermark: all or
--- nothing. A model without id is known by its name; `refresh` makes it anew from what is given,
--- once a day where neither the old nor the new line leads anywhere: the flow keeps every set of
--- models that it has used.
+-- One `ForecastRow` of ml/predict/forecast_rows.py, by its names. The model, the prediction, the
+-- events with their notifications and the watermark: all or nothing. A model without id is known by
+-- its name; `refresh` replaces it, once a day where neither the old nor the new line leads
+-- anywhere: the flow keeps every set of models that it has used.
 -- null: is_anomaly and its score stay what they are, the watermark stays where it is.
 INSERT INTO ml_watermarks (sensor_id, last_reading_id, last_processed_at)
 SELECT

@@ -1,7 +1,5 @@
--- ?1: JSON, rows [model_id, sensor_id, device_id, predicted_at, target, value, confidence,
--- window_points, trend, horizon_minutes], times as text, see sinks/times.py. Model 0 is the
--- sensor's baseline, which is made when the sensor has none. Rows that are there already stay as
--- they are.
+-- Rows of `PredictionRow` in sinks/predictions.py. Model 0 is the sensor's baseline, which is made
+-- when the sensor has none. Rows that are there already stay as they are.
 INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at)
 SELECT
     json_extract(r.value, '$[1]'),

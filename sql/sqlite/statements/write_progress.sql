@@ -1,5 +1,4 @@
--- ?1: JSON, rows [topic, partition, topic id or null, offset of the last record]. Each takes the
--- place of the one before.
+-- Rows of `ProgressRow` in sinks/progress.py. Each takes the place of the one before.
 INSERT INTO flow_progress (topic, partition_number, topic_id, last_offset, updated_at)
 SELECT
     json_extract(r.value, '$[0]'),

@@ -1,8 +1,7 @@
--- ?1: JSON, rows [sensor_id, value, received_at, device_ts or null, event_ts, seq], sorted by
--- sensor, event_ts, seq and value, times as text, see sinks/times.py. Rows that are there already
--- stay as they are. Answers with the number of new rows. With each row that is new come the newest
--- value of its sensor, when its device was last heard, and alerts, by the rules at the head of the
--- trigger in sql/mssql/patch_bulk_ingest.sql.
+-- Rows of `ReadingRow` in sinks/readings.py, sorted by sensor, event time, seq and value. Rows that
+-- are there already stay as they are. Answers with the number of new rows. With each row that is
+-- new come the newest value of its sensor, when its device was last heard, and alerts, by the rules
+-- at the head of the trigger in sql/mssql/patch_bulk_ingest.sql.
 DROP INDEX IF EXISTS ux_sensor_readings_event;
 
 CREATE TEMP TABLE IF NOT EXISTS before_batch (id INTEGER NOT NULL);

@@ -1,5 +1,5 @@
--- ?1: JSON, rows [period_ms, sensor_id, bucket, mean, min, max, last, samples], times as text,
--- see sinks/times.py. A bucket that is there is replaced by one of at least as many readings.
+-- Rows of `RollupRow` in sinks/rollups.py. A rollup that is there is replaced by one of at least as
+-- many readings.
 INSERT INTO sensor_readings_1m (
     sensor_id, bucket_ts, avg_value, min_value, max_value, last_value, samples
 )

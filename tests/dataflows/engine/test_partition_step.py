@@ -10,7 +10,8 @@ from contract.errors import SetupError
 from dataflows.engine.engine import Engine, Times
 from dataflows.engine.partition_step import PartitionLogic, Watch
 from rules.columns import Rules
-from rules.history import Edition, OneEdition
+from rules.history import OneEdition
+from sql.statements import RuleVersion
 from tests.dataflows.engine.test_engine import RULES
 from tests.dataflows.events.test_levels import make, threshold
 from tests.dataflows.streams import (
@@ -35,7 +36,7 @@ class Book:
     names = NAMES
 
     def __init__(self, *editions):
-        self._editions = [Edition(at, rules.version) for at, rules in editions]
+        self._editions = [RuleVersion(at, rules.version) for at, rules in editions]
         self._rules = {rules.version: rules for _, rules in editions}
 
     def rules(self, version):

@@ -3,8 +3,8 @@ import pytest
 
 from ml.predict.fleet import outlooks
 from ml.predict.forest import SHARE, anomalies
-from ml.predict.outlook import Sensor
 from ml.predict.residuals import NEWEST, residuals
+from sql.statements import ForecastSensor
 from tests.ml.predict.test_forecast import made
 
 RANDOM = np.random.default_rng(11)
@@ -128,7 +128,7 @@ def test_the_same_readings_lead_to_the_same_result():
 def test_an_outlook_tells_what_the_strange_reading_was_compared_with():
     values = 20 + RANDOM.normal(0, 1, (3, 200))
     values[1, -2] = 60
-    sensors = [Sensor(n, 1, f"s{n}", "temperature", "°C", "rig") for n in (1, 2, 3)]
+    sensors = [ForecastSensor(n, 1, f"s{n}", "temperature", "°C", "rig") for n in (1, 2, 3)]
     told = {one.sensor.id: one for one, _, _ in outlooks(sensors, made(*values))}
     strange = told[2].strange
     assert strange.value == 60
@@ -139,7 +139,7 @@ def test_an_outlook_tells_what_the_strange_reading_was_compared_with():
 
 
 def test_models_hold_only_finite_numbers():
-    sensors = [Sensor(n, 1, f"s{n}", "x", "", "rig") for n in range(5)]
+    sensors = [ForecastSensor(n, 1, f"s{n}", "x", "", "rig") for n in range(5)]
     values = ([1.0], [5.0] * 30, [], RANDOM.normal(0, 1, 500), [0.0, 1e9] * 100)
     rows = list(outlooks(sensors, made(*values)))
     assert len(rows) == 4

@@ -7,11 +7,12 @@ import pytest
 from contract.event import event_key
 from ml.predict.forecast import LINE, MEAN, TOO_FEW
 from ml.predict.forecast_rows import ModelRow, forecast_row
-from ml.predict.outlook import Outlook, Sensor, Strange
+from ml.predict.outlook import Outlook, Strange
+from sql.statements import ForecastSensor
 from tests.ml.conftest import threshold
 
 AT = 1732442400000
-SENSOR = Sensor(7, 3, "caldera", "temperature", "°C", "sótano")
+SENSOR = ForecastSensor(7, 3, "caldera", "temperature", "°C", "sótano")
 OUTLOOK = Outlook(
     sensor=SENSOR,
     predicted_at=AT,
@@ -81,7 +82,7 @@ def test_a_breach_says_what_was_seen_compared_with_what_and_what_to_do(language,
         ("en", (HIGH,), {"value": 5.0}, ", below 10 °C (máximo)."),
         ("es", (), {"engine": MEAN, "window": 60}, "la media de sus últimas 60 lecturas"),
         ("en", (), {"engine": TOO_FEW, "window": 5}, "the mean of its last 5 readings"),
-        ("es", (), {"sensor": replace(SENSOR, type="x")}, ", sin umbral con que compararlo."),
+        ("es", (), {"sensor": SENSOR._replace(type="x")}, ", sin umbral con que compararlo."),
         (
             "es", (), {"strange": STRANGE},
             "La lectura de 60 °C a las 09:59:55 UTC se aparta 38.6 °C de lo esperado (21.4 °C); lo "
@@ -109,7 +110,7 @@ def test_every_case_has_an_action_in_both_languages(language):
             ((HIGH,), {"value": 20.0, "strange": STRANGE}),
             ((), {"strange": STRANGE}),
             ((), {"engine": TOO_FEW}),
-            ((), {"sensor": replace(SENSOR, type="x")}),
+            ((), {"sensor": SENSOR._replace(type="x")}),
         )
     }
     assert len(found) == 7
@@ -155,7 +156,7 @@ def test_who_has_not_looked_for_anomalies_says_nothing_of_them():
 @pytest.mark.parametrize("letter", ["x", '"', "\\", "\x01", "ñ", "😀"])
 @pytest.mark.parametrize("strange", [None, STRANGE])
 def test_texts_fit_their_columns_whatever_the_names(letter, strange):
-    long = Sensor(7, 3, letter * 255, letter * 100, letter * 50, letter * 255)
+    long = ForecastSensor(7, 3, letter * 255, letter * 100, letter * 50, letter * 255)
     rule = msgspec.structs.replace(HIGH, name=letter * 255)
     outlook = replace(OUTLOOK, sensor=long, strange=strange, value=-1234567.12345)
     for language in ("es", "en"):

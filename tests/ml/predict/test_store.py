@@ -20,7 +20,7 @@ MODEL = ModelRow(
 def outlook(place):
     sensor = place.sensor()
     (device,) = place.row("SELECT device_id FROM sensors WHERE id = ?", sensor)
-    return replace(OUTLOOK, sensor=replace(SENSOR, id=sensor, device_id=int(device)))
+    return replace(OUTLOOK, sensor=SENSOR._replace(id=sensor, device_id=int(device)))
 
 
 def row(outlook, at=AT, **more):
@@ -91,7 +91,7 @@ def test_a_forecast_without_watermark_leaves_it_where_it_is(place, outlook):
 
 
 def test_names_keep_their_letters(place, outlook):
-    named = replace(outlook, sensor=replace(outlook.sensor, name='á"\\ñ', device="sótano"))
+    named = replace(outlook, sensor=outlook.sensor._replace(name='á"\\ñ', device="sótano"))
     write_forecast(place.database, row(named))
     (text,) = place.row(
         "SELECT explanation FROM predictions WHERE sensor_id = ?", outlook.sensor.id

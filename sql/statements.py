@@ -1,0 +1,350 @@
+"""Every statement by its parameters, and every query by its rows too: for all engines, once.
+
+The text of a statement is `statements/NAME.sql` of each engine. Times are epoch milliseconds UTC
+where nothing else is said; a parameter `rows` is a JSON array of the rows that the sink's own
+module describes. What lists rows of rules is described with its kind of rule, in `rules/`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[R]):
+    """A statement that gives rows."""
+
+    name: str
+    row: type[R]
+    """A NamedTuple, whose fields are the names of the columns, in their order."""
+    parameters: tuple[str, ...] = ()
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "add_device": ("device_uuid", "name", "device_type"),
+    "add_device_key": ("device_uuid", "sha256_of_key", "key_name"),
+    "add_rule_version": ("ahead_ms", "version", "rules"),
+    "add_sensor": ("device_uuid", "sensor_uuid", "sensor_type", "name", "unit"),
+    "add_threshold": ("sensor_uuid", "name", "severity", "minimum", "maximum"),
+    "copy_installation": ("tables",),
+    "record_migration": ("name", "checksum"),
+    "revoke_device_keys": ("device_uuid",),
+    "write_corrections": ("rows",),
+    "write_dead_letter": ("sink", "row_key", "error", "row"),
+    "write_events": ("rows",),
+    "write_forecast": ("forecast",),
+    "write_predictions": ("rows",),
+    "write_progress": ("rows",),
+    "write_readings": ("rows",),
+    "write_rollups": ("rows",),
+}
+"""The parameters of each statement that changes something."""
+
+
+class Arrival(NamedTuple):
+    """Readings that were received together."""
+
+    received_at: int
+    readings: int
+
+
+class RowCounts(NamedTuple):
+    """How many rows the tables have."""
+
+    readings: int
+    events: int
+    notifications: int
+    dead_letters: int
+
+
+class SensorDevice(NamedTuple):
+    """The device of an active sensor."""
+
+    sensor_id: int
+    device_uuid: str
+
+
+class EventRow(NamedTuple):
+    """A row of `ml_events` with its notification, and the names of whom it is about."""
+
+    id: int
+    event_key: str
+    event_type: str
+    event_code: str
+    title: str
+    message: str | None
+    payload: str | None
+    status: str
+    resolved_by: int | None
+    device_id: int
+    device: str
+    sensor_id: int | None
+    """None: the event is the device's."""
+    sensor: str | None
+    unit: str | None
+    is_read: int | None
+    value: float | None
+    at: int
+    resolved_at: int | None
+    ended_by: int | None
+    """Id of the first event of the same sensor (or device) that happened at its end."""
+
+
+class Present(NamedTuple):
+    """Whether something is there."""
+
+    present: int
+
+
+class LatestEvent(NamedTuple):
+    """One of the newest events."""
+
+    created_at: Any
+    """As the engine has it."""
+    event_type: str
+    message: str | None
+
+
+class StoredModel(NamedTuple):
+    """A row of `ml_models`."""
+
+    id: int
+    sensor_id: int
+    model_name: str
+    model_type: str
+    version: str | None
+    is_active: int
+    metadata: str | None
+    trained_at: str
+
+
+class SchemaColumn(NamedTuple):
+    """A column of the schema that is there."""
+
+    table_name: str
+    column_name: str
+    column_type: str
+
+
+class SchemaObject(NamedTuple):
+    """An index, view, trigger or procedure that is there."""
+
+    object_type: str
+    object_name: str
+    definition: str | None
+
+
+class DeviceKey(NamedTuple):
+    """A key that only one device may use."""
+
+    api_key_hash: str
+    device_uuid: str
+    expires_at: int | None
+    """Epoch seconds."""
+
+
+class ListedSensor(NamedTuple):
+    """A device with one of its active sensors; its columns are null where it has none."""
+
+    device_uuid: str
+    device: str
+    sensor_uuid: str | None
+    sensor: str | None
+    sensor_type: str | None
+    unit: str | None
+    sensor_id: int | None
+
+
+class ForecastSensor(NamedTuple):
+    """An active sensor whose future is asked for."""
+
+    id: int
+    device_id: int
+    name: str
+    type: str
+    unit: str
+    device: str
+    """The device's name."""
+
+
+class InstalledSensor(NamedTuple):
+    """A device, deleted ones too, with one of its sensors; null where it has none."""
+
+    device_id: int
+    device_uuid: str
+    device: str
+    device_type: str | None
+    status: str
+    sensor_id: int | None
+    sensor_uuid: str | None
+    sensor_type: str | None
+    sensor: str | None
+    unit: str | None
+    is_active: int | None
+
+
+class Migration(NamedTuple):
+    """A schema script that was applied."""
+
+    name: str
+    checksum: str
+
+
+class Progress(NamedTuple):
+    """Up to which record the readings of a partition are stored."""
+
+    partition_number: int
+    topic_id: str | None
+    last_offset: int
+
+
+class RuleVersion(NamedTuple):
+    """From when on a version of the rules applies."""
+
+    applies_from: int
+    version: str
+
+
+class SensorName(NamedTuple):
+    """What a text needs to know of a sensor."""
+
+    sensor_id: int
+    name: str
+    type: str
+    unit: str
+    device_id: int
+    device: str
+
+
+class NewestEvent(NamedTuple):
+    """The highest id in `ml_events`, 0 where there is none."""
+
+    id: int
+
+
+class NewestReading(NamedTuple):
+    """One of a sensor's newest readings."""
+
+    sensor_id: int
+    id: int
+    ts: int
+    """Event time, else time of receipt, epoch microseconds UTC."""
+    seq: int
+    value: float
+
+
+class DatabaseClock(NamedTuple):
+    """The database's clock."""
+
+    now_ms: int
+
+
+class PredictionId(NamedTuple):
+    """A row of `predictions`."""
+
+    id: int
+
+
+class ModelPrediction(NamedTuple):
+    """What a model predicted for some time."""
+
+    model_name: str
+    window_points: int | None
+    value: float
+    confidence: float
+    predicted_at: int
+
+
+class EarlierReading(NamedTuple):
+    """A stored reading of a sensor."""
+
+    seq: int | None
+    value: float
+    ts: int
+    """Event time, epoch microseconds UTC."""
+    received_at: int
+    """Likewise."""
+
+
+class RulesOfVersion(NamedTuple):
+    """A version of the rules, and one time from which it applied."""
+
+    applies_from: int
+    rules: str
+
+
+class SensorModel(NamedTuple):
+    """An active sensor and its active model, whose columns are null where it has none."""
+
+    id: int
+    device_id: int
+    name: str
+    type: str
+    unit: str
+    device: str
+    model_id: int | None
+    model_type: str | None
+    metadata: str | None
+
+
+class DeviceSensor(NamedTuple):
+    """A device with one of its active sensors, which is null where it has none."""
+
+    device_id: int
+    sensor_uuid: str | None
+    sensor_id: int | None
+
+
+class TiedEvent(NamedTuple):
+    """An event that began when another ended, or ended when it began."""
+
+    event_key: str
+    event_code: str
+    is_before: int
+
+
+ARRIVALS_BETWEEN = Query(
+    "arrivals_between",
+    Arrival,
+    ("device_id", "sensor_id", "dated_from", "dated_before", "received_until", "most"),
+)
+"""Newest first; of all of the device's sensors where `sensor_id` is null."""
+COUNT_ROWS = Query("count_rows", RowCounts)
+DEVICES_OF_SENSORS = Query("devices_of_sensors", SensorDevice, ("sensor_ids",))
+"""`sensor_ids` is a JSON array. Those that are not there, or inactive, have no row."""
+EVENT_BY_KEY = Query("event_by_key", EventRow, ("first_key", "key_beyond"))
+"""A few of those whose keys lie between, newest first."""
+EVENTS_BETWEEN = Query("events_between", EventRow, ("begin", "end"))
+"""Of [begin, end), as text, by time; those with a key."""
+HAS_MIGRATIONS = Query("has_migrations", Present)
+HAS_READINGS = Query("has_readings", Present)
+LATEST_EVENTS = Query("latest_events", LatestEvent)
+LIST_ALL_MODELS = Query("list_all_models", StoredModel)
+LIST_COLUMNS = Query("list_columns", SchemaColumn)
+LIST_DEVICE_KEYS = Query("list_device_keys", DeviceKey)
+LIST_DEVICES = Query("list_devices", ListedSensor, ("name",))
+"""All of them where `name` is null."""
+LIST_DUE_SENSORS = Query("list_due_sensors", ForecastSensor)
+"""Those whose newest reading their last forecast has not seen; a type's together."""
+LIST_INSTALLATION = Query("list_installation", InstalledSensor)
+LIST_MIGRATIONS = Query("list_migrations", Migration)
+LIST_OBJECTS = Query("list_objects", SchemaObject)
+LIST_PROGRESS = Query("list_progress", Progress, ("topic",))
+LIST_RULE_VERSIONS = Query("list_rule_versions", RuleVersion)
+LIST_SENSOR_NAMES = Query("list_sensor_names", SensorName)
+NEWEST_EVENT = Query("newest_event", NewestEvent)
+NEWEST_READINGS = Query("newest_readings", NewestReading, ("sensor_ids", "most"))
+"""`sensor_ids` is a JSON array; at most `most` of each, in no order. Those without event time have
+seq -1, and there may be `most` of them besides."""
+NOW_MS = Query("now_ms", DatabaseClock)
+PREDICTION_AT = Query("prediction_at", PredictionId, ("sensor_id", "model_id", "predicted_at"))
+"""`predicted_at` is text."""
+PREDICTIONS_FOR = Query("predictions_for", ModelPrediction, ("sensor_id", "target"))
+READINGS_BEFORE = Query("readings_before", EarlierReading, ("sensor_id", "until", "most"))
+"""The newest with an event time before `until`, newest first."""
+RULES_OF_VERSION = Query("rules_of_version", RulesOfVersion, ("version",))
+SENSOR_WITH_MODEL = Query("sensor_with_model", SensorModel, ("sensor_id",))
+SENSORS_OF_DEVICE = Query("sensors_of_device", DeviceSensor, ("device_uuid",))
+"""No row: there is no such device."""
+TIES_OF_EVENT = Query("ties_of_event", TiedEvent, ("event_key",))
