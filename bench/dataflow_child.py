@@ -93,7 +93,7 @@ class _NullPartition(StatelessSinkPartition[Any]):
 
     def write_batch(self, items: Sequence[tuple[str, PacketColumns]]) -> None:
         if self._meter:
-            readings = sum(len(columns.ts) for _, columns in items)
+            readings = sum(len(columns.readings.ts) for _, columns in items)
             if readings:  # else these are heartbeats
                 self._meter.count(readings)
 
@@ -113,7 +113,7 @@ def _decode(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numb
     """The bare loop: a consumer a partition, whole batches, decoded into columns, dropped."""
     meter = Meter(shape.readings)
     for _, columns in _decoded(kafka, topic, meter):
-        meter.count(len(columns.ts))
+        meter.count(len(columns.readings.ts))
     return (meter.rate(),)
 
 
@@ -125,7 +125,7 @@ def _decoder(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Num
         (columns,) = decode_records(records)
         took_s += perf_counter() - began
         assert isinstance(columns, PacketColumns)
-        meter.count(len(columns.ts))
+        meter.count(len(columns.readings.ts))
     return (took_s / shape.readings * 1e9,)
 
 
@@ -163,7 +163,7 @@ def _state(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbe
     pieces: dict[int, list[PacketColumns]] = {}
     for partition, columns in _decoded(kafka, topic, meter):
         pieces.setdefault(partition, []).append(columns)
-        meter.count(len(columns.ts))
+        meter.count(len(columns.readings.ts))
     rules = watch(shape.sensors)
     return (sum(state_bytes(rules, found) for found in pieces.values()) / shape.sensors,)
 

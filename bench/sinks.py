@@ -16,7 +16,7 @@ from uuid import uuid4
 import numpy as np
 
 from bench.meter import WARM_UP
-from contract.columns import PacketColumns
+from contract.columns import PacketColumns, ReadingColumns, RecordColumns, taken
 from contract.settings import Settings, load_settings
 from ops.devices import SensorSpec, register
 from sinks.readings import reading_rows, readings_sink
@@ -241,33 +241,32 @@ def _pieces(readings: int) -> Iterator[PacketColumns]:
         ts = np.full(_SENSORS, start + second * 1000)
         arrival = np.full(_DEVICES, start + second * 1000 + 5)
         yield PacketColumns(
-            arrival=arrival,
-            partition=np.zeros(_DEVICES, np.int64),
-            offset=device + second * _DEVICES,
-            version=np.full(_DEVICES, 2, np.int8),
-            device_id=device,
-            packet_hash=device + second * _DEVICES,
-            received_at=arrival * 1000,
-            fresh=np.ones(_DEVICES, bool),
-            count=np.full(_DEVICES, _SENSORS_A_DEVICE),
-            sensor_id=np.arange(_SENSORS) + 1,
-            ts=ts * 1000,
-            device_ts=ts * 1000,
-            value=random.normal(_MEAN, _DEVIATION, _SENSORS).round(3),
-            seq=np.zeros(_SENSORS, np.int64),
+            RecordColumns(
+                arrival=arrival,
+                partition=np.zeros(_DEVICES, np.int64),
+                offset=device + second * _DEVICES,
+                version=np.full(_DEVICES, 2, np.int8),
+                device_id=device,
+                packet_hash=device + second * _DEVICES,
+                received_at=arrival * 1000,
+                fresh=np.ones(_DEVICES, bool),
+                count=np.full(_DEVICES, _SENSORS_A_DEVICE),
+            ),
+            ReadingColumns(
+                sensor_id=np.arange(_SENSORS) + 1,
+                ts=ts * 1000,
+                device_ts=ts * 1000,
+                value=random.normal(_MEAN, _DEVIATION, _SENSORS).round(3),
+                seq=np.zeros(_SENSORS, np.int64),
+            ),
         )
 
 
 def _share(piece: PacketColumns, part: int, parts: int) -> PacketColumns:
     """The packets of every device that goes to the writer `part`."""
-    packets = piece.device_id % parts == part
-    rows = np.repeat(packets, piece.count)
-    return PacketColumns(
-        **{
-            name: getattr(piece, name)[rows if len(getattr(piece, name)) == len(rows) else packets]
-            for name in PacketColumns.__slots__
-        }
-    )
+    packets = piece.records.device_id % parts == part
+    rows = np.repeat(packets, piece.records.count)
+    return PacketColumns(taken(piece.records, packets), taken(piece.readings, rows))
 
 
 def _plain(engine: str, row: Row) -> Row:

@@ -20,15 +20,11 @@ NEVER = -(2**62)
 
 
 @dataclass(frozen=True, slots=True)
-class PacketColumns:
-    """A piece of one partition's sequence: R records in order, and their N readings.
-
-    A heartbeat, and a record that could not be decoded, is a record without readings. Times of
-    readings and of receipt are epoch microseconds UTC, arrival times epoch milliseconds UTC.
-    """
+class RecordColumns:
+    """R records of one partition, in order. A heartbeat is a record of no device."""
 
     arrival: Ints
-    """(R,) the record's own arrival time, milliseconds."""
+    """(R,) the record's own arrival time, epoch milliseconds UTC."""
     partition: Ints
     """(R,) of the topic; -1 where there is none."""
     offset: Ints
@@ -40,21 +36,66 @@ class PacketColumns:
     packet_hash: Ints
     """(R,) 64 bits that stand for the packet id."""
     received_at: Ints
-    """(R,) when the edge had the packet, microseconds."""
+    """(R,) when the edge had the packet, epoch microseconds UTC."""
     fresh: NDArray[np.bool_]
     """(R,) false for the repetition of an earlier packet."""
     count: Ints
     """(R,) how many readings the record has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingColumns:
+    """N readings, in the order of their records. Times are epoch microseconds UTC."""
+
     sensor_id: Ints
     """(N,)"""
     ts: Ints
-    """(N,) event time, microseconds."""
+    """(N,) event time."""
     device_ts: Ints
-    """(N,) what the device said, microseconds; `contract.packet.NO_TIME` where it said nothing."""
+    """(N,) what the device said; `contract.packet.NO_TIME` where it said nothing."""
     value: Floats
     """(N,) finite."""
     seq: Ints
     """(N,)"""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketColumns:
+    """A piece of one partition's sequence. A heartbeat, and a record that could not be decoded, is
+    a record without readings.
+    """
+
+    records: RecordColumns
+    readings: ReadingColumns
+
+    def __len__(self) -> int:
+        """How many records it has."""
+        return len(self.records.count)
+
+    @property
+    def record(self) -> NDArray[np.intp]:
+        """(N,) the record of each reading, never falling."""
+        return np.repeat(np.arange(len(self)), self.records.count)
+
+    @classmethod
+    def joined(cls, pieces: "Sequence[PacketColumns]") -> "PacketColumns":
+        """One piece made of at least one, in their order."""
+        if len(pieces) == 1:
+            return pieces[0]
+        return cls(
+            concatenate([piece.records for piece in pieces]),
+            concatenate([piece.readings for piece in pieces]),
+        )
+
+    def part(self, first: int, last: int) -> "PacketColumns":
+        """The records from `first` up to, without, `last`, and their readings."""
+        if first == 0 and last == len(self):
+            return self
+        starts = np.r_[0, np.cumsum(self.records.count)]
+        return PacketColumns(
+            taken(self.records, slice(first, last)),
+            taken(self.readings, slice(starts[first], starts[last])),
+        )
 
 
 def concatenate(pieces: Sequence[_Columns]) -> _Columns:
@@ -70,23 +111,7 @@ def concatenate(pieces: Sequence[_Columns]) -> _Columns:
     )
 
 
-_PER_RECORD = {
-    "arrival", "partition", "offset", "version", "device_id", "packet_hash", "received_at", "fresh",
-    "count",
-}  # fmt: skip
-
-
-def piece_of(piece: PacketColumns, first: int, last: int) -> PacketColumns:
-    """The records from `first` up to, without, `last`, and their readings."""
-    if first == 0 and last == len(piece.count):
-        return piece
-    starts = np.r_[0, np.cumsum(piece.count)]
-    records, readings = slice(first, last), slice(starts[first], starts[last])
-    return PacketColumns(
-        **{
-            field.name: getattr(piece, field.name)[
-                records if field.name in _PER_RECORD else readings
-            ]
-            for field in fields(PacketColumns)
-        }
-    )
+def taken(columns: _Columns, rows: slice | NDArray[np.intp] | NDArray[np.bool_]) -> _Columns:
+    """The structure with these rows only; its fields are all arrays."""
+    kind = type(columns)
+    return kind(**{field.name: getattr(columns, field.name)[rows] for field in fields(kind)})

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from contract.columns import PacketColumns
+from contract.columns import PacketColumns, taken
 from contract.packet import NO_TIME
 from contract.settings import Settings
 from sinks.decimals import rounded
@@ -34,20 +34,21 @@ def reading_rows(columns: PacketColumns) -> list[ReadingRow]:
     Values are rounded to 5 decimals, times are text. A repeated packet's readings are left out
     where the device did not date them: no key tells that they are the same.
     """
-    dated = columns.device_ts == columns.ts
-    keep = np.repeat(columns.fresh, columns.count) | dated
-    ts = microseconds_as_text(columns.ts)
+    records, readings = columns.records, columns.readings
+    dated = readings.device_ts == readings.ts
+    keep = np.repeat(records.fresh, records.count) | dated
+    ts = microseconds_as_text(readings.ts)
     device_ts = ts.copy()
     device_ts[~dated] = None
-    doubted = np.flatnonzero(~dated & (columns.device_ts != NO_TIME))
-    device_ts[doubted] = microseconds_as_text(columns.device_ts[doubted])
+    doubted = np.flatnonzero(~dated & (readings.device_ts != NO_TIME))
+    device_ts[doubted] = microseconds_as_text(readings.device_ts[doubted])
     rows = zip(
-        columns.sensor_id[keep].tolist(),
-        rounded(columns.value[keep]).tolist(),
-        np.repeat(microseconds_as_text(columns.received_at), columns.count)[keep].tolist(),
+        readings.sensor_id[keep].tolist(),
+        rounded(readings.value[keep]).tolist(),
+        np.repeat(microseconds_as_text(records.received_at), records.count)[keep].tolist(),
         device_ts[keep].tolist(),
         ts[keep].tolist(),
-        columns.seq[keep].tolist(),
+        readings.seq[keep].tolist(),
         strict=True,
     )
     return list(map(ReadingRow._make, rows))
@@ -66,16 +67,13 @@ def readings_sink(
 
     def rows(columns: PacketColumns) -> list[ReadingRow]:
         found = reading_rows(columns)
-        REPEATED.inc(len(columns.ts) - len(found))
+        REPEATED.inc(len(columns.readings.ts) - len(found))
         return found
 
     def covers(columns: PacketColumns) -> dict[int, Covered]:
-        there = np.flatnonzero(
-            columns.offset >= 0
-        )  # in order: of each partition the last one stays
-        offsets = zip(
-            columns.partition[there].tolist(), columns.offset[there].tolist(), strict=True
-        )
+        records = taken(columns.records, columns.records.offset >= 0)
+        # in order: of each partition the last one stays
+        offsets = zip(records.partition.tolist(), records.offset.tolist(), strict=True)
         return {
             partition: Covered(settings.kafka_topic, topic_id, offset)
             for partition, offset in dict(offsets).items()

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
-from contract.columns import PacketColumns, concatenate
+from contract.columns import PacketColumns
 from contract.errors import SetupError
 from contract.packet import MAX_READINGS
 
@@ -50,7 +50,7 @@ class DuplicateLogic(StatefulBatchLogic[PacketColumns, PacketColumns, _Snapshot]
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[PacketColumns], bool]:
         """The next piece of the sequence, as one piece, with `fresh` and `seq` set."""
-        return [self._mark(concatenate(values))], StatefulBatchLogic.RETAIN
+        return [self._mark(PacketColumns.joined(values))], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> _Snapshot:
         """The remembered packets, with a version tag in front."""
@@ -58,9 +58,10 @@ class DuplicateLogic(StatefulBatchLogic[PacketColumns, PacketColumns, _Snapshot]
         return _VERSION, {device: (list(seen), list(seen.values())) for device, seen in recent}
 
     def _mark(self, piece: PacketColumns) -> PacketColumns:
-        fresh = np.ones(len(piece.count), bool)
+        fresh = np.ones(len(piece), bool)
         earlier: dict[int, int] = {}
-        columns = (piece.device_id, piece.packet_hash, piece.received_at, piece.version)
+        given, readings = piece.records, piece.readings
+        columns = (given.device_id, given.packet_hash, given.received_at, given.version)
         records = zip(*(column.tolist() for column in columns), strict=True)
         for index, (device, packet, received_at, version) in enumerate(records):
             if device < 0:
@@ -76,10 +77,10 @@ class DuplicateLogic(StatefulBatchLogic[PacketColumns, PacketColumns, _Snapshot]
             seen[packet] = received_at
             if len(seen) > RECENT:
                 seen.popitem(last=False)
-        seq = piece.seq
         if earlier:
-            shift = np.zeros(len(piece.count), np.int64)
+            shift = np.zeros(len(piece), np.int64)
             shift[list(earlier)] = list(earlier.values())
-            shift = np.repeat(shift * MAX_READINGS, piece.count)
-            seq = seq + np.where(piece.device_ts == piece.ts, 0, shift)
-        return replace(piece, fresh=fresh, seq=seq)
+            shift = np.repeat(shift * MAX_READINGS, given.count)
+            undated = readings.device_ts != readings.ts
+            readings = replace(readings, seq=readings.seq + np.where(undated, shift, 0))
+        return PacketColumns(replace(given, fresh=fresh), readings)

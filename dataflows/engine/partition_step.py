@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
-from contract.columns import NEVER, PacketColumns, concatenate, piece_of
+from contract.columns import NEVER, PacketColumns
 from contract.level import Level
 from contract.table import Snapshot
 from dataflows.engine.engine import Engine, Outcome, Times
@@ -53,7 +53,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[Outcome], bool]:
         """What the next pieces of the sequence lead to; more than one where the rules change."""
-        piece = concatenate(values)
+        piece = PacketColumns.joined(values)
         outcomes = [
             self.engine.step(part, rules, self._book.names) for part, rules in self._parts(piece)
         ]
@@ -72,7 +72,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
         FUTURE.inc(counts.future - before.future)
         REPEATED.inc(counts.duplicates - before.duplicates)
         self._counted = counts
-        READINGS.inc(len(piece.ts))
+        READINGS.inc(len(piece.readings.ts))
         for outcome in outcomes:
             PANES.inc(len(outcome.panes.row))
             for event in outcome.events:
@@ -90,7 +90,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
         """The piece, cut where the rules change. What is due by then is judged by the old rules,
         whether a heartbeat came in time or not: the change brings one of its own.
         """
-        arrival = np.maximum.accumulate(np.maximum(piece.arrival, self.engine.arrival))
+        arrival = np.maximum.accumulate(np.maximum(piece.records.arrival, self.engine.arrival))
         editions = self._book.editions(int(arrival[-1]))
         begun, first = self.engine.arrival > NEVER, 0
         for edition, end in zip(editions, (*editions[1:], None), strict=True):
@@ -98,7 +98,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
             if end is not None:
                 last = int(np.searchsorted(arrival, end.applies_from))
             if first < last:
-                yield piece_of(piece, first, last), self._book.rules(edition.version)
+                yield piece.part(first, last), self._book.rules(edition.version)
                 begun = True
             if end is None or last == len(arrival):
                 return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import NEVER, Floats, Ints, PacketColumns
+from contract.columns import NEVER, Floats, Ints, PacketColumns, taken
 from contract.table import Table, column, single
 
 
@@ -85,28 +85,27 @@ class PartitionRows(Table):
 
     def enter(self, piece: PacketColumns) -> ReadingRows:
         """The piece in rows. A sensor's device is not changed before `settle_devices`."""
-        arrival = np.maximum(np.maximum.accumulate(piece.arrival), self.arrival)
+        records, readings, record = piece.records, piece.readings, piece.record
+        arrival = np.maximum(np.maximum.accumulate(records.arrival), self.arrival)
         self.arrival = int(arrival[-1])
-        self.duplicates += int((~piece.fresh).sum())
-        device = np.full(len(piece.count), -1)
-        heard = np.flatnonzero(piece.fresh & (piece.device_id >= 0))
-        device[heard] = self.devices.of(piece.device_id[heard])
-        record = np.repeat(np.arange(len(piece.count)), piece.count)
-        keep: slice | NDArray[np.intp] = slice(None)
-        if not piece.fresh.all():
-            keep = np.flatnonzero(piece.fresh[record])
-            record = record[keep]
-        row = self.sensors.of(piece.sensor_id[keep])
+        self.duplicates += int((~records.fresh).sum())
+        device = np.full(len(piece), -1)
+        heard = np.flatnonzero(records.fresh & (records.device_id >= 0))
+        device[heard] = self.devices.of(records.device_id[heard])
+        if not records.fresh.all():
+            keep = np.flatnonzero(records.fresh[record])
+            record, readings = record[keep], taken(readings, keep)
+        row = self.sensors.of(readings.sensor_id)
         return ReadingRows(
             arrival=arrival,
-            own_arrival=piece.arrival,
+            own_arrival=records.arrival,
             device=device,
             record=record,
             row=row,
             order=np.argsort(row, kind="stable"),
-            ts=piece.ts[keep],
-            seq=piece.seq[keep],
-            value=piece.value[keep],
+            ts=readings.ts,
+            seq=readings.seq,
+            value=readings.value,
         )
 
     def settle_devices(self, readings: ReadingRows) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import Ints, PacketColumns
+from contract.columns import Ints, PacketColumns, ReadingColumns, RecordColumns
 from contract.errors import RecordError
 from contract.packet import MAX_SEQ, MAX_TIME_US, MIN_DEVICE_TIME_US, NO_TIME, PacketRecord, decode
 from dataflows.log.source import Records
@@ -55,9 +55,8 @@ def decode_records(records: Records) -> Iterable[PacketColumns | BadRecord]:
             errors[index] = str(error)
     where = (records.partition, records.offsets or [-1])
     columns = record_columns(records.arrivals, packets, *where)
-    if (bad := _out_of_range(columns)).any():
-        record = np.repeat(np.arange(len(packets)), columns.count)
-        for index in np.unique(record[bad]).tolist():
+    if (bad := _out_of_range(columns.readings)).any():
+        for index in np.unique(columns.record[bad]).tolist():
             packets[index] = None
             errors[index] = "a reading's sensor, time, value or seq is out of range"
         columns = record_columns(records.arrivals, packets, *where)
@@ -86,9 +85,11 @@ def _believable(columns: PacketColumns) -> PacketColumns:
     is absurd, and would be the partition's time for good. The edge's own time counts instead, and
     nothing where no edge has given one.
     """
-    received = np.where(columns.device_id < 0, 0, columns.received_at // 1000)
-    absurd = columns.arrival >= received + _DAY_MS
-    return replace(columns, arrival=np.where(absurd, received, columns.arrival))
+    records = columns.records
+    received = np.where(records.device_id < 0, 0, records.received_at // 1000)
+    absurd = records.arrival >= received + _DAY_MS
+    arrival = np.where(absurd, received, records.arrival)
+    return replace(columns, records=replace(records, arrival=arrival))
 
 
 def record_columns(
@@ -101,25 +102,29 @@ def record_columns(
     each = [_NOTHING if record is None else record for record in records]
     hashes = b"".join([_digest(record.packet_id.encode()).digest() for record in each])
     return PacketColumns(
-        arrival=np.array(arrivals, np.int64),
-        partition=np.full(len(each), partition, np.int64),
-        offset=np.full(len(each), -1) if offsets is None else np.array(offsets, np.int64),
-        version=np.array([record.v for record in each], np.int8),
-        device_id=np.array([record.device_id for record in each], np.int64),
-        packet_hash=np.frombuffer(hashes, ">i8").astype(np.int64),
-        received_at=np.array([record.received_at for record in each], np.int64),
-        fresh=np.ones(len(each), bool),
-        count=np.array([record.count for record in each], np.int64),
-        sensor_id=_ints([record.sensor_id for record in each]),
-        ts=_ints([record.ts for record in each]),
-        device_ts=_ints(
-            [
-                _NO_TIMES * record.count if record.device_ts is None else record.device_ts
-                for record in each
-            ]
+        RecordColumns(
+            arrival=np.array(arrivals, np.int64),
+            partition=np.full(len(each), partition, np.int64),
+            offset=np.full(len(each), -1) if offsets is None else np.array(offsets, np.int64),
+            version=np.array([record.v for record in each], np.int8),
+            device_id=np.array([record.device_id for record in each], np.int64),
+            packet_hash=np.frombuffer(hashes, ">i8").astype(np.int64),
+            received_at=np.array([record.received_at for record in each], np.int64),
+            fresh=np.ones(len(each), bool),
+            count=np.array([record.count for record in each], np.int64),
         ),
-        value=np.frombuffer(b"".join([record.value for record in each]), "<f8"),
-        seq=np.frombuffer(b"".join([record.seq for record in each]), "<u4").astype(np.int64),
+        ReadingColumns(
+            sensor_id=_ints([record.sensor_id for record in each]),
+            ts=_ints([record.ts for record in each]),
+            device_ts=_ints(
+                [
+                    _NO_TIMES * record.count if record.device_ts is None else record.device_ts
+                    for record in each
+                ]
+            ),
+            value=np.frombuffer(b"".join([record.value for record in each]), "<f8"),
+            seq=np.frombuffer(b"".join([record.seq for record in each]), "<u4").astype(np.int64),
+        ),
     )
 
 
@@ -127,15 +132,15 @@ def _ints(parts: list[bytes]) -> Ints:
     return np.frombuffer(b"".join(parts), "<i8")
 
 
-def _out_of_range(columns: PacketColumns) -> NDArray[np.bool_]:
+def _out_of_range(readings: ReadingColumns) -> NDArray[np.bool_]:
     """(N,) the readings that no edge of ours would have written."""
-    said, ts = columns.device_ts, columns.ts
+    said, ts = readings.device_ts, readings.ts
     bad: NDArray[np.bool_] = (
-        (columns.sensor_id < 0)
+        (readings.sensor_id < 0)
         | (ts < 0)
         | (ts > MAX_TIME_US)
         | (((said < MIN_DEVICE_TIME_US) | (said > MAX_TIME_US)) & (said != NO_TIME))
-        | ~np.isfinite(columns.value)
-        | (columns.seq > MAX_SEQ)
+        | ~np.isfinite(readings.value)
+        | (readings.seq > MAX_SEQ)
     )
     return bad

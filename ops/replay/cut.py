@@ -1,13 +1,13 @@
 """The rows that count: those of the span, and of the sensors that were asked for."""
 
 from collections.abc import Iterable
-from dataclasses import fields, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import Ints, PacketColumns
+from contract.columns import Ints, PacketColumns, taken
 from contract.packet import MAX_TIME_MS
 from contract.predictions import Predictions
 from contract.rollups import Rollups
@@ -35,16 +35,11 @@ class Cut:
     def readings(self, item: tuple[str, PacketColumns]) -> tuple[str, PacketColumns]:
         """By `ts`; records without readings are left."""
         key, piece = item
-        keep = self._keep(key, piece.ts // 1000, piece.sensor_id)
+        keep = self._keep(key, piece.readings.ts // 1000, piece.readings.sensor_id)
         if keep is None:
             return item
-        record = np.repeat(np.arange(len(piece.count)), piece.count)[keep]
-        columns = ("sensor_id", "ts", "device_ts", "value", "seq")
-        return key, replace(
-            piece,
-            count=np.bincount(record, minlength=len(piece.count)),
-            **{name: getattr(piece, name)[keep] for name in columns},
-        )
+        count = np.bincount(piece.record[keep], minlength=len(piece))
+        return key, PacketColumns(replace(piece.records, count=count), taken(piece.readings, keep))
 
     def rollups(self, item: tuple[str, Rollups]) -> tuple[str, Rollups]:
         """By the start of the bucket."""
@@ -67,7 +62,5 @@ class Cut:
         return keep
 
 
-def _kept(rows: _Rows, keep: NDArray[Any] | None) -> _Rows:
-    if keep is None:
-        return rows
-    return type(rows)(**{field.name: getattr(rows, field.name)[keep] for field in fields(rows)})
+def _kept(rows: _Rows, keep: NDArray[np.bool_] | None) -> _Rows:
+    return rows if keep is None else taken(rows, keep)

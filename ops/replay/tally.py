@@ -27,13 +27,14 @@ class Seen:
         if isinstance(piece, BadRecord):
             self.bad += 1
             return
-        self.readings += len(piece.ts)
-        full = np.flatnonzero(piece.count)
+        self.readings += len(piece.readings.ts)
+        records = piece.records
+        full = np.flatnonzero(records.count)
         if not len(full):
             return
-        starts = np.cumsum(piece.count)[full] - piece.count[full]
-        earliest = np.minimum.reduceat(piece.ts, starts) // 1000
-        for device, ts in zip(piece.device_id[full].tolist(), earliest.tolist(), strict=True):
+        starts = np.cumsum(records.count)[full] - records.count[full]
+        earliest = np.minimum.reduceat(piece.readings.ts, starts) // 1000
+        for device, ts in zip(records.device_id[full].tolist(), earliest.tolist(), strict=True):
             if ts < self.since.get(device, ts + 1):
                 self.since[device] = ts
 

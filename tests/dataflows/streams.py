@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from contract.columns import concatenate
 from contract.packet import Packet, pack
 from dataflows.engine.duplicates import DuplicateLogic
 from dataflows.engine.engine import Engine, Times
@@ -72,7 +71,7 @@ class Partition:
         self.engine.restore(engine)
 
     def step(self, *records):
-        ((marked,), _) = self.duplicates.on_batch([concatenate([piece(*records)])])
+        ((marked,), _) = self.duplicates.on_batch([piece(*records)])
         outcome = self.engine.step(marked, self.rules, self.names)
         ids, panes = outcome.sensor_id, outcome.panes
         for name in ("w1", "w5", "w10"):

@@ -38,20 +38,20 @@ PIECE = record_columns(
 def test_readings_of_the_span_and_the_sensors_are_left_in_their_records():
     key, cut = Cut([part(3, 100, 200)], None).readings(("3", PIECE))
     assert key == "3"
-    assert (cut.ts // 1000).tolist() == [100, 199, 150]
-    assert cut.value.tolist() == [100.0, 199.0, 150.0]
-    assert cut.device_ts.tolist() == [NO_TIME] * 3
-    assert cut.count.tolist() == [2, 0, 1]
-    assert cut.arrival.tolist() == [10, 20, 30]
+    assert (cut.readings.ts // 1000).tolist() == [100, 199, 150]
+    assert cut.readings.value.tolist() == [100.0, 199.0, 150.0]
+    assert cut.readings.device_ts.tolist() == [NO_TIME] * 3
+    assert cut.records.count.tolist() == [2, 0, 1]
+    assert cut.records.arrival.tolist() == [10, 20, 30]
     _, cut = Cut([part(3, 100, 200)], [1]).readings(("3", PIECE))
-    assert (cut.ts // 1000).tolist() == [100, 150]
-    assert cut.count.tolist() == [1, 0, 1]
+    assert (cut.readings.ts // 1000).tolist() == [100, 150]
+    assert cut.records.count.tolist() == [1, 0, 1]
     assert Cut([part(3)], None).readings(("3", PIECE)) == ("3", PIECE)
 
 
 def test_each_partition_has_a_span_of_its_own():
     cut = Cut([part(3, 100, 200), part(4, 150, 160)], [1, 2])
-    assert cut.readings(("4", PIECE))[1].value.tolist() == [150.0]
+    assert cut.readings(("4", PIECE))[1].readings.value.tolist() == [150.0]
     assert [cut.has(3, at, 1) for at in (99, 100, 199, 200)] == [False, True, True, False]
     assert [cut.has(p, 155, 1) for p in (3, 4, 5)] == [True, True, False]
     assert [cut.has(3, 155, sensor) for sensor in (1, 3, None)] == [True, False, False]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from contract.columns import PacketColumns
+from contract.columns import PacketColumns, ReadingColumns, RecordColumns
 from contract.errors import SetupError
 from contract.event import Event, event_key
 from ops.devices import SensorSpec, register
@@ -42,20 +42,24 @@ def readings(count, first=0, sensors=SENSORS):
     """Columns of `count` readings from the number `first` on: each ms one, each a sensor's turn."""
     number = np.arange(first, first + count)
     return PacketColumns(
-        arrival=np.array([START + first + count]),
-        partition=np.zeros(1, np.int64),
-        offset=np.zeros(1, np.int64),
-        version=np.full(1, 2, np.int8),
-        device_id=np.ones(1, np.int64),
-        packet_hash=np.array([first]),
-        received_at=1000 * np.array([START + first + count]),
-        fresh=np.ones(1, bool),
-        count=np.array([count]),
-        sensor_id=number % sensors + 1,
-        ts=1000 * (START + number),
-        device_ts=1000 * (START + number),
-        value=number / 8,
-        seq=np.zeros(count, np.int64),
+        RecordColumns(
+            arrival=np.array([START + first + count]),
+            partition=np.zeros(1, np.int64),
+            offset=np.zeros(1, np.int64),
+            version=np.full(1, 2, np.int8),
+            device_id=np.ones(1, np.int64),
+            packet_hash=np.array([first]),
+            received_at=1000 * np.array([START + first + count]),
+            fresh=np.ones(1, bool),
+            count=np.array([count]),
+        ),
+        ReadingColumns(
+            sensor_id=number % sensors + 1,
+            ts=1000 * (START + number),
+            device_ts=1000 * (START + number),
+            value=number / 8,
+            seq=np.zeros(count, np.int64),
+        ),
     )
 
 
@@ -220,9 +224,9 @@ def test_the_victim_of_a_deadlock_tries_again(rig):
 def with_a_bad(name, value):
     """5 000 readings, of which one in the middle has another value in that column."""
     columns = readings(5_000)
-    column = getattr(columns, name).copy()
+    column = getattr(columns.readings, name).copy()
     column[2_500] = value
-    return replace(columns, **{name: column})
+    return replace(columns, readings=replace(columns.readings, **{name: column}))
 
 
 @pytest.mark.parametrize(

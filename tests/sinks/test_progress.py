@@ -15,8 +15,8 @@ TOPIC = Settings().kafka_topic
 
 
 def at(columns, partition, offset):
-    columns.partition[:] = partition
-    columns.offset[:] = offset
+    columns.records.partition[:] = partition
+    columns.records.offset[:] = offset
     return columns
 
 

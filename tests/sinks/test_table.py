@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from contract.columns import PacketColumns
+from contract.columns import PacketColumns, ReadingColumns, RecordColumns
 from contract.event import Event, device_event_key, event_key
 from contract.packet import NO_TIME
 from contract.predictions import HORIZON_MS, Predictions
@@ -38,20 +38,24 @@ def readings(*rows, sensor=1):
     count = len(rows)
     ints = np.array([[round(1000 * ts), seq] for ts, seq, _ in rows], np.int64).reshape(-1, 2)
     return PacketColumns(
-        arrival=np.zeros(1, np.int64),
-        partition=np.zeros(1, np.int64),
-        offset=np.zeros(1, np.int64),
-        version=np.full(1, 2, np.int8),
-        device_id=np.ones(1, np.int64),
-        packet_hash=np.ones(1, np.int64),
-        received_at=np.array([5_000_000]),
-        fresh=np.ones(1, bool),
-        count=np.array([count]),
-        sensor_id=np.full(count, sensor),
-        ts=ints[:, 0],
-        device_ts=np.where(ints[:, 0] % 2000, NO_TIME, ints[:, 0]),
-        value=np.array([value for _, _, value in rows], float),
-        seq=ints[:, 1],
+        RecordColumns(
+            arrival=np.zeros(1, np.int64),
+            partition=np.zeros(1, np.int64),
+            offset=np.zeros(1, np.int64),
+            version=np.full(1, 2, np.int8),
+            device_id=np.ones(1, np.int64),
+            packet_hash=np.ones(1, np.int64),
+            received_at=np.array([5_000_000]),
+            fresh=np.ones(1, bool),
+            count=np.array([count]),
+        ),
+        ReadingColumns(
+            sensor_id=np.full(count, sensor),
+            ts=ints[:, 0],
+            device_ts=np.where(ints[:, 0] % 2000, NO_TIME, ints[:, 0]),
+            value=np.array([value for _, _, value in rows], float),
+            seq=ints[:, 1],
+        ),
     )
 
 

@@ -79,9 +79,9 @@ def test_devices_do_not_share_packet_ids():
 
 
 def test_the_packets_seen_of_the_version_before_are_taken_over():
-    old = (1, {1: ([record_columns([0], [packet("a", 5)]).packet_hash[0].item()], [5])})
+    old = (1, {1: ([record_columns([0], [packet("a", 5)]).records.packet_hash[0].item()], [5])})
     logic = DuplicateLogic(old)
     again = record_columns([0, 0], [packet("a", 9, 1.0), packet("b", 5, 1.0, version=1)])
     (marked,), _ = logic.on_batch([again])
-    assert marked.fresh.tolist() == [False, True]
-    assert marked.seq.tolist() == [first_seq("a"), 1000]
+    assert marked.records.fresh.tolist() == [False, True]
+    assert marked.readings.seq.tolist() == [first_seq("a"), 1000]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from contract.columns import concatenate, piece_of
+from contract.columns import PacketColumns
 from tests.dataflows.streams import Partition, closed, heartbeat, piece
 
 
@@ -147,14 +147,18 @@ RECORDS = [
 
 
 def same(one, other):
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in one.__slots__)
+    return all(
+        np.array_equal(getattr(getattr(one, group), name), getattr(getattr(other, group), name))
+        for group in ("records", "readings")
+        for name in getattr(one, group).__slots__
+    )
 
 
 def test_pieces_joined_are_one_piece():
-    assert same(concatenate([piece(*RECORDS[:3]), piece(*RECORDS[3:])]), piece(*RECORDS))
+    assert same(PacketColumns.joined([piece(*RECORDS[:3]), piece(*RECORDS[3:])]), piece(*RECORDS))
 
 
 @pytest.mark.parametrize("first", range(6))
 @pytest.mark.parametrize("last", range(6))
 def test_a_piece_of_a_piece_is_that_of_its_records_alone(first, last):
-    assert same(piece_of(piece(*RECORDS), first, max(first, last)), piece(*RECORDS[first:last]))
+    assert same(piece(*RECORDS).part(first, max(first, last)), piece(*RECORDS[first:last]))

@@ -33,15 +33,15 @@ def decoded(*values):
 @pytest.mark.parametrize(("write", "version"), [(encode, 2), (encode_version_1, 1)])
 def test_records_become_columns(write, version):
     (columns,) = decoded(write(GOOD), write(GOOD))
-    assert columns.version.tolist() == [version] * 2
-    assert columns.count.tolist() == [2, 2]
-    assert columns.arrival.tolist() == [1_010, 1_011]
-    assert columns.sensor_id.tolist() == [7, 8, 7, 8]
-    assert columns.device_ts.tolist() == [NO_TIME, 8_500_000] * 2
-    assert columns.received_at.tolist() == [9_000_000] * 2
-    assert columns.value.tolist() == [1.5, -2.0] * 2
-    assert columns.packet_hash[0] == columns.packet_hash[1] != 0
-    assert columns.fresh.tolist() == [True, True]
+    assert columns.records.version.tolist() == [version] * 2
+    assert columns.records.count.tolist() == [2, 2]
+    assert columns.records.arrival.tolist() == [1_010, 1_011]
+    assert columns.readings.sensor_id.tolist() == [7, 8, 7, 8]
+    assert columns.readings.device_ts.tolist() == [NO_TIME, 8_500_000] * 2
+    assert columns.records.received_at.tolist() == [9_000_000] * 2
+    assert columns.readings.value.tolist() == [1.5, -2.0] * 2
+    assert columns.records.packet_hash[0] == columns.records.packet_hash[1] != 0
+    assert columns.records.fresh.tolist() == [True, True]
 
 
 OLD = encode_version_1(GOOD)
@@ -96,14 +96,14 @@ def test_a_bad_record_stands_apart_and_the_others_go_on(value):
     assert isinstance(bad, BadRecord)
     assert (bad.topic, bad.partition, bad.offset, bad.value) == ("t", 2, 11, value)
     assert bad.error
-    assert columns.count.tolist() == [2, 0, 2]
-    assert len(columns.sensor_id) == 4
+    assert columns.records.count.tolist() == [2, 0, 2]
+    assert len(columns.readings.sensor_id) == 4
 
 
 def test_a_heartbeat_is_a_record_without_readings():
     (columns,) = decode_records(Records("t", 2, [], [5_000], []))
-    assert columns.arrival.tolist() == [5_000]
-    assert columns.count.tolist() == [0]
+    assert columns.records.arrival.tolist() == [5_000]
+    assert columns.records.count.tolist() == [0]
 
 
 @given(st.sampled_from([encode(GOOD), OLD]), st.floats(0, 1, exclude_max=True), st.integers(0, 255))
@@ -111,4 +111,4 @@ def test_whatever_byte_is_spoilt_the_record_is_read_or_refused(value, place, byt
     changed = bytearray(value)
     changed[int(place * len(value))] = byte
     *bad, columns = decoded(bytes(changed))
-    assert len(bad) == (columns.count[0] == 0)
+    assert len(bad) == (columns.records.count[0] == 0)
