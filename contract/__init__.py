@@ -1,1 +1,1 @@
-"""What two processes of the pipeline must agree on. Imports nothing of ours."""
+"""What the processes of the pipeline have to agree on. Imports none of the other packages."""

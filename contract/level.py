@@ -1,10 +1,10 @@
-"""The three levels that a sensor can have."""
+"""The three levels of a sensor."""
 
 from enum import IntEnum
 
 
 class Level(IntEnum):
-    """How bad it is. The numbers are ordered, stored in recovery files, and never change."""
+    """The severity. The numbers are ordered, stored in recovery files, and never change."""
 
     NORMAL = 0
     WARN = 1

@@ -1,4 +1,4 @@
-"""A set of a topic's partitions, as people write it: `0-5,7`."""
+"""Sets of partitions written as text, such as `0-5,7`."""
 
 import re
 from itertools import count, groupby
@@ -7,26 +7,26 @@ _RANGE = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
 
 
 def parse_partitions(text: str) -> frozenset[int]:
-    """The partitions that a text names.
+    """Parse a set of partitions.
 
     Raises:
-        ValueError: it is no list of numbers and ranges.
+        ValueError: `text` is not a list of numbers and ranges.
 
     >>> sorted(parse_partitions("0-2,7"))
     [0, 1, 2, 7]
     """
-    found: set[int] = set()
+    partitions: set[int] = set()
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
         first, last = map(int, (match[1], match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise ValueError(f"give numbers and ranges, as 0-5 or 0-3,8 ({part.strip()!r} is none)")
-        found.update(range(first, last + 1))
-    return frozenset(found)
+            raise ValueError(f"{part.strip()!r} is not a number or range; write 0-5 or 0-3,8")
+        partitions.update(range(first, last + 1))
+    return frozenset(partitions)
 
 
 def partitions_text(partitions: frozenset[int]) -> str:
-    """The shortest text that names them.
+    """Format a set of partitions as the shortest text.
 
     >>> partitions_text(frozenset({7, 0, 1, 2}))
     '0-2,7'

@@ -1,4 +1,4 @@
-"""What sensors are expected to measure some time ahead, as columns."""
+"""Predicted values of sensors, as columns."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from contract.columns import Floats, Ints
 HORIZON_MS = 600_000
 """How far ahead a prediction looks."""
 LARGEST = 9_999_999_999.0
-"""What no prediction is beyond, either way: columns of values are decimal(15,5)."""
+"""Largest absolute value of a prediction; values are stored as decimal(15,5)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """P predictions, known by (model, sensor, predicted_at)."""
+    """P predictions, identified by (model, sensor, predicted_at)."""
 
     model_id: Ints
     """(P,) row of `ml_models`; 0 stands for the sensor's baseline, the moving average."""
@@ -21,14 +21,14 @@ class Predictions:
     device_id: Ints
     """(P,)"""
     predicted_at: Ints
-    """(P,) event time up to which readings were seen, epoch milliseconds UTC."""
+    """(P,) event time of the latest reading used, epoch milliseconds UTC."""
     target: Ints
-    """(P,) the time that it is for, likewise."""
+    """(P,) the predicted time, epoch milliseconds UTC."""
     value: Floats
     """(P,) in the sensor's unit."""
     confidence: Floats
     """(P,) 0 to 1."""
     window: Ints
-    """(P,) how many readings it was made of."""
+    """(P,) number of readings used."""
     trend: Ints
     """(P,) -1, 0 or 1: down, stable, up."""

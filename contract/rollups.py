@@ -1,4 +1,4 @@
-"""Sums of a sensor's readings over a minute, five minutes or an hour of event time, as columns."""
+"""Aggregates of a sensor's readings per minute, five minutes or hour of event time, as columns."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ ROLLUP_MS = (60_000, 300_000, 3_600_000)
 
 @dataclass(frozen=True, slots=True)
 class Rollups:
-    """B buckets. A bucket may come again with more readings; the one with the most counts."""
+    """B buckets. A bucket may be emitted again with more readings; the fullest one is kept."""
 
     period: Ints
     """(B,) one of `ROLLUP_MS`."""
@@ -19,7 +19,7 @@ class Rollups:
     bucket: Ints
     """(B,) start of the bucket, epoch milliseconds UTC, a multiple of the period."""
     count: Ints
-    """(B,) readings in it, at least 1."""
+    """(B,) number of readings, at least 1."""
     mean: Floats
     """(B,)"""
     minimum: Floats

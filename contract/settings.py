@@ -1,7 +1,7 @@
-"""The one reader of the environment: typed, checked at start, secrets masked when printed.
+"""Settings: read from the environment once, validated at start, with secrets masked when printed.
 
-Values come from the environment, else from the file named by `IOT_ENV_FILE` (lines of
-`NAME=value`; names that we do not know are ignored, so another program's file will do).
+A value comes from the environment, or else from the file that `IOT_ENV_FILE` names. The file has
+lines of `NAME=value`. Unknown names are ignored, so a file of another program can be used.
 """
 
 import os
@@ -18,7 +18,7 @@ from contract.partitions import parse_partitions
 
 
 class Settings(BaseSettings):
-    """Every setting of every process; the field `kafka_topic` is the variable `KAFKA_TOPIC`."""
+    """All settings of all processes. The field `kafka_topic` is the variable `KAFKA_TOPIC`."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -100,17 +100,17 @@ class Settings(BaseSettings):
 
     @property
     def partitions(self) -> frozenset[int] | None:
-        """The partitions of `KAFKA_PARTITIONS`; None: all that the topic has."""
+        """The partitions of `KAFKA_PARTITIONS`; None means all partitions of the topic."""
         return None if self.kafka_partitions is None else parse_partitions(self.kafka_partitions)
 
     @property
     def engine(self) -> Literal["sqlite", "mssql"]:
-        """The database engine: `DB_ENGINE`, else SQL Server when `DB_HOST` is set, else SQLite."""
+        """The database engine: `DB_ENGINE`, else SQL Server if `DB_HOST` is set, else SQLite."""
         return self.db_engine or ("mssql" if self.db_host else "sqlite")
 
     @property
     def database(self) -> str:
-        """The database as an error message names it."""
+        """The name of the database in error messages."""
         if self.engine == "sqlite":
             return f"the SQLite file {self.iot_sqlite_path} (IOT_SQLITE_PATH)"
         return f"the database {self.db_name} on {self.db_host}:{self.db_port} (DB_HOST, DB_PORT)"
@@ -124,23 +124,23 @@ class Settings(BaseSettings):
         """
         if not self.kafka_bootstrap_servers:
             raise SettingError(
-                "KAFKA_BOOTSTRAP_SERVERS is not set: give the broker's address, "
+                "KAFKA_BOOTSTRAP_SERVERS is not set: set it to the broker's address, "
                 "for example KAFKA_BOOTSTRAP_SERVERS=localhost:9092"
             )
         return self.kafka_bootstrap_servers
 
     @property
     def dead_letter_topic(self) -> str:
-        """Where records go that cannot be decoded."""
+        """The topic of records that cannot be decoded."""
         return f"{self.kafka_topic}.dlq"
 
 
 def load_settings(**given: object) -> Settings:
-    """Read the settings of this process; what is `given`, by field name, wins over all else.
+    """Read the settings of this process. Values in `given`, by field name, override all others.
 
     Raises:
-        SettingError: a value is wrong, one is missing that the others call for, or the file
-            named by `IOT_ENV_FILE` cannot be read. Secrets are not repeated in the text.
+        SettingError: a value is invalid, a required value is missing, or the file that
+            `IOT_ENV_FILE` names cannot be read. The text never contains a secret.
     """
     file = os.environ.get("IOT_ENV_FILE")
     if file and not (os.path.isfile(file) and os.access(file, os.R_OK)):
@@ -155,7 +155,7 @@ def load_settings(**given: object) -> Settings:
     if settings.engine == "mssql":
         for name in ("db_host", "db_password"):
             if getattr(settings, name) is None:
-                raise SettingError(f"{name.upper()} is not set, and SQL Server needs it")
+                raise SettingError(f"{name.upper()} is not set, but SQL Server requires it")
     _check_kafka(settings)
     return settings
 
@@ -164,20 +164,19 @@ _USER_MECHANISMS = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
 
 
 def _check_kafka(settings: Settings) -> None:
-    """Raise `SettingError` where the settings of Kafka's security do not go together."""
+    """Raise `SettingError` if the security settings of Kafka contradict each other."""
     protocol, mechanism = settings.kafka_security_protocol, settings.kafka_sasl_mechanism
     names = [name for name in Settings.model_fields if getattr(settings, name) is not None]
     sasl = [name.upper() for name in names if name.startswith("kafka_sasl_")]
     tls = [name.upper() for name in names if name.startswith("kafka_ssl_")]
     if sasl and not protocol.startswith("SASL"):
         raise SettingError(
-            f"{sasl[0]} is set, and KAFKA_SECURITY_PROTOCOL is {protocol}: set that to SASL_SSL "
+            f"{sasl[0]} is set, but KAFKA_SECURITY_PROTOCOL is {protocol}: set it to SASL_SSL "
             "(or SASL_PLAINTEXT, without TLS)"
         )
     if tls and not protocol.endswith("SSL"):
         raise SettingError(
-            f"{tls[0]} is set, and KAFKA_SECURITY_PROTOCOL is {protocol}: set that to SSL or "
-            "SASL_SSL"
+            f"{tls[0]} is set, but KAFKA_SECURITY_PROTOCOL is {protocol}: set it to SSL or SASL_SSL"
         )
     needed = ["KAFKA_SASL_MECHANISM"] if protocol.startswith("SASL") else []
     if mechanism in _USER_MECHANISMS:
@@ -185,35 +184,35 @@ def _check_kafka(settings: Settings) -> None:
     for name in needed:
         if name not in sasl:
             what = f"KAFKA_SASL_MECHANISM={mechanism}" if mechanism else f"{protocol}"
-            raise SettingError(f"{name} is not set, and {what} needs it")
+            raise SettingError(f"{name} is not set, but {what} requires it")
     certificate, key = "KAFKA_SSL_CERTIFICATE_LOCATION", "KAFKA_SSL_KEY_LOCATION"
-    for one, other in (
+    for name, partner in (
         (certificate, key), (key, certificate), ("KAFKA_SSL_KEY_PASSWORD", key)
     ):  # fmt: skip
-        if one in tls and other not in tls:
-            raise SettingError(f"{other} is not set, and {one} is: set both, or neither")
+        if name in tls and partner not in tls:
+            raise SettingError(f"{partner} is not set, but {name} is: set both or neither")
 
 
 def kafka_environment(settings: Settings) -> dict[str, str]:
-    """The settings that reach this Kafka, for `child_environment`. Secrets are in plain text."""
-    found = {}
+    """The settings of the Kafka connection, for `child_environment`. Secrets are in plain text."""
+    values = {}
     for name in Settings.model_fields:
         value = getattr(settings, name)
         if name.startswith("kafka_") and value is not None:
             plain = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-            found[name.upper()] = plain
-    del found["KAFKA_TOPIC"]
-    found.pop("KAFKA_PARTITIONS", None)
-    return found
+            values[name.upper()] = plain
+    del values["KAFKA_TOPIC"]
+    values.pop("KAFKA_PARTITIONS", None)
+    return values
 
 
 def same_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process with our settings, but for `values`."""
+    """Our environment, updated with `values`, for a child process."""
     return dict(os.environ) | dict(values)
 
 
 def child_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that we start: ours, with no setting in it but `values`."""
+    """Our environment without any setting but `values`, for a child process."""
     ours = {name.upper() for name in Settings.model_fields} | {"IOT_ENV_FILE"}
     rest = {name: value for name, value in os.environ.items() if name.upper() not in ours}
     return rest | dict(values)

@@ -1,6 +1,6 @@
-"""Named columns that grow by rows: how everything that lives longer than a piece is kept.
+"""Tables of named columns that grow by rows. All long-lived state is kept in them.
 
-A class names its columns, and single values beside them:
+A class declares its columns and its single values:
 
 >>> class Levels(Table):
 ...     level: Ints = column(np.int8, 0)
@@ -11,8 +11,8 @@ A class names its columns, and single values beside them:
 >>> levels.level.tolist(), levels.gaps.shape
 ([0, 0, 0], (4, 3))
 
-A snapshot says itself what it is made of, so no version number is kept in step by hand. Columns
-that were added since are filled for the rows that are there. Whatever else differs is refused.
+A snapshot describes its own columns, so there is no version number to maintain. Columns that were
+added since the snapshot get their fill value. Any other difference is refused.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,8 +30,8 @@ ROWS = -1
 """Stands for the number of rows in a shape."""
 
 Snapshot = dict[str, Any]
-"""The columns and single values of a table by their names: plain values, and arrays; of a block its
-fields and one array."""
+"""The columns and single values of a table by name: plain values and arrays, or for a block its
+field names and one array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class _Column:
     stored: np.dtype[Any]
 
     def fits(self, array: Any) -> bool:
-        """Whether `array` is this column as a snapshot has it."""
+        """Whether `array` is a snapshot of this column."""
         return (
             isinstance(array, np.ndarray)
             and array.dtype == self.stored
@@ -57,7 +57,7 @@ class _Column:
         return f"{self.stored.name} ({sizes})"
 
     def filled(self, rows: int) -> NDArray[Any]:
-        """So many new rows."""
+        """`rows` new rows."""
         shape = [rows if size == ROWS else size for size in self.shape]
         return np.full(shape, self.fill, self.dtype)
 
@@ -65,21 +65,21 @@ class _Column:
 @dataclass(frozen=True, slots=True)
 class _Block:
     fields: Mapping[str, float]
-    """The fill of each, by name."""
+    """The fill value of each field, by name."""
     shape: tuple[int, ...]
 
     @property
     def axis(self) -> int:
-        """Of the rows."""
+        """The axis of the rows."""
         return self.shape.index(ROWS) + 1
 
     def filled(self, rows: int) -> NDArray[Any]:
-        """So many new rows."""
+        """`rows` new rows."""
         shape = [rows if size == ROWS else size for size in self.shape]
         return np.stack([np.full(shape, fill) for fill in self.fields.values()])
 
     def aligned(self, stored: tuple[tuple[str, ...], NDArray[Any]]) -> NDArray[Any]:
-        """The array of a snapshot, by its own fields, as this block has them."""
+        """The array of a snapshot, rearranged to the fields of this block."""
         names, array = stored
         filled = self.filled(array.shape[self.axis])
         for index, name in enumerate(self.fields):
@@ -96,23 +96,23 @@ class _Single:
 def column(
     dtype: DTypeLike, fill: Any, shape: tuple[int, ...] = (ROWS,), stored: DTypeLike | None = None
 ) -> Any:
-    """A column of `shape`, in which `ROWS` stands for the rows; a new row has `fill`. A snapshot
-    has it as `stored`, where that is given and every value fits.
+    """Declare a column of `shape`, in which `ROWS` stands for the number of rows. New rows get
+    `fill`. A snapshot stores the column as dtype `stored`, if given; every value must fit.
     """
     kind = np.dtype(dtype)
     return _Column(kind, fill, shape, kind if stored is None else np.dtype(stored))
 
 
 def block(fields: Mapping[str, float], shape: tuple[int, ...] = (ROWS,)) -> Any:
-    """Columns of float64 with one `shape`, as one array (fields, *shape), for what is taken and
-    written together. `fields` has the fill of each by its name. A snapshot has the names with the
-    array, so that fields can be added as columns are.
+    """Declare float64 columns of equal `shape` that are read and written together, as one array
+    (fields, *shape). `fields` has the fill value of each field by name. A snapshot includes the
+    names, so that fields can be added like columns.
     """
     return _Block(fields, shape)
 
 
 def fields_of(**parts: Iterable[str]) -> Iterator[str]:
-    """The names of the fields of a block's parts.
+    """The field names of a block that consists of parts.
 
     >>> list(fields_of(level=("mean", "size"), noise=("mean",)))
     ['level.mean', 'level.size', 'noise.mean']
@@ -123,15 +123,15 @@ def fields_of(**parts: Iterable[str]) -> Iterator[str]:
 
 
 def single(start: Any) -> Any:
-    """A value that the table has once; `start` is what it begins with."""
+    """Declare a value that the table has once, with its initial value."""
     return _Single(start)
 
 
 class Table:
-    """Base of all states. A new table has no rows."""
+    """Base class of all state. A new table has no rows."""
 
     def __init__(self, **shapes: tuple[int, ...]) -> None:
-        """`shapes` are those of columns whose sizes are known only now."""
+        """`shapes` has the shapes of columns whose size is only known at run time."""
         self._size = 0
         self._columns: dict[str, _Column] = {}
         self._blocks: dict[str, _Block] = {}
@@ -159,21 +159,21 @@ class Table:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return self._size
 
     def grow(self, rows: int) -> None:
-        """Grow to `rows` rows; nothing happens where there are as many."""
+        """Grow to `rows` rows. Does nothing if the table already has that many."""
         if rows != self._size:
             self._join(self._filled(rows - self._size), rows)
 
     def append(self, **columns: NDArray[Any]) -> None:
-        """Add rows, which have the fill where no column is given."""
+        """Add rows. Columns that are not given get their fill value."""
         new = len(next(iter(columns.values())))
         self._join(self._filled(new) | columns, self._size + new)
 
     def keep(self, rows: Ints | NDArray[np.intp] | NDArray[np.bool_]) -> None:
-        """Keep these rows only, in this order."""
+        """Keep only these rows, in this order."""
         for name, axis in self._axes().items():
             array = getattr(self, name)
             kept = array[rows] if axis == 0 else array[(slice(None),) * axis + (rows,)]
@@ -181,23 +181,23 @@ class Table:
             self._size = len(kept) if axis == 0 else kept.shape[axis]
 
     def settle(self) -> None:
-        """Bring the columns up to date; called before each snapshot."""
+        """Bring the columns up to date. Called before each snapshot."""
 
     def snapshot(self) -> Snapshot:
         """A copy of all columns and single values."""
         self.settle()
-        found: Snapshot = {name: getattr(self, name) for name in self._singles}
+        snapshot: Snapshot = {name: getattr(self, name) for name in self._singles}
         for name, declared in self._columns.items():
-            found[name] = getattr(self, name).astype(declared.stored)
+            snapshot[name] = getattr(self, name).astype(declared.stored)
         for name, parts in self._blocks.items():
-            found[name] = (tuple(parts.fields), getattr(self, name).copy())
-        return found
+            snapshot[name] = (tuple(parts.fields), getattr(self, name).copy())
+        return snapshot
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Take over a copy of what a snapshot has; columns that it lacks get their fill.
+        """Load a copy of a snapshot. Columns that are missing in it get their fill value.
 
         Raises:
-            SetupError: it has columns that this table lacks, or columns of another kind.
+            SetupError: the snapshot has unknown columns, or columns of another type or shape.
         """
         rows = 0
         for name, value in snapshot.items():
@@ -218,15 +218,15 @@ class Table:
         self._size = rows
 
     def _check(self, name: str, value: Any) -> None:
-        """See that a column or a single value of a snapshot is one of this table's."""
+        """Check that a column or a single value of a snapshot belongs to this table."""
         schema = self.schema()
         if name not in schema:
-            raise SetupError(f"it has {name}, which this version does not know")
+            raise SetupError(f"this version has no {name}")
         if name in self._blocks:
             names, array = value
             parts = self._blocks[name]
             if unknown := [field for field in names if field not in parts.fields]:
-                raise SetupError(f"it has {name}.{unknown[0]}, which this version does not know")
+                raise SetupError(f"this version has no {name}.{unknown[0]}")
             column = _Column(array.dtype, 0.0, (len(names), *parts.shape), np.dtype(np.float64))
             fits, value = column.fits(array), array
         elif name in self._columns:
@@ -234,10 +234,10 @@ class Table:
         else:
             fits = type(value) is type(self._singles[name])
         if not fits:
-            raise SetupError(f"it has {_kind(value)} as {name}, and not {schema[name]}")
+            raise SetupError(f"{name} is {_kind(value)}, expected {schema[name]}")
 
     def schema(self) -> dict[str, str]:
-        """What a snapshot is made of: each column and single value by its name, as text."""
+        """The type and shape of each column and single value in a snapshot, as text, by name."""
         columns = {name: str(declared) for name, declared in self._columns.items()}
         blocks = {
             name: f"float64 ({', '.join(parts.fields)}) {parts.shape}"
@@ -252,7 +252,7 @@ class Table:
         }
 
     def _axes(self) -> dict[str, int]:
-        """Of each array, the axis of its rows."""
+        """The axis of the rows of each array."""
         axes = {name: declared.shape.index(ROWS) for name, declared in self._columns.items()}
         return axes | {name: parts.axis for name, parts in self._blocks.items()}
 
@@ -269,23 +269,23 @@ def _kind(value: Any) -> str:
 
 
 def snapshot_of(tables: Mapping[str, Table]) -> dict[str, Snapshot]:
-    """The snapshots of tables by their names."""
+    """The snapshots of tables, by name."""
     return {name: table.snapshot() for name, table in tables.items()}
 
 
 def restore(tables: Mapping[str, Table], snapshot: Mapping[str, Snapshot]) -> None:
-    """Give each table its snapshot; one that has none stays as it is.
+    """Load the snapshot of each table. A table without a snapshot is left unchanged.
 
-    A name with a slash has a parameter behind it, as `rollups/60000`. A snapshot under another
-    parameter is left out.
+    A name may have a parameter after a slash, such as `rollups/60000`. A snapshot with a parameter
+    that no table has is ignored.
 
     Raises:
-        SetupError: there is a snapshot of a table that is none of these, or that does not fit.
+        SetupError: a snapshot belongs to an unknown table, or does not fit its table.
     """
     known = {name.partition("/")[0] for name in tables}
     for name, state in snapshot.items():
         if name.partition("/")[0] not in known:
-            raise _no_fit(name, "this version does not know it")
+            raise _no_fit(name, "this version has no such table")
         if name not in tables:
             continue
         try:
@@ -296,18 +296,18 @@ def restore(tables: Mapping[str, Table], snapshot: Mapping[str, Snapshot]) -> No
 
 def _no_fit(name: str, why: str) -> SetupError:
     return SetupError(
-        "the recovery directory was written by another version of this program, whose state does "
-        f"not fit this one ({name}: {why}): start with a new directory. The flow then takes the "
-        "topic from START_FROM on; what is stored is not stored again"
+        "the recovery directory was written by another version of this program, and this version "
+        f"cannot read its state ({name}: {why}): start with a new directory. The flow then reads "
+        "the topic from START_FROM; rows that are already stored are not stored again"
     )
 
 
 def fingerprint(tables: Mapping[str, Table]) -> str:
-    """16 hexadecimal digits that stand for the names and kinds of everything in a snapshot."""
+    """A hash of the names, types and shapes of everything in a snapshot: 16 hexadecimal digits."""
     text = repr(sorted((name, sorted(table.schema().items())) for name, table in tables.items()))
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def bytes_of(tables: Mapping[str, Table]) -> int:
-    """How large all columns are together, in bytes."""
+    """The total size of all columns, in bytes."""
     return sum(getattr(table, name).nbytes for table in tables.values() for name in table.columns)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from contract.settings import Settings, load_settings
+from contract.version import VERSION
 from ingest_edge.ingest import BULK, PACKETS, READINGS, Ingest
 from ingest_edge.lookups import Lookups
 from ingest_edge.metrics import BROKER_UP, exposition, kept_current
@@ -31,7 +32,7 @@ _DOORS = {PACKETS, READINGS, BULK}
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What a running edge holds."""
+    """The parts of a running edge."""
 
     settings: Settings
     lookups: Lookups
@@ -53,7 +54,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await ingest.open()
     app.state.edge = Edge(settings, lookups, publisher, ingest)
     if settings.ingest_api_key is None:
-        _log.warning("INGEST_API_KEY is not set: anyone who reaches this port may post")
+        _log.warning("INGEST_API_KEY is not set: any client that reaches this port can post")
     _log.info("edge ready", topic=settings.kafka_topic, database=settings.database)
     with kept_current():
         yield
@@ -63,8 +64,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class _App(FastAPI):
-    """Hands what comes to the doors to `Ingest`, before the framework's own layers; and tells the
-    server in one line why it cannot start, where the framework sends a traceback.
+    """Passes requests for the ingest paths to `Ingest`, bypassing the framework's own layers, and
+    reports a failed start in one line, where the framework would print a traceback.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,18 +75,18 @@ class _App(FastAPI):
             await run_lifespan(super().__call__, scope, receive, send)
         else:
             if scope["type"] == "http" and scope["method"] == "HEAD":
-                scope = {**scope, "method": "GET"}  # the server leaves the body out
+                scope = {**scope, "method": "GET"}  # the server omits the body
             await super().__call__(scope, receive, send)
 
 
-app = _App(title="IoT Ingest Service", version="0.4.0", lifespan=_lifespan, redirect_slashes=False)
+app = _App(title="IoT Ingest Service", version=VERSION, lifespan=_lifespan, redirect_slashes=False)
 app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
 
 @app.exception_handler(HTTPException)
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == 404:
-        problem = Problem(404, f"nothing is here; packets are posted to {PACKETS}", "path")
+        problem = Problem(404, f"there is no such path; packets are posted to {PACKETS}", "path")
     else:
         problem = Problem(error.status_code, str(error.detail), "", dict(error.headers or {}))
     return _answer(request, problem)
@@ -105,22 +106,22 @@ def _answer(request: Request, problem: Problem, error: Exception | None = None) 
 
 @app.get("/health")
 async def health(request: Request) -> dict[str, str]:
-    """Alive, and whether anyone may post (`auth` is `api-key` or `open`)."""
+    """The service is up. `auth` is `api-key`, or `open` when no key is required."""
     edge: Edge = request.app.state.edge
     return {"status": "ok", "auth": "open" if edge.settings.ingest_api_key is None else "api-key"}
 
 
 @app.get("/health/live")
 async def live() -> dict[str, str]:
-    """This process answers. Restart it where this fails, and only there."""
+    """Liveness: restart the process when this check fails, and only then."""
     return {"status": "ok"}
 
 
 @app.get("/health/ready")
 async def ready(request: Request) -> Response:
-    """Whether packets can be stored now: a broker leads every partition of the topic.
+    """Readiness: packets can be stored, because every partition of the topic has a leader.
 
-    The database need not answer (`database` says whether it does): known devices go on without.
+    The database may be unavailable (`database` says so): known devices continue without it.
     """
     edge: Edge = request.app.state.edge
     if not await edge.publisher.reachable():
@@ -132,7 +133,7 @@ async def ready(request: Request) -> Response:
 
 @app.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
-    """What was counted, for Prometheus; takes 2 s when the broker is away."""
+    """Metrics for Prometheus. Takes 2 s when the broker is unavailable."""
     edge: Edge = request.app.state.edge
     BROKER_UP.set(await edge.publisher.reachable())
     return Response(exposition(), media_type=CONTENT_TYPE_LATEST)

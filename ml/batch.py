@@ -9,23 +9,22 @@ sensors of a type that are due together; whoever is done before a kill is not am
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from signal import SIGINT, SIGTERM, signal
-from time import monotonic, sleep
-from typing import Annotated
+from time import monotonic
+from typing import Annotated, NoReturn
 
+import stamina
 import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from contract.errors import IotError, RefusedError, UnavailableError
+from contract.errors import RefusedError, UnavailableError
 from contract.settings import Settings, load_settings
 from ml.predict.fleet import outlooks
 from ml.predict.forecast import POINTS, TOO_FEW
 from ml.predict.forecast_rows import ANOMALY, BREACH, ForecastRow, forecast_row
 from ml.predict.store import due_sensors, newest_readings, thresholds_of, write_forecast
-from runtime.log import configure_log
-from runtime.private import keep_private
+from runtime.shell import Stop, program
 from sql.database import Database
 from sql.schema import open_database
 from sql.statements import ForecastSensor
@@ -34,9 +33,8 @@ _CHUNK = 500
 """So many sensors of a type are read and computed at once."""
 _ATTEMPTS = 5
 """How often a database that is away is asked again by a run that is the only one."""
-_WAIT_S = (0.5, 30.0)
-_SLICE_S = 0.2
-"""A sleep goes on after a signal."""
+_WAIT_S = 2.0
+"""The longest pause between two attempts; a signal is answered after it."""
 _log = structlog.get_logger("batch")
 
 
@@ -70,28 +68,15 @@ class BatchSummary:
         )
 
 
-@dataclass(slots=True)
-class Stop:
-    """Whether somebody has asked us to end. A flag that a signal's handler may set: no lock."""
-
-    asked: bool = False
-
-    def wait(self, seconds: float) -> None:
-        """Until then, or until it is asked."""
-        until = monotonic() + seconds
-        while not self.asked and (rest := until - monotonic()) > 0:
-            sleep(min(rest, _SLICE_S))
-
-
 def run_once(
     database: Database,
     settings: Settings,
     dedupe_minutes: int,
-    stop: Stop,
-    tell: Callable[[int, int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> BatchSummary:
-    """Predict every sensor that has new readings, until `stop` is set; the sensor in hand is always
-    finished. `tell` is given how many are done, and of how many.
+    """Predict every sensor that has new readings, until `stopped` returns true; the sensor in hand
+    is always finished. `progress` is given how many are done, and of how many.
 
     Raises:
         UnavailableError: the database went away; what was written stays.
@@ -100,8 +85,8 @@ def run_once(
     began, summary = monotonic(), BatchSummary()
     sensors = due_sensors(database)
     summary.due = len(sensors)
-    for row in _rows(database, settings, dedupe_minutes, sensors, stop):
-        if stop.asked:
+    for row in _rows(database, settings, dedupe_minutes, sensors, stopped):
+        if stopped():
             break
         try:
             write_forecast(database, row)
@@ -114,8 +99,8 @@ def run_once(
             summary.few_readings += row.engine_name == TOO_FEW
             summary.breaches += BREACH in codes
             summary.anomalies += ANOMALY in codes
-        if tell is not None:
-            tell(summary.predicted + summary.failed, summary.due)
+        if progress is not None:
+            progress(summary.predicted + summary.failed, summary.due)
     summary.seconds = monotonic() - began
     return summary
 
@@ -125,10 +110,10 @@ def _rows(
     settings: Settings,
     dedupe: int,
     sensors: Sequence[ForecastSensor],
-    stop: Stop,
+    stopped: Callable[[], bool],
 ) -> Iterator[ForecastRow]:
     for chunk in _chunks(sensors):
-        if stop.asked:
+        if stopped():
             return
         ids = [sensor.id for sensor in chunk]
         thresholds = thresholds_of(database, ids)
@@ -164,25 +149,31 @@ class _Runner:
         self._terminal = Console(stderr=True)
 
     def run(self, attempts: int | None) -> BatchSummary:
-        """One run. Where the database goes away it is asked again, `attempts` times in a row or for
-        as long as it takes, and the run goes on where it was.
+        """One run. Where the database goes away it is tried again, `attempts` times in a row or for
+        as long as it takes, and the run continues where it was.
         """
-        total, failures, wait = BatchSummary(), 0, _WAIT_S[0]
-        while True:
-            try:
-                if self._database is None:
-                    self._database = open_database(self._settings)
-                total.add(self._shown(self._database))
-                break
-            except UnavailableError as error:
-                failures += 1
-                self.close()
-                if self._stop.asked or (attempts is not None and failures >= attempts):
+        total = BatchSummary()
+        retries = stamina.retry_context(
+            on=self._may_retry, attempts=attempts, timeout=None, wait_initial=0.5, wait_max=_WAIT_S
+        )
+        for attempt in retries:
+            with attempt:
+                try:
+                    if self._database is None:
+                        self._database = open_database(self._settings)
+                    total.add(self._shown(self._database))
+                except UnavailableError as error:
+                    self.close()
+                    text = "database away, trying again"
+                    _log.warning(text, error=str(error), attempt=attempt.num)
                     raise
-                _log.warning("database away, trying again", error=str(error), wait_s=wait)
-                self._stop.wait(wait)
-                wait = min(2 * wait, _WAIT_S[1])
         return total
+
+    def _stopped(self) -> bool:
+        return self._stop.asked
+
+    def _may_retry(self, error: Exception) -> bool:
+        return isinstance(error, UnavailableError) and not self._stop.asked
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -192,7 +183,7 @@ class _Runner:
 
     def _shown(self, database: Database) -> BatchSummary:
         if not self._terminal.is_terminal:
-            return run_once(database, self._settings, self._dedupe_minutes, self._stop)
+            return run_once(database, self._settings, self._dedupe_minutes, self._stopped)
         columns = (
             TextColumn("predicting"),
             BarColumn(),
@@ -205,7 +196,7 @@ class _Runner:
                 database,
                 self._settings,
                 self._dedupe_minutes,
-                self._stop,
+                self._stopped,
                 lambda done, total: progress.update(task, completed=done, total=total),
             )
 
@@ -214,6 +205,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
+@program("ml.batch")
 def main(
     *,
     once: Annotated[bool, typer.Option("--once", help="Run once, and end.")] = False,
@@ -230,12 +222,9 @@ def main(
     stopped before all sensors were done (with --once). SIGTERM and Ctrl-C end it after the sensor
     in hand, a second one at once.
     """
-    configure_log()
-    keep_private()
-    stop = _stop_on_signals()
-    runner: _Runner | None = None
+    stop = Stop(again=_interrupt)
+    runner = _Runner(load_settings(), dedupe_minutes, stop)
     try:
-        runner = _Runner(load_settings(), dedupe_minutes, stop)
         while not stop.asked:
             began = monotonic()
             summary = runner.run(_ATTEMPTS if once else None)
@@ -244,17 +233,11 @@ def main(
                 _end(summary, stopped=stop.asked)
                 return
             stop.wait(max(0.0, interval_seconds - (monotonic() - began)))
-    except IotError as error:
-        if stop.asked and isinstance(error, UnavailableError) and not once:
-            return
-        typer.echo(f"ml.batch: {error}", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo("ml.batch: stopped", err=True)
-        raise typer.Exit(130) from error
+    except UnavailableError:
+        if not stop.asked or once:
+            raise
     finally:
-        if runner is not None:
-            runner.close()
+        runner.close()
 
 
 def _end(summary: BatchSummary, *, stopped: bool) -> None:
@@ -264,18 +247,8 @@ def _end(summary: BatchSummary, *, stopped: bool) -> None:
         raise typer.Exit(130)
 
 
-def _stop_on_signals() -> Stop:
-    """Set by the first SIGTERM or Ctrl-C; the second one ends the process."""
-    stop = Stop()
-
-    def ask(*_: object) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-
-    for number in (SIGINT, SIGTERM):
-        signal(number, ask)
-    return stop
+def _interrupt(number: int) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from contract.errors import IotError, UnavailableError
 from contract.settings import Settings, load_settings
+from contract.version import VERSION
 from ml.predict.connections import Connections
 from ml.predict.metrics import REGISTRY, REQUESTS, SECONDS
 from ml.predict.on_request import AskError, predict
@@ -196,7 +197,7 @@ def _problem(
     return Response(problem.body(), status, problem.headers | more, CONTENT_TYPE)
 
 
-app = _App(title="IoT ML Service", version="0.2.0", lifespan=_lifespan, redirect_slashes=False)
+app = _App(title="IoT ML Service", version=VERSION, lifespan=_lifespan, redirect_slashes=False)
 app.add_middleware(_Door)  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ from dataflows.state.claims import arrange
 from ops.children import ends_with, with_stack
 from runtime.ending import end_of
 from runtime.kafka import kafka_access
-from runtime.signals import Signals
+from runtime.shell import Stop
 from runtime.topic import ensure_topic
 
 METRICS_PORT = 9101
@@ -129,21 +129,21 @@ def run(settings: Settings, plan: FleetPlan) -> None:
     Raises:
         IotError: by blame; nothing is running any more.
     """
-    signals = Signals()
+    stop = Stop(again=lambda _: None)  # a second signal ends them at once, see `_end`
     groups, watch = _groups(settings, plan), _watch(settings)
     try:
-        while not signals.count:
+        while not stop.asked:
             for group in groups:
                 group.look_after()
             sleep(_LOOK_S)
             if watch is not None and watch.grown:
-                _end(groups, signals)
+                _end(groups, stop)
                 groups, watch = _groups(settings, plan), _watch(settings)
     except SetupError as error:  # told before the others end: they may wait for the database
         _log.error("giving up, the other processes end", reason=str(error))
         raise
     finally:
-        _end(groups, signals)
+        _end(groups, stop)
 
 
 def _watch(settings: Settings) -> TopicWatch | None:
@@ -209,13 +209,13 @@ def split(partitions: frozenset[int], processes: int) -> list[frozenset[int]]:
     return [frozenset(ordered[a:b]) for a, b in pairwise(ends)]
 
 
-def _end(groups: Sequence[_Group], signals: Signals) -> None:
+def _end(groups: Sequence[_Group], stop: Stop) -> None:
     """Ask all to end, and wait for as long as they take, or until somebody asks again."""
     running = [one for group in groups for one in group.running]
     for one in running:
         one.terminate()
     while any(one.poll() is None for one in running):
-        if signals.count > 1:
+        if stop.count > 1:
             for group in groups:
                 group.kill()
         sleep(_LOOK_S)

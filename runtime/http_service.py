@@ -12,12 +12,11 @@ from typing import Any, NoReturn
 import structlog
 import uvicorn
 
-from contract.errors import NO_USE, IotError, SettingError, SetupError
+from contract.errors import IotError, SetupError
 from contract.settings import Settings, load_settings
 from runtime.http_server import Protocol
-from runtime.log import configure_log
-from runtime.private import keep_private
 from runtime.refusals import Refusals
+from runtime.shell import begin, exit_code
 from runtime.tls import server_context
 from runtime.workers import become_worker, run_workers
 
@@ -89,13 +88,12 @@ def run_worker(name: str, load: Callable[[], Service], descriptor: int) -> int:
 
 
 def _reported(name: str, run: Callable[[], int]) -> int:
-    configure_log()
-    keep_private()
+    begin()
     try:
         return run()
     except IotError as error:
         structlog.get_logger(name).error("cannot start", reason=str(error))
-        return _exit_code(error)
+        return exit_code(error)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -161,17 +159,12 @@ def serve(
     except SystemExit as error:
         if error.code == 0:
             return 0
-        return _exit_code(server.lifespan.state.get("failed"))
+        return exit_code(server.lifespan.state.get("failed"))
     except OSError as error:
         if server.started:
             raise
         raise _taken(host, port, error) from error
     return 0
-
-
-def _exit_code(error: Exception | None) -> int:
-    """78 where waiting does not help."""
-    return NO_USE if isinstance(error, SettingError | SetupError) else 1
 
 
 def _leave(number: int, frame: object) -> NoReturn:

@@ -29,7 +29,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from contract.errors import NO_USE
 from contract.settings import same_environment
 from runtime.ending import end_of
-from runtime.signals import Signals
+from runtime.shell import Stop
 
 _PAUSES_S = (0.5, 1, 2, 4, 8, 16, 30, 30)
 """Before the first start after a failure, the second, ...; after the last one we give up."""
@@ -48,12 +48,12 @@ def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> 
     workers at once.
     """
     metrics = mkdtemp(prefix="iot-metrics-")  # mode 0700
-    signals = Signals()
+    stop = Stop(again=lambda _: None)  # a second signal ends them at once, see `_end`
     environment = same_environment({"PROMETHEUS_MULTIPROC_DIR": metrics})
     start = _Start([*command, str(listener.fileno())], environment, metrics, listener)
     workers = [_Worker(index, start) for index in range(count)]
     try:
-        while not signals.count:
+        while not stop.asked:
             for worker in workers:
                 code = worker.look_after()
                 if code is not None:
@@ -63,7 +63,7 @@ def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> 
             sleep(_LOOK_S)
         return 0
     finally:
-        _end(workers, signals)
+        _end(workers, stop)
         rmtree(metrics, ignore_errors=True)
 
 
@@ -155,13 +155,13 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
             pipe.close()
 
 
-def _end(workers: Sequence[_Worker], signals: Signals) -> None:
+def _end(workers: Sequence[_Worker], stop: Stop) -> None:
     running = [worker.process for worker in workers if worker.process is not None]
     for process in running:
         process.terminate()
     end = monotonic() + _STOP_S
     while any(process.poll() is None for process in running):
-        if signals.count > 1 or monotonic() > end:
+        if stop.count > 1 or monotonic() > end:
             for process in running:
                 process.kill()
         sleep(_LOOK_S)

@@ -23,7 +23,6 @@ from contract.settings import Settings
 from dataflows.engine.partition_step import Watch
 from dataflows.log.source import group
 from dataflows.log.topic_watch import TopicWatch
-from dataflows.readings import Stop
 from dataflows.state.stores import make_store
 from ops.replay.cut import Cut
 from ops.replay.difference import Difference, as_found, difference
@@ -48,6 +47,7 @@ from ops.stored_events import StoredEvent, stored_events
 from rules.tables import Tables, names_of, rule_tables
 from rules.words import Names
 from runtime.kafka import kafka_access
+from runtime.shell import Stop
 from sinks.corrections import write_corrections
 from sinks.events import events_sink
 from sinks.progress import Covered, StoredProgress, write_progress
@@ -208,7 +208,7 @@ def _run(
     )
     stop = Stop()
     flow = replay_graph(
-        span_source(settings, plan.parts, stop.asked, progress.at),
+        span_source(settings, plan.parts, lambda: stop.asked, progress.at),
         Watch(rule_book(settings, database, plan.rules), times_of(settings)),
         _cut(plan),
         tally,
@@ -226,7 +226,7 @@ def _run(
     finally:
         for number in (SIGINT, SIGTERM):
             signal(number, default_int_handler)
-    if stop.asked():
+    if stop.asked:
         raise CutOffError(
             f"stopped after {progress.done:,} of {progress.total:,} records; "
             "the same command goes on from there"

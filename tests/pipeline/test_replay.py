@@ -378,7 +378,7 @@ def test_a_replay_that_is_stopped_and_killed_goes_on_with_the_same_command(rig):
         lock = sqlite3.connect(rig.folder / "replays" / "cut" / "iot.db", isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
         said = [process.stderr.readline()]
-        while "trying again" not in said[-1]:
+        while "retrying" not in said[-1]:
             assert said[-1], "it ended, and has not found the database locked"
             said.append(process.stderr.readline())
         return lock, "".join(said)

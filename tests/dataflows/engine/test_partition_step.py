@@ -238,18 +238,18 @@ def test_a_state_that_only_lacks_columns_is_taken_over_and_they_are_filled():
 @pytest.mark.parametrize(
     ("table", "column", "value", "said"),
     [
-        ("levels", "level", np.zeros(3), r"levels: it has float64 \(3,\) as level, and not int8"),
-        ("levels", "mood", np.zeros(3), "levels: it has mood, which this version does not know"),
-        ("open_predictions/60000", "age", np.zeros((5, 3), np.uint16), "not uint16 \\(12, rows"),
-        ("partition", "arrival", "1", "partition: it has str as arrival, and not int"),
+        ("levels", "level", np.zeros(3), r"levels: level is float64 \(3,\), expected int8"),
+        ("levels", "mood", np.zeros(3), "levels: this version has no mood"),
+        ("open_predictions/60000", "age", np.zeros((5, 3), np.uint16), "expected uint16 \\(12, rows"),
+        ("partition", "arrival", "1", "partition: arrival is str, expected int"),
         (
             "windows",
             "kept",
             (("end",), np.zeros((1, 4, 3))),
-            r"float64 \(1, 4, 3\) as kept, and not",
+            r"kept is float64 \(1, 4, 3\), expected",
         ),
-        ("windows", "kept", (("mood",), np.zeros((1, 9, 3))), "it has kept.mood, which this"),
-        ("moods", "mood", np.zeros(3), "moods: this version does not know it"),
+        ("windows", "kept", (("mood",), np.zeros((1, 9, 3))), "this version has no kept.mood"),
+        ("moods", "mood", np.zeros(3), "moods: this version has no such table"),
     ],
 )
 def test_a_state_of_another_kind_is_refused_with_one_line(table, column, value, said):

@@ -14,7 +14,7 @@ from contract.errors import SetupError, UnavailableError
 from dataflows.log.clock import BrokerClock, SetBack
 from dataflows.log.position import Position
 from dataflows.log.source import PacketSource
-from dataflows.readings import StartAgainError, Stop, check
+from dataflows.startup import FlowStop, StartAgainError, check
 from runtime.kafka import KafkaAccess
 from runtime.topic import ensure_topic
 
@@ -132,16 +132,16 @@ def test_a_partition_that_came_later_begins_at_its_first_record(make, brokers, t
 def test_a_flow_ends_so_that_the_next_one_begins_with_what_has_changed(
     monkeypatch, grown, set_back, why
 ):
-    monkeypatch.setattr("dataflows.readings.signal.signal", lambda *_: None)
+    monkeypatch.setattr("runtime.shell.signal.signal", lambda *_: None)
 
     watch: Any = SimpleNamespace(grown=grown)
     clock: Any = set_back
-    stop = Stop(lambda: check(None, watch, clock))
-    assert stop.asked()
+    stop = FlowStop(lambda: check(None, watch, clock))
+    assert stop.check()
     assert isinstance(stop.error, StartAgainError)
     assert str(stop.error) == why
     watch.grown, clock = False, False
-    assert not Stop(lambda: check(None, watch, clock)).asked()
+    assert not FlowStop(lambda: check(None, watch, clock)).check()
 
 
 def test_a_clock_that_is_set_back_is_noticed_also_after_it_was_set_forth(monkeypatch):
@@ -223,15 +223,15 @@ def test_a_heartbeat_lies_before_every_record_that_comes_after_it(make, brokers,
 
 
 def test_what_a_check_raises_ends_the_source_and_is_kept(monkeypatch):
-    monkeypatch.setattr("dataflows.readings.signal.signal", lambda *_: None)
+    monkeypatch.setattr("runtime.shell.signal.signal", lambda *_: None)
     calls = []
 
     def check():
         calls.append(None)
         raise UnavailableError("no room")
 
-    stop = Stop(check)
-    assert stop.asked()
-    assert stop.asked()
+    stop = FlowStop(check)
+    assert stop.check()
+    assert stop.check()
     assert (str(stop.error), len(calls)) == ("no room", 1)
-    assert not Stop().asked()
+    assert not FlowStop().check()

@@ -1,0 +1,3 @@
+"""The version of the product: of the package, the command, the services and their API documents."""
+
+VERSION = "0.2.0"

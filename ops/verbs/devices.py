@@ -1,0 +1,99 @@
+"""`iot devices`: devices, their sensors and their keys."""
+
+from dataclasses import replace
+from json import dumps
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from contract.errors import SetupError
+from contract.packet import MAX_VALUE
+from contract.settings import load_settings
+from ops.devices import SensorSpec, list_devices, new_key, register, revoke_keys, sensor_spec
+from ops.verbs.terminal import URL, Url, checked_name, err, out
+from sql.schema import open_database
+
+
+def devices_add(
+    name: Annotated[str, typer.Argument(help="Name of the device.")],
+    sensor: Annotated[
+        list[str], typer.Option(help="NAME, NAME:TYPE or NAME:TYPE:UNIT; once for each sensor.")
+    ],
+    warning: Annotated[
+        list[str], typer.Option(help="NAME:MIN:MAX: outside of it the sensor is at WARN.")
+    ] = [],  # noqa: B006 - typer copies it
+    critical: Annotated[
+        list[str], typer.Option(help="NAME:MIN:MAX: outside of it the sensor is at CRITICAL.")
+    ] = [],  # noqa: B006 - typer copies it
+    url: Url = URL,
+) -> None:
+    """Register a device with its sensors; what is there already stays."""
+    checked_name(name)
+    specs = {}
+    for text in sensor:
+        parts = text.split(":")
+        if not 0 < len(parts[0]) <= 255 or len(parts) > 3:
+            raise SetupError(f"--sensor {text}: give NAME, NAME:TYPE or NAME:TYPE:UNIT")
+        specs[parts[0]] = sensor_spec(*parts)
+    for severity, ranges in (("warning", warning), ("critical", critical)):
+        for text in ranges:
+            _add_range(specs, severity, text)
+    with open_database(load_settings()) as database:
+        device = register(database, name, list(specs.values()))
+    readings = [{"sensor_uuid": uuid, "value": 20.5} for uuid in device.sensors.values()]
+    body = dumps({"device_uuid": device.uuid, "readings": readings})
+    print(f"device {name} is {device.uuid}. Post a reading:")
+    print(f"curl -X POST {url}/ingest/packets -H 'Content-Type: application/json' -d '{body}'")
+
+
+def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
+    name, _, bounds = text.partition(":")
+    low, _, high = bounds.partition(":")
+    if name not in specs:
+        raise SetupError(f"--{severity} {text}: there is no --sensor {name}")
+    try:
+        span = float(low), float(high)
+    except ValueError as error:
+        raise SetupError(f"--{severity} {text}: give NAME:MIN:MAX, with numbers") from error
+    if not -MAX_VALUE < span[0] < span[1] < MAX_VALUE:
+        raise SetupError(f"--{severity} {text}: MIN must be below MAX, and both within 1e10")
+    specs[name] = replace(specs[name], ranges={**specs[name].ranges, severity: span})
+
+
+def devices_new_key(
+    name: Annotated[str, typer.Argument(help="Name of the device.")],
+    label: Annotated[str, typer.Option(help="What the key is for; at most 100 characters.")] = "",
+) -> None:
+    """Make a key with which only this device can post, and show it once."""
+    if len(label) > 100:
+        raise SetupError("--label has at most 100 characters")
+    with open_database(load_settings()) as database:
+        device, key = new_key(database, name, label)
+    err.print(f"key of {name} ({device.uuid}), shown only now:", markup=False, highlight=False)
+    print(key)
+    err.print("send it as the header X-Device-Key", highlight=False)
+
+
+def devices_revoke_keys(name: Annotated[str, typer.Argument(help="Name of the device.")]) -> None:
+    """Revoke all keys of a device; edges stop taking them within SENSOR_MAP_TTL_SECONDS."""
+    settings = load_settings()
+    with open_database(settings) as database:
+        revoke_keys(database, name)
+    out.print(
+        f"all keys of {name} are revoked; edges with this setting stop taking them within "
+        f"{settings.sensor_map_ttl_seconds:g} s",
+        markup=False, highlight=False,
+    )  # fmt: skip
+
+
+def devices_list() -> None:
+    """Show all devices and their active sensors."""
+    with open_database(load_settings()) as database:
+        table = Table("device, sensors", "uuid", box=None)
+        for device in list_devices(database):
+            table.add_row(Text(device.name), device.uuid, style="bold")
+            for name, uuid in device.sensors.items():
+                table.add_row(Text(f"  {name}"), uuid)
+    out.print(table)

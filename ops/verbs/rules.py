@@ -1,0 +1,14 @@
+"""`iot rules`: the rules as a file."""
+
+import msgspec
+
+from contract.settings import load_settings
+from rules.tables import rule_tables
+from sql.schema import open_database
+
+
+def rules_command() -> None:
+    """Print the rules in the database, as a file for --rules of dry-run and replay."""
+    with open_database(load_settings()) as database:
+        found = rule_tables(database)
+    print(msgspec.json.format(msgspec.json.encode(found)).decode())
