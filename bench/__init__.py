@@ -1,1 +1,1 @@
-"""Benchmarks that print ratios measured in one run: `python -m bench`."""
+"""Benchmarks that print ratios measured within one run: `python -m bench`."""

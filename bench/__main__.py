@@ -1,4 +1,4 @@
-"""`python -m bench`: what is fast, as ratios measured in one run."""
+"""`python -m bench`: benchmarks as ratios measured within one run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +29,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 
 @contextmanager
-def _told(err: Console) -> Iterator[None]:
-    """An error of ours ends the command with one line and exit code 1."""
+def _report_errors(err: Console) -> Iterator[None]:
+    """End the command with one line and exit code 1 on an `IotError`."""
     try:
         yield
     except IotError as error:
@@ -41,16 +41,18 @@ def _told(err: Console) -> Iterator[None]:
 @app.callback()
 def _bench() -> None:
     """Measure, and compare with a baseline in the same run."""
-    signal(SIGTERM, default_int_handler)  # what was started ends, whoever asks us to stop
+    signal(SIGTERM, default_int_handler)  # stop child processes on SIGTERM as on Ctrl-C
 
 
 @app.command()
 def edge(
-    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.5, help="How long each time.")] = 3.0,
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Seconds per measurement.")] = 3.0,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """HTTP edge, acknowledged, one worker, 64 connections, against a bare FastAPI hello."""
+    """The HTTP edge with broker acknowledgement, against a bare FastAPI hello; one worker each."""
     result = edge_bench.run(rounds, seconds)
     table = Table("", "requests/s", "readings/s", "p50 ms", "p99 ms", box=None)
     for name, rate, readings, p50, p99 in result.rows:
@@ -61,17 +63,19 @@ def edge(
 
 @app.command()
 def dataflow(
-    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 3,
     readings: Annotated[
-        int, typer.Option(min=200_000, help="How many are on each topic.")
+        int, typer.Option(min=200_000, help="Number of readings on each topic.")
     ] = 2_000_000,
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """The flow against a bare loop that decodes, and against Bytewax's own windows; one worker."""
+    """The flow against a bare decoding loop, and against Bytewax's own windows; one worker."""
     err = Console(stderr=True, highlight=False)
-    with _told(err):
+    with _report_errors(err):
         result = dataflow_bench.run(rounds, readings, partial(err.print, soft_wrap=True))
-    table = Table("", "median", "rounds", "wanted", box=None)
+    table = Table("", "median", "rounds", "target", box=None)
     for row in result.rows:
         table.add_row(*row)
     err.print(table)
@@ -81,19 +85,25 @@ def dataflow(
 
 @app.command()
 def scale(
-    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 3,
     readings: Annotated[
-        int, typer.Option(min=200_000, help="How many are on the topic; whole 10 000.")
+        int,
+        typer.Option(
+            min=200_000,
+            help="Readings on the topic, rounded down to a multiple of 10 000.",
+        ),
     ] = 10_000_000,
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """The flow in two processes against one, with recovery against without, and restarts."""
+    """The flow in two processes against one, with and without recovery, and its restart time."""
     err = Console(stderr=True, highlight=False)
-    with _told(err):
+    with _report_errors(err):
         result = scale_bench.run(
             rounds, readings // 10_000 * 10_000, partial(err.print, soft_wrap=True)
         )
-    table = Table("", "median", "rounds", "wanted", box=None)
+    table = Table("", "median", "rounds", "target", box=None)
     for row in result.rows:
         table.add_row(*row)
     err.print(table)
@@ -104,18 +114,21 @@ def scale(
 @app.command()
 def replay(
     readings: Annotated[
-        int, typer.Option(min=200_000, help="How many, spread over 24 hours.")
+        int, typer.Option(min=200_000, help="Number of readings, spread over 24 hours.")
     ] = 8_000_000,
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
     """`iot replay --dry-run` with other thresholds, against two runs of the flow."""
     err = Console(stderr=True, highlight=False)
-    with _told(err):
+    with _report_errors(err):
         result = replay_bench.run(readings, partial(err.print, soft_wrap=True))
     err.print(
         f"replay {result.replay_readings_per_s:,} readings/s, flow "
-        f"{result.flow_readings_per_s:,}: {result.ratio_to_flow} of it, wanted: at least 0.5; "
-        f"the difference is {'right' if result.right else 'WRONG'}: {result.new:,} new, "
+        f"{result.flow_readings_per_s:,} readings/s, ratio {result.ratio_to_flow} "
+        f"(target: at least 0.5); "
+        f"the diff is {'correct' if result.right else 'WRONG'}: {result.new:,} new, "
         f"{result.gone:,} gone, {result.changed:,} changed, {result.unchanged:,} unchanged"
     )
     print(dumps(asdict(result)) if json else f"ratio_to_flow {result.ratio_to_flow}")
@@ -125,31 +138,37 @@ def replay(
 
 @app.command()
 def latency(
-    seconds: Annotated[float, typer.Option(min=20, help="How long sensors send.")] = 60.0,
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    seconds: Annotated[float, typer.Option(min=20, help="How long the sensors send.")] = 60.0,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """From a reading that crosses a threshold, posted over HTTP, to the event's row."""
+    """Latency from a reading that crosses a threshold, posted over HTTP, to its event's row."""
     err = Console(stderr=True, highlight=False)
     result = latency_bench.run(seconds, err.print)
     err.print(
         f"{result.crossings} crossings: p50 {result.p50_ms:,.0f} ms, p99 {result.p99_ms:,.0f} ms, "
-        f"wanted: at most {result.bound_ms:,.0f} ms"
+        f"target: at most {result.bound_ms:,.0f} ms"
     )
     print(dumps(asdict(result)) if json else f"p99_ms {result.p99_ms}")
 
 
 @app.command()
 def sinks(
-    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 3,
-    readings: Annotated[int, typer.Option(min=20_000, help="How many rows each time.")] = 200_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 3,
+    readings: Annotated[
+        int, typer.Option(min=20_000, help="Number of rows per measurement.")
+    ] = 200_000,
     full: Annotated[
-        bool, typer.Option(help="Also into a table of 2 (SQL Server: 10) million rows.")
+        bool, typer.Option(help="Also measure a table of 2 million rows (SQL Server: 10 million).")
     ] = True,
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """The readings sink, alerts and all, against bare inserts; SQL Server too where DB_HOST is."""
+    """The readings sink against plain inserts, on SQLite and, if DB_HOST is set, on SQL Server."""
     err = Console(stderr=True, highlight=False)
-    with _told(err):
+    with _report_errors(err):
         result = sinks_bench.run(rounds, readings, partial(err.print, soft_wrap=True), full=full)
     table = Table("", "rows/s", "rounds", "/ bare", box=None)
     for row in result.rows:
@@ -161,15 +180,19 @@ def sinks(
 
 @app.command()
 def nab(
-    data_dir: Annotated[Path, typer.Argument(help="Where windows.json and the files lie.")],
-    out_dir: Annotated[Path, typer.Argument(help="Where the scores of each point go.")],
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    data_dir: Annotated[
+        Path, typer.Argument(help="Directory with windows.json and the data files.")
+    ],
+    out_dir: Annotated[Path, typer.Argument(help="Directory for the scores of each point.")],
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """Detectors over NAB's files: how many anomalies are found, at one false alarm in 1 000."""
+    """Detectors on the NAB files: share of anomalies found, at one false alarm per 1 000 points."""
     err = Console(stderr=True, highlight=False)
-    with _told(err):
+    with _report_errors(err):
         result = nab_bench.run(data_dir, out_dir, err.print)
-    table = Table("", "found", "alarms in 1 000", "median delay", "bound", "points/s", box=None)
+    table = Table("", "found", "alarms per 1 000", "median delay", "bound", "points/s", box=None)
     for name, rating, rate in result.rows:
         table.add_row(
             name, f"{rating.found:.3f}", f"{rating.alarms_per_1000:.2f}",
@@ -181,27 +204,32 @@ def nab(
 
 @app.command()
 def skab(
-    data_dir: Annotated[Path, typer.Argument(help="Where SKAB's folders lie.")],
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    data_dir: Annotated[Path, typer.Argument(help="Directory with SKAB's folders.")],
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """Detectors over SKAB's pump rigs, against an isolation forest and T-squared."""
+    """Detectors on SKAB's pump rigs, against an isolation forest and T-squared."""
     err = Console(stderr=True, highlight=False)
-    with _told(err):
+    with _report_errors(err):
         result = skab_bench.run(data_dir)
     table = Table("", "F1", "false alarms", "missed", "F1 after 400", "false after 400", box=None)
     for name, whole, after in result.rows:
         figures = (whole.f1, whole.false_alarm_rate, whole.missed_alarm_rate)
-        table.add_row(name, *(f"{one:.3f}" for one in (*figures, after.f1, after.false_alarm_rate)))
+        shown = (*figures, after.f1, after.false_alarm_rate)
+        table.add_row(name, *(f"{figure:.3f}" for figure in shown))
     err.print(table)
     print(dumps(result.figures) if json else f"f1 {result.figures['f1']}")
 
 
 @app.command()
 def detector(
-    rounds: Annotated[int, typer.Option(min=1, help="How often each thing is measured.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of rounds.")] = 5,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """The light detector's array form, 10 000 sensors: panes a second."""
+    """The light detector in array form, 10 000 sensors: panes per second."""
     result = detector_bench.run(rounds)
     table = Table("", "panes/s", "rounds", box=None)
     for name, rate, least, most in result.rows:
@@ -213,13 +241,17 @@ def detector(
 
 @app.command()
 def ml(
-    sensors: Annotated[int, typer.Option(min=100, help="How many the batch predicts.")] = 10_000,
-    seconds: Annotated[float, typer.Option(min=1, help="How long the service is asked.")] = 10.0,
-    json: Annotated[bool, typer.Option("--json", help="End with a line of JSON.")] = False,
+    sensors: Annotated[int, typer.Option(min=100, help="Number of sensors in the batch.")] = 10_000,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="How long requests are sent, per number of connections.")
+    ] = 10.0,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
 ) -> None:
-    """The prediction service over a million readings, and the batch over 500 of each sensor."""
+    """The prediction service on a million readings, and the batch with 500 readings per sensor."""
     err = Console(stderr=True, highlight=False)
-    with _told(err):
+    with _report_errors(err):
         result = ml_bench.run(sensors, seconds, partial(err.print, soft_wrap=True))
     table = Table("", "", box=None)
     for row in result.rows:

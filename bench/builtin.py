@@ -1,12 +1,12 @@
-"""The peer: the three windows as one writes them with Bytewax's own source and operators.
+"""The baseline: the three windows, written with Bytewax's own source and operators.
 
 It does less than our flow: no levels, no events, no duplicates, no arrival time; only count, mean,
 minimum, maximum and last value of each window of each sensor.
 
-A log is read faster or slower than it was written. Bytewax's clock adds the time that has passed
-on the wall to a sensor's watermark, so where reading is the slower one, much of the log is late:
-it is sorted out, not folded, and its windows are opened and closed several times. With a clock
-that stands still nothing is late, and each reading is folded into the 16 windows it belongs to.
+A log is read faster or slower than it was written. Bytewax's clock adds elapsed wall-clock time to
+a sensor's watermark. If reading is slower than writing was, many readings are late: they go to
+the `late` stream instead of a window, and windows are opened and closed several times. With a fixed
+clock, nothing is late, and each reading is folded into all 16 windows it belongs to.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ _WINDOWERS: dict[str, Windower[Any]] = {
 
 
 class Reading(NamedTuple):
-    """One reading of the sensor that is its key."""
+    """One reading; the key is its sensor."""
 
     ts: datetime
     value: float
@@ -48,7 +48,7 @@ class Reading(NamedTuple):
 
 @dataclass(slots=True)
 class BuiltinWindow:
-    """What has been read in one window of one sensor."""
+    """The aggregates of one window of one sensor."""
 
     count: int = 0
     mean: float = 0.0
@@ -60,7 +60,7 @@ class BuiltinWindow:
 def builtin_flow(
     kafka: KafkaAccess, topic: str, meter: Meter, sink: Sink[Any], now: Callable[[], datetime]
 ) -> Dataflow:
-    """The dataflow. Readings are counted where they leave the decoder for the windows."""
+    """The dataflow. Readings are counted after the decoder, before the windows."""
 
     def readings(message: Any) -> Iterator[tuple[str, Reading]]:
         assert isinstance(message, KafkaSourceMessage)  # the source raises on errors
@@ -102,5 +102,5 @@ def _fold(window: BuiltinWindow, reading: Reading) -> BuiltinWindow:
     return window
 
 
-def _merge(one: BuiltinWindow, other: BuiltinWindow) -> BuiltinWindow:
-    raise NotImplementedError("windows of these kinds are never merged")
+def _merge(window: BuiltinWindow, other: BuiltinWindow) -> BuiltinWindow:
+    raise NotImplementedError("tumbling and sliding windows are never merged")

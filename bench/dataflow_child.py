@@ -1,4 +1,4 @@
-"""One measurement of `python -m bench dataflow`, in a process of its own.
+"""One measurement of `python -m bench dataflow`, in its own process.
 
 `python -m bench.dataflow_child WHAT BROKERS TOPIC SENSORS PERIOD_MS READINGS START_MS`; the last
 line of its output has the numbers.
@@ -28,7 +28,8 @@ from dataflows.engine.engine import Times
 from dataflows.engine.partition_step import PartitionLogic, Watch
 from dataflows.log.decode import decode_records
 from dataflows.log.source import PacketSource, Records, consumer_config
-from dataflows.readings import Sinks, graph, settle_memory
+from dataflows.readings import Sinks, graph
+from dataflows.startup import settle_memory
 from rules.columns import Rules
 from rules.history import OneEdition
 from rules.tables import make_rules
@@ -39,17 +40,17 @@ from runtime.topic import PARTITIONS
 
 Numbers = tuple[float, ...]
 _FAR = 5 * DEVIATION
-"""From the mean to a threshold: one reading in 1 700 000 is beyond, and hardly any mean."""
+"""Distance of a threshold from the mean: one reading in 1 700 000 crosses it."""
 
 
 def our_flow(source: PacketSource, sensors: int, readings: "NullSink") -> Dataflow:
-    """The flow as it is in production, but for its sinks and where its rules come from."""
+    """The flow as in production, except for its sinks and the source of its rules."""
     null = NullSink()
     return graph(source, watch(sensors), Sinks(readings, null, null, null, null))
 
 
 def watch(sensors: int) -> Watch:
-    """A WARN threshold on every second sensor, hardly ever crossed; else what is usual."""
+    """A WARN threshold on every second sensor, hardly ever crossed; otherwise the defaults."""
     rows = [
         {
             "sensor_id": number,
@@ -66,7 +67,7 @@ def watch(sensors: int) -> Watch:
 
 
 def state_bytes(watch: Watch, pieces: Iterable[PacketColumns]) -> int:
-    """The pickled snapshots of all stateful steps of a partition after those pieces."""
+    """Size of the pickled snapshots of all stateful steps of a partition after these pieces."""
     duplicates, partition = DuplicateLogic(None), PartitionLogic(watch, None)
     for piece in pieces:
         marked, _ = duplicates.on_batch([piece])
@@ -75,7 +76,7 @@ def state_bytes(watch: Watch, pieces: Iterable[PacketColumns]) -> int:
 
 
 class NullSink(DynamicSink[Any]):
-    """Drops what comes; counts its readings where there is a meter."""
+    """Drops all items; counts their readings if there is a meter."""
 
     def __init__(self, meter: Meter | None = None) -> None:
         self._meter = meter
@@ -104,13 +105,13 @@ def _fill(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Number
 
 
 def _fill_1(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
-    """The same in records of version 1."""
+    """The same in version 1 records."""
     make_topic(kafka, topic, device_packets(shape, start_ms), encode_version_1)
     return (shape.readings,)
 
 
 def _decode(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
-    """The bare loop: a consumer a partition, whole batches, decoded into columns, dropped."""
+    """The bare loop: one consumer per partition, whole batches, decoded into columns, dropped."""
     meter = Meter(shape.readings)
     for _, columns in _decoded(kafka, topic, meter):
         meter.count(len(columns.readings.ts))
@@ -118,7 +119,7 @@ def _decode(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numb
 
 
 def _decoder(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
-    """Nanoseconds a reading of the decoder alone, over the whole log."""
+    """Nanoseconds per reading of the decoder alone, over the whole log."""
     meter, took_s = Meter(shape.readings), 0.0
     for records in _batches(kafka, topic, meter):
         began = perf_counter()
@@ -130,8 +131,9 @@ def _decoder(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Num
 
 
 def _flow(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
-    """Our flow, one worker, without recovery; ends when all readings have reached the sink. The
-    rate, the CPU seconds a million readings, and the memory at its peak in MB.
+    """Our flow, one worker, without recovery, until all readings have reached the sink.
+
+    Returns the rate, the CPU seconds per million readings, and the peak memory in MB.
     """
     meter = Meter(shape.readings)
     settle_memory()
@@ -141,31 +143,33 @@ def _flow(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Number
 
 
 def _builtin(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
-    """The peer as it comes, one worker, without recovery; ends at the end of the topic."""
-    return _peer(kafka, topic, shape, lambda: datetime.now(UTC))
+    """The baseline with its usual clock, one worker, without recovery, to the end of the topic."""
+    return _baseline(kafka, topic, shape, lambda: datetime.now(UTC))
 
 
 def _builtin_still(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
-    """The peer with a clock that stands still, so that nothing is late."""
+    """The baseline with a fixed clock, so that nothing is late."""
     now = datetime.now(UTC)
-    return _peer(kafka, topic, shape, lambda: now)
+    return _baseline(kafka, topic, shape, lambda: now)
 
 
-def _peer(kafka: KafkaAccess, topic: str, shape: Shape, now: Callable[[], datetime]) -> Numbers:
+def _baseline(kafka: KafkaAccess, topic: str, shape: Shape, now: Callable[[], datetime]) -> Numbers:
     meter = Meter(shape.readings)
     run_main(builtin_flow(kafka, topic, meter, NullSink(), now))  # type: ignore[no-untyped-call]
     return (meter.rate(),)
 
 
 def _state(kafka: KafkaAccess, topic: str, shape: Shape, start_ms: int) -> Numbers:
-    """Bytes of state a sensor, when our steps have seen the whole topic."""
+    """Bytes of state per sensor, after our steps have processed the whole topic."""
     meter = Meter(shape.readings)
     pieces: dict[int, list[PacketColumns]] = {}
     for partition, columns in _decoded(kafka, topic, meter):
         pieces.setdefault(partition, []).append(columns)
         meter.count(len(columns.readings.ts))
     rules = watch(shape.sensors)
-    return (sum(state_bytes(rules, found) for found in pieces.values()) / shape.sensors,)
+    return (
+        sum(state_bytes(rules, of_partition) for of_partition in pieces.values()) / shape.sensors,
+    )
 
 
 def _decoded(kafka: KafkaAccess, topic: str, meter: Meter) -> Iterator[tuple[int, PacketColumns]]:
@@ -178,7 +182,7 @@ def _decoded(kafka: KafkaAccess, topic: str, meter: Meter) -> Iterator[tuple[int
 
 
 def _batches(kafka: KafkaAccess, topic: str, meter: Meter) -> Iterator[Records]:
-    """Records until the meter is full; clients and batches as `PacketSource` has."""
+    """Records until the meter is full, with the clients and batches of `PacketSource`."""
     consumers = []
     for partition in range(PARTITIONS):
         consumer = Consumer(consumer_config(kafka, topic))
@@ -219,7 +223,7 @@ _WHAT = {
 
 
 def main() -> None:
-    """Measure what the command line says."""
+    """Run the measurement that the command line names."""
     configure_log()
     what, topic, *numbers = sys.argv[1:]
     sensors, period_ms, readings, start_ms = map(int, numbers)

@@ -1,4 +1,4 @@
-"""The light detector's array form: panes a second, 10 000 sensors, one core."""
+"""The light detector in array form: panes per second, 10 000 sensors, one core."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -11,20 +11,20 @@ from ml.online.level_noise import LevelNoise
 
 SENSORS = 10_000
 WARM_UP, STEPS = 150, 60
-"""Steps before the measurement, so that sensors are out of their grace period, and in it."""
+"""Steps before the measurement, to get past the grace period, and steps per round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Medians over the rounds, and what was seen in them."""
+    """Medians and ranges over the rounds."""
 
     figures: dict[str, float]
     rows: list[tuple[str, float, float, float]]
-    """(what, panes/s, least, most)"""
+    """(what, median panes/s, minimum, maximum)"""
 
 
 def run(rounds: int) -> Result:
-    """Give a pane to every sensor, to every other one, and to one in ten by chance, in turn."""
+    """Measure a pane for every sensor, for every other one, and for a random tenth, in turn."""
     random = np.random.default_rng(0)
     every = np.arange(SENSORS)
     plans = {

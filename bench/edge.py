@@ -1,4 +1,4 @@
-"""The edge, acknowledged by a broker, against a bare FastAPI hello on the same kind of worker."""
+"""The edge with broker acknowledgement, against a bare FastAPI hello on the same kind of worker."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -22,16 +22,16 @@ from sql.schema import apply_schema, open_database
 
 CONNECTIONS = 64
 SIZES = (1, 20, 100)
-"""Readings a packet."""
+"""Readings per packet."""
 _DEVICES = 16
 _PACKETS = 16
-"""Different packets that a connection sends in turn."""
+"""Number of different packets that a connection cycles through."""
 _START_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Medians over the rounds. `ratio_*`: median of each round's edge / hello, in requests."""
+    """Medians over the rounds. `ratio_*`: median of the rounds' edge / hello, in requests."""
 
     figures: dict[str, float]
     rows: list[tuple[str, float, float, float, float]]
@@ -39,10 +39,10 @@ class Result:
 
 
 def run(rounds: int, seconds: float) -> Result:
-    """Measure hello and each size in turn, `rounds` times.
+    """Measure hello and each packet size in turn, `rounds` times.
 
     Raises:
-        SetupError: a process ended, or an answer was not the expected one.
+        SetupError: a process ended, or a response was not the expected one.
     """
     with _servers() as (hello_port, edge_port):
         loads: dict[str, list[Load]] = {}
@@ -55,7 +55,7 @@ def run(rounds: int, seconds: float) -> Result:
                 took = seconds if number >= 0 else 1.0  # the first round warms up
                 load = run_load(port, requests, connections=CONNECTIONS, seconds=took)
                 if set(load.statuses) != {status}:
-                    raise SetupError(f"{name}: unexpected answers {dict(load.statuses)}")
+                    raise SetupError(f"{name}: unexpected responses {dict(load.statuses)}")
                 if number >= 0:
                     loads.setdefault(name, []).append(load)
     return _result(loads)
@@ -64,16 +64,16 @@ def run(rounds: int, seconds: float) -> Result:
 def _result(loads: dict[str, list[Load]]) -> Result:
     figures: dict[str, float] = {}
     rows = []
-    for name, found in loads.items():
-        rate = median(load.rate for load in found)
-        p50, p99 = (median(load.percentile_ms(p) for load in found) for p in (50, 99))
+    for name, of_name in loads.items():
+        rate = median(load.rate for load in of_name)
+        p50, p99 = (median(load.percentile_ms(p) for load in of_name) for p in (50, 99))
         size = int(name.split()[1]) if name != "hello" else 0
         rows.append((name, rate, rate * size, p50, p99))
         if name == "hello":
             figures["hello_rps"] = round(rate)
             continue
         key = name.removeprefix("edge ").replace(" ", "_")
-        pairs = zip(found, loads["hello"], strict=True)
+        pairs = zip(of_name, loads["hello"], strict=True)
         figures[f"edge_rps_{key}"] = round(rate)
         figures[f"readings_per_s_{key}"] = round(rate * size)
         figures[f"p50_ms_{key}"] = round(p50, 2)
@@ -87,11 +87,11 @@ def _hello(connection: int) -> Iterator[bytes]:
 
 
 def _packets(size: int, *, dated: bool = False) -> Callable[[int], Iterator[bytes]]:
-    """Packets of one device a connection, with `size` sensors."""
+    """Packets with `size` sensors; each connection sends those of one device."""
 
     def packets(connection: int) -> Iterator[bytes]:
         device, random = connection % _DEVICES, Random(connection)
-        made = []
+        requests = []
         for second in range(_PACKETS):
             readings = [
                 {"sensor_uuid": _uuid(device, sensor), "value": round(random.gauss(20, 5), 3)}
@@ -99,8 +99,8 @@ def _packets(size: int, *, dated: bool = False) -> Callable[[int], Iterator[byte
                 for sensor in range(size)
             ]
             body = dumps({"device_uuid": _uuid(device, 999), "readings": readings})
-            made.append(request("POST", "/ingest/packets", body.encode()))
-        return cycle(made)
+            requests.append(request("POST", "/ingest/packets", body.encode()))
+        return cycle(requests)
 
     return packets
 
@@ -111,8 +111,8 @@ def _uuid(device: int, number: int) -> str:
 
 @contextmanager
 def _servers() -> Iterator[tuple[int, int]]:
-    """A hello and an edge, each on one worker; the broker is the in-memory one unless
-    `KAFKA_BOOTSTRAP_SERVERS` names another.
+    """A hello and an edge, each with one worker. The broker is the in-memory one, unless
+    `KAFKA_BOOTSTRAP_SERVERS` is set.
     """
     given = load_settings()
     with TemporaryDirectory(prefix="bench-") as name, Children(Path(name)) as children:

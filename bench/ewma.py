@@ -1,4 +1,4 @@
-"""The plainest baseline: deviations from an exponentially weighted mean, in standard deviations."""
+"""The simplest baseline: deviations from an exponentially weighted mean, in standard deviations."""
 
 import numpy as np
 
@@ -10,12 +10,13 @@ _TINY = 1e-150
 
 
 class EwmaDetector(Table):
-    """For each sensor a mean and a variance (Finch, "Incremental calculation of weighted mean and
+    """A mean and a variance per sensor (Finch, "Incremental calculation of weighted mean and
     variance", 2009).
 
     Args:
-        rate: by how much the newest value counts.
-        grace_period: how many panes of a sensor are learnt from before any is scored.
+        rate: weight of the newest value.
+        grace_period: number of panes of a sensor that are learned from before the first one is
+            scored.
     """
 
     numbers: Floats = block({"seen": 0.0, "mean": 0.0, "variance": 0.0})
@@ -27,7 +28,7 @@ class EwmaDetector(Table):
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
         """(P,) the deviation of each pane from its sensor's mean, in standard deviations; 0 in the
-        grace period. At most one pane a sensor.
+        grace period. Takes at most one pane per sensor.
         """
         value = np.clip(value, -_LARGEST, _LARGEST)
         seen, mean, variance = self.numbers[:, row]

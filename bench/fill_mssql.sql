@@ -1,5 +1,5 @@
--- 1_000_000 readings: of the sensors 1 to ?, ten a second, in the hours before a time (?) less so
--- many (?) millions of them.
+-- Inserts 1_000_000 readings, one per sensor and second. Parameters: the number of sensors, a time,
+-- and an offset in seconds; the newest readings are offset + 1 s before the time.
 INSERT INTO dbo.sensor_readings (
     sensor_id, value, [timestamp], device_timestamp, event_timestamp, seq
 )

@@ -1,4 +1,4 @@
-"""What every FastAPI service costs before it does anything."""
+"""A minimal FastAPI application: the cost of the framework alone."""
 
 from fastapi import FastAPI
 

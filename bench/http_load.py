@@ -1,7 +1,7 @@
-"""A load generator that costs as little as it can: it shares two cores with what it measures.
+"""A load generator with minimal overhead: it shares two cores with the server that it measures.
 
-A connection sends its next request when the answer to the last one is there, or, with an
-interval, not before it is due.
+A connection sends its next request when the last response has arrived or, with an interval, when
+the next request is due.
 """
 
 import asyncio
@@ -20,32 +20,34 @@ class Answer(NamedTuple):
 
     connection: int
     number: int
-    """Which of its connection's requests it was, from 0."""
+    """Index of the request on its connection, from 0."""
     status: int
     latency_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came back."""
+    """The answered requests of a run."""
 
     elapsed_s: float
     answers: list[Answer]
 
     @property
     def statuses(self) -> Counter[int]:
-        """How often each status came."""
+        """Number of responses per status."""
         return Counter(answer.status for answer in self.answers)
 
     @property
     def rate(self) -> float:
-        """Requests answered a second."""
+        """Answered requests per second."""
         return len(self.answers) / self.elapsed_s
 
     def percentile_ms(self, percent: float, status: int | None = None) -> float:
         """The time within which `percent` of the requests (with that status) were answered."""
-        found = [one.latency_ms for one in self.answers if status in (None, one.status)]
-        return float(np.percentile(found, percent))
+        latencies = [
+            answer.latency_ms for answer in self.answers if status in (None, answer.status)
+        ]
+        return float(np.percentile(latencies, percent))
 
 
 def request(method: str, path: str, body: bytes = b"") -> bytes:
@@ -64,11 +66,11 @@ def run_load(
     seconds: float,
     interval_s: float = 0.0,
 ) -> Load:
-    """Send what `requests(i)` yields on connection i for `seconds`, and wait for the rest.
+    """Send `requests(i)` on connection i for `seconds`, then wait for the last responses.
 
     Raises:
-        OSError: nobody listens on the port, or a connection was cut.
-        TimeoutError: the last answers did not come within 30 s.
+        OSError: nothing listens on the port, or a connection was closed.
+        TimeoutError: the last responses did not arrive within 30 s.
     """
     return uvloop.run(_run(port, requests, connections, seconds, interval_s))
 
@@ -87,7 +89,7 @@ async def _run(
     for number in range(connections):
         begin = start + interval_s * number / connections
         client = _Client(plan, number, requests(number), begin, loop)
-        await loop.create_connection(lambda made=client: made, "127.0.0.1", port)  # type: ignore[misc]
+        await loop.create_connection(lambda protocol=client: protocol, "127.0.0.1", port)  # type: ignore[misc]
         clients.append(client.ended)
     async with asyncio.timeout(seconds + 30):
         await asyncio.gather(*clients)
@@ -102,7 +104,7 @@ class _Plan:
 
 
 class _Client(asyncio.Protocol):
-    """One connection. Answers must have a Content-Length, as all of ours do."""
+    """One connection. Responses must have a Content-Length header, as all of ours do."""
 
     def __init__(
         self,
@@ -140,7 +142,9 @@ class _Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ended.done():
-            self.ended.set_exception(exc or ConnectionResetError("the server hung up"))
+            self.ended.set_exception(
+                exc or ConnectionResetError("the server closed the connection")
+            )
 
     def _next(self, now: float) -> None:
         self._due = max(self._due + self._plan.interval_s, now) if self._number else self._due

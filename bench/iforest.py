@@ -1,7 +1,7 @@
-"""The offline baseline: an isolation forest of a sensor's last values, grown anew now and then.
+"""The offline baseline: an isolation forest of a sensor's last values, refitted periodically.
 
-Liu, Ting and Zhou, "Isolation forest", 2008. scikit-learn grows the trees; they are kept as arrays,
-so that the trees of all sensors are walked at once.
+Liu, Ting and Zhou, "Isolation forest", 2008. scikit-learn fits the trees. They are kept as arrays,
+so that the trees of all sensors are traversed at once.
 """
 
 import numpy as np
@@ -13,34 +13,35 @@ from contract.table import ROWS, Table, column
 
 _SAMPLE = 256
 _DEPTH = 8
-"""Trees of 256 values are grown so far."""
+"""Maximum depth of a tree of 256 values."""
 _NODES = 2 * _SAMPLE
 _LARGEST = 1e30
-"""scikit-learn takes float32."""
+"""scikit-learn uses float32."""
 
 
 class IsolationForestDetector(Table):
-    """For each sensor its last `memory` values and `trees` trees.
+    """The last `memory` values and `trees` trees of each sensor.
 
     Args:
-        memory: how many values a forest is grown of.
-        refit: after how many values it is grown anew.
-        lags: how many values in a row are one point of the forest.
-        trees: how many trees it has.
-        grace_period: how many panes of a sensor are learnt from before any is scored.
-        seed: of the trees.
+        memory: number of values that a forest is fitted to.
+        refit: number of values after which it is refitted.
+        lags: number of consecutive values in one point of the forest.
+        trees: number of trees in a forest.
+        grace_period: number of panes of a sensor that are learned from before the first one is
+            scored.
+        seed: seed of the trees.
     """
 
     seen: Ints = column(np.int64, 0)
     values: Floats = column(np.float64, 0.0)
     """(S, memory) newest last."""
     cut: Floats = column(np.float64, 0.0)
-    """(S, trees, nodes) what the node's lag is compared with; of a leaf, the length of the path to
-    it."""
+    """(S, trees, nodes) the value that the node's lag is compared with; for a leaf, the length of
+    the path to it."""
     lag: NDArray[np.int16] = column(np.int16, 0)
-    """The lag that a node looks at; -1 of a leaf."""
+    """The lag that a node compares; -1 for a leaf."""
     left: NDArray[np.int16] = column(np.int16, 0)
-    """The node for values up to the cut; the one for greater ones stands in `right`."""
+    """The child node for values up to the cut; `right` has the one for larger values."""
     right: NDArray[np.int16] = column(np.int16, 0)
 
     def __init__(
@@ -62,8 +63,9 @@ class IsolationForestDetector(Table):
         )
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
-        """(P,) 0.5 and less for usual panes, near 1 for strange ones; 0 in the grace period. At
-        most one pane a sensor.
+        """(P,) at most 0.5 for usual panes, close to 1 for unusual ones; 0 in the grace period.
+
+        Takes at most one pane per sensor.
         """
         self.values[row, :-1] = self.values[row, 1:]
         self.values[row, -1] = np.clip(value, -_LARGEST, _LARGEST)
@@ -74,8 +76,8 @@ class IsolationForestDetector(Table):
         self.seen[row] += 1
         seen = self.seen[row]
         due = (seen == self.grace_period) | ((seen % self._refit == 0) & (seen > self.grace_period))
-        for one in row[due].tolist():
-            self._fit(one)
+        for sensor in row[due].tolist():
+            self._fit(sensor)
         return score
 
     def _score(self, row: Ints) -> Floats:
@@ -110,7 +112,7 @@ class IsolationForestDetector(Table):
 
 
 def _depth(left: Ints, right: Ints) -> Floats:
-    """How deep each node lies; children stand after their parents."""
+    """Depth of each node; children come after their parents."""
     depth = np.zeros(len(left))
     for node in np.flatnonzero(left >= 0).tolist():
         depth[left[node]] = depth[right[node]] = depth[node] + 1
@@ -118,7 +120,7 @@ def _depth(left: Ints, right: Ints) -> Floats:
 
 
 def _usual_path(points: Ints) -> Floats:
-    """The mean length of the path to one of so many points in a tree of them."""
+    """Mean length of the path to a point in a tree of `points` points."""
     most = np.maximum(points - 1.0, 1.0)
     long = 2.0 * (np.log(most) + np.euler_gamma) - 2.0 * most / np.maximum(points, 1)
     return np.where(points > 2, long, np.where(points == 2, 1.0, 0.0))

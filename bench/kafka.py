@@ -1,4 +1,4 @@
-"""The broker of a benchmark: the one that `KAFKA_BOOTSTRAP_SERVERS` names, else one of our own."""
+"""The broker of a benchmark: the one in `KAFKA_BOOTSTRAP_SERVERS`, or a temporary one."""
 
 import os
 import signal
@@ -19,10 +19,11 @@ _STOP_S = 20.0
 
 @contextmanager
 def kafka() -> Iterator[str]:
-    """The address of a Kafka broker; one that was started here ends with the block, data and all.
+    """The address of a Kafka broker. A broker that is started here is stopped at the end of the
+    block, and its data is deleted.
 
     Raises:
-        SetupError: none is named, and none can be started here.
+        SetupError: no broker is configured, and none can be started here.
     """
     given = load_settings().kafka_bootstrap_servers
     if given:
@@ -33,7 +34,7 @@ def kafka() -> Iterator[str]:
     if missing:
         raise SetupError(
             f"KAFKA_BOOTSTRAP_SERVERS is not set, and {' and '.join(missing)} is missing to start "
-            "a broker here: set it to the address of a Kafka broker that lets us create topics, "
+            "a broker here: set it to the address of a Kafka broker that allows creating topics, "
             "or install Java 17 and Maven"
         )
     with TemporaryDirectory(prefix="bench-kafka-", ignore_cleanup_errors=True) as name:
@@ -47,7 +48,7 @@ def kafka() -> Iterator[str]:
             if not address:
                 raise SetupError(
                     f"no broker could be started here: {_last_line(folder)}; set "
-                    "KAFKA_BOOTSTRAP_SERVERS to the address of one that lets us create topics"
+                    "KAFKA_BOOTSTRAP_SERVERS to the address of one that allows creating topics"
                 )
             yield address
         finally:
@@ -55,18 +56,18 @@ def kafka() -> Iterator[str]:
 
 
 def access(brokers: str) -> KafkaAccess:
-    """How that broker is reached, by the settings of this process."""
+    """The access to that broker, with the settings of this process."""
     return kafka_access(load_settings(kafka_bootstrap_servers=brokers))
 
 
 def environment(brokers: str) -> dict[str, str]:
-    """The environment for a process with no settings but those that reach that broker."""
+    """The environment of a child process, with only the settings needed to reach that broker."""
     return child_environment(kafka_environment(load_settings(kafka_bootstrap_servers=brokers)))
 
 
 def _end(process: Popen[str], broker: Path) -> None:
-    """End the broker by its own pid, whereupon the script ends; else all of the script's group."""
-    with suppress(OSError, ValueError, TimeoutExpired):  # it has not come to that, or is gone
+    """Stop the broker by its pid, so that the script ends; else kill the script's process group."""
+    with suppress(OSError, ValueError, TimeoutExpired):  # there is no broker yet, or it is gone
         os.kill(int(broker.read_text()), signal.SIGTERM)
         process.wait(_STOP_S)
     with suppress(ProcessLookupError):
@@ -80,6 +81,6 @@ def _last_line(folder: Path) -> str:
     for name in ("start.log", "kafka.log", "format.log", "maven.log"):
         with suppress(OSError):
             lines = (folder / name).read_text(encoding="utf-8", errors="replace").split("\n")
-            if said := [line for line in lines if line.strip()]:
-                return said[-1]
-    return "it said nothing"
+            if written := [line for line in lines if line.strip()]:
+                return written[-1]
+    return "no output"

@@ -1,9 +1,9 @@
-"""From a reading that crosses a threshold, posted over HTTP, to its event's row.
+"""Latency from a reading that crosses a threshold, posted over HTTP, to its event's row.
 
 Edge, broker, flow and SQLite run as processes on this machine, as in `iot demo`. Each sensor sends
-a reading a second; now and then it leaves its range for three seconds. A pane of 1 Hz readings is
-complete, and closes, when the next reading but one arrives, so that a second and the grace are in
-every figure.
+one reading per second; from time to time it leaves its range for three seconds. A pane of 1 Hz
+readings closes when the next reading but one arrives, so every figure includes one second and the
+grace period.
 """
 
 import asyncio
@@ -30,35 +30,35 @@ from sql.schema import apply_schema, open_database
 SENSORS = 60
 _SPEC = SensorSpec("sensor", "temperature", "°C", {"warning": (0.0, 50.0)})
 _PERIOD_S, _BEYOND_S, _QUIET_S = 13, 3, 7
-"""Each sensor leaves its range once in so many seconds, for so many, but not in the first few."""
+"""Each sensor leaves its range once per period, for `_BEYOND_S`, but not before `_QUIET_S`."""
 _POLL_S = 0.01
 _PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was seen, in milliseconds."""
+    """The measured latencies, in milliseconds."""
 
     crossings: int
     p50_ms: float
     p99_ms: float
     bound_ms: float
-    """A second, the grace, and half a second for everything else."""
+    """The target: one second, the grace period, and half a second for everything else."""
 
 
-def run(seconds: float, say: Callable[[str], None]) -> Result:
-    """Let `SENSORS` sensors send for so long, and time the events of those that cross.
+def run(seconds: float, progress: Callable[[str], None]) -> Result:
+    """Let `SENSORS` sensors send for `seconds`, and time the event of each crossing.
 
     Raises:
-        SetupError: a process ended by itself.
-        TimeoutError: an event did not come within 10 s.
+        SetupError: a process ended unexpectedly.
+        TimeoutError: an event was not stored within 10 s.
     """
     with TemporaryDirectory(prefix="bench-latency-") as name, Children(Path(name)) as children:
-        return asyncio.run(_run(seconds, Path(name), children, say))
+        return asyncio.run(_run(seconds, Path(name), children, progress))
 
 
 async def _run(
-    seconds: float, folder: Path, children: Children, say: Callable[[str], None]
+    seconds: float, folder: Path, children: Children, progress: Callable[[str], None]
 ) -> Result:
     broker = children.start("broker", "ops.broker", env=child_environment({}))
     assert broker.process.stdout is not None
@@ -84,7 +84,7 @@ async def _run(
         watch = _Watch(database, children)
         async with EdgeClient(url, settings) as client:
             await client.wait_ready()
-            say(f"{SENSORS} sensors send a reading a second for {seconds:.0f} s")
+            progress(f"{SENSORS} sensors send one reading per second for {seconds:.0f} s")
             start = time() + 1
             senders = [
                 asyncio.create_task(_send(client, index, device, start, seconds, watch))
@@ -104,7 +104,7 @@ def _result(took_s: list[float], settings: Settings) -> Result:
     return Result(len(took_s), at(0.5), at(0.99), 1000 + settings.grace_ms + 500)
 
 
-async def _send(  # noqa: PLR0917 - who sends what, where to, and who is told
+async def _send(  # noqa: PLR0917 - the sender, its readings, its target, and the watch
     client: EdgeClient,
     index: int,
     device: RegisteredDevice,
@@ -130,7 +130,7 @@ async def _send(  # noqa: PLR0917 - who sends what, where to, and who is told
 
 
 class _Watch:
-    """Looks for expected events, again and again."""
+    """Polls for expected events."""
 
     def __init__(self, database: Database, children: Children) -> None:
         self._database = database
@@ -139,12 +139,12 @@ class _Watch:
         self.took_s: list[float] = []
 
     def expect(self, sensor_id: int, ts: int, at: float) -> None:
-        """The event of the pane that a reading of this time lies in."""
+        """Expect the event of the pane that contains a reading of this time."""
         end = ts // 1000 * 1000 + 1000
         self._expected[event_key(sensor_id, end, THRESHOLD.code)] = at
 
     async def look(self) -> None:
-        """Note when each is there."""
+        """Record when each event appears."""
         while True:
             self._children.check()
             for key, at in list(self._expected.items()):
@@ -154,7 +154,7 @@ class _Watch:
             await asyncio.sleep(_POLL_S)
 
     async def all_seen(self) -> None:
-        """Return when all are there."""
+        """Wait until all events have appeared."""
         while self._expected:
             await asyncio.sleep(_POLL_S)
 

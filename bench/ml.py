@@ -1,4 +1,4 @@
-"""The prediction service over a million readings, and a run of the batch over a fleet; SQLite."""
+"""The prediction service over a million readings, and one batch run over a fleet; on SQLite."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from sklearn.ensemble import IsolationForest  # type: ignore[import-untyped]
 from bench.http_load import request, run_load
 from contract.errors import SetupError
 from contract.settings import Settings, child_environment
-from ml.batch import Stop, run_once
+from ml.batch import run_once
 from ml.predict.forecast import POINTS
 from ml.predict.store import newest_readings
 from ops.children import Children
@@ -29,43 +29,43 @@ _SENSORS_A_DEVICE = 10
 _START_MS = 1732442400000
 _START_S = 20.0
 _ALONE = 20
-"""For so many sensors a forest each is grown, to see what it costs."""
+"""Number of sensors for which a separate forest is fitted, to measure its cost."""
 _DEDUPE_MINUTES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`*_ratio`: how many times faster than the other way."""
+    """`*_ratio`: how many times faster than one forest per sensor."""
 
     figures: dict[str, Any] = field(default_factory=dict)
     rows: list[tuple[str, str]] = field(default_factory=list)
-    """(what, how much)"""
+    """(what, value)"""
 
 
-def run(sensors: int, seconds: float, tell: Callable[[str], None]) -> Result:
-    """Ask the service about 1000 sensors with 1000 readings each, for so long with each number of
-    connections; and predict `sensors` sensors with 500 readings each in one batch.
+def run(sensors: int, seconds: float, progress: Callable[[str], None]) -> Result:
+    """Request forecasts of 1000 sensors with 1000 readings each, for `seconds` per number of
+    connections; then predict `sensors` sensors with 500 readings each in one batch.
 
     Raises:
-        SetupError: the service ended, or an answer was not the expected one.
+        SetupError: the service ended, or a response was not the expected one.
     """
     result = Result()
     with TemporaryDirectory(prefix="bench-") as folder:
-        _service(Path(folder), seconds, tell, result)
-        _batch(Path(folder), sensors, tell, result)
+        _service(Path(folder), seconds, progress, result)
+        _batch(Path(folder), sensors, progress, result)
     return result
 
 
-def _service(folder: Path, seconds: float, tell: Callable[[str], None], result: Result) -> None:
+def _service(folder: Path, seconds: float, progress: Callable[[str], None], result: Result) -> None:
     settings = Settings(db_engine="sqlite", iot_sqlite_path=folder / "service.db")
-    tell("filling a database with 1,000,000 readings")
+    progress("filling a database with 1,000,000 readings")
     _fill(settings, 1000, 1000)
     with _server(settings, folder) as port:
         for connections in CONNECTIONS:
             run_load(port, _requests, connections=connections, seconds=1.0)  # warms up
             load = run_load(port, _requests, connections=connections, seconds=seconds)
             if set(load.statuses) != {200}:
-                raise SetupError(f"unexpected answers {dict(load.statuses)}")
+                raise SetupError(f"unexpected responses {dict(load.statuses)}")
             p50, p99 = load.percentile_ms(50), load.percentile_ms(99)
             result.figures.update(
                 {
@@ -82,15 +82,15 @@ def _service(folder: Path, seconds: float, tell: Callable[[str], None], result: 
             )
 
 
-def _batch(folder: Path, sensors: int, tell: Callable[[str], None], result: Result) -> None:
+def _batch(folder: Path, sensors: int, progress: Callable[[str], None], result: Result) -> None:
     settings = Settings(db_engine="sqlite", iot_sqlite_path=folder / "batch.db")
-    tell(f"filling a database with {sensors * POINTS:,} readings")
+    progress(f"filling a database with {sensors * POINTS:,} readings")
     _fill(settings, sensors, POINTS)
     with open_database(settings) as database:
-        summary = run_once(database, settings, _DEDUPE_MINUTES, Stop())
+        summary = run_once(database, settings, _DEDUPE_MINUTES)
         if summary.predicted != sensors:
-            raise SetupError(f"not all were predicted: {summary}")
-        again = run_once(database, settings, _DEDUPE_MINUTES, Stop())
+            raise SetupError(f"not all sensors were predicted: {summary}")
+        again = run_once(database, settings, _DEDUPE_MINUTES)
         readings = newest_readings(database, range(1, _ALONE + 1), POINTS)
     began = perf_counter()
     for value in readings.value:
@@ -110,13 +110,13 @@ def _batch(folder: Path, sensors: int, tell: Callable[[str], None], result: Resu
         [
             (f"batch, {sensors:,} sensors x {POINTS} readings", f"{summary.seconds:.1f} s"),
             ("again, with nothing new", f"{again.seconds:.2f} s"),
-            ("a forest for each sensor alone would take", f"{alone:,.0f} s"),
+            ("one forest per sensor, estimated", f"{alone:,.0f} s"),
         ]
     )
 
 
 def _fill(settings: Settings, sensors: int, points: int) -> None:
-    """Sensors of five types, every second one with a bound, all read every 10 s."""
+    """Insert sensors of five types, every second one with a threshold; one reading every 10 s."""
     apply_schema(settings)
     with open_database(settings) as database:
         connection = database._connection
@@ -153,7 +153,7 @@ def _fill(settings: Settings, sensors: int, points: int) -> None:
 
 
 def _requests(connection: int) -> Iterator[bytes]:
-    """Each about another sensor and horizon, so that each writes."""
+    """Requests with random sensors and horizons, so that each one writes."""
     random = Random(connection)
     while True:
         body = (

@@ -1,8 +1,8 @@
-"""Each detector over the files of the Numenta Anomaly Benchmark, each file a sensor of a partition.
+"""Runs each detector over the files of the Numenta Anomaly Benchmark; each file is one sensor.
 
-The rule: an alarm silences the next 50 points; the first 15 % of a file, at most 750 points, do not
-count; one bound for all files, the lowest that keeps to one alarm in 1 000 points outside the
-labelled windows.
+The rule: an alarm mutes the next 50 points. The first 15 % of a file, at most 750 points, do not
+count. There is one bound for all files, the lowest with at most one alarm in 1 000 points outside
+the labelled windows.
 """
 
 import csv
@@ -27,7 +27,7 @@ from ml.online.self_similarity import SelfSimilarity
 
 SILENCE = 50
 ALLOWED = 1.0
-"""Alarms in 1 000 points outside the windows."""
+"""Maximum number of alarms per 1 000 points outside the windows."""
 DETECTORS: dict[str, Callable[[], Scorer]] = {
     "ewma": EwmaDetector,
     "windowedGaussian": WindowedGaussianDetector,
@@ -35,9 +35,9 @@ DETECTORS: dict[str, Callable[[], Scorer]] = {
     "light": LevelNoise,
     "deep": SelfSimilarity,
 }
-"""Each with the parameters that it comes with."""
+"""Each with its default parameters."""
 _MOST_BOUNDS = 400
-"""How many bounds are tried between the highest score and the one that is certainly too low."""
+"""Number of bounds tried in the first pass, from the highest score to the lowest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +55,30 @@ class LabelledSeries:
     window: Ints
     """(N,) the number of the labelled window that the point is in; -1 outside."""
     windows: int
-    """How many there are."""
+    """Number of labelled windows."""
 
     @property
     def probation(self) -> int:
-        """How many points at the beginning do not count."""
+        """Number of points at the beginning that do not count."""
         return min(int(0.15 * len(self.end)), 750)
 
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """How a detector did by the rule."""
+    """The results of a detector under the rule."""
 
     found: float
     """The share of the windows with an alarm in them."""
     alarms_per_1000: float
     """Outside the windows."""
     median_delay_points: float
-    """From a found window's beginning to the first alarm in it."""
+    """From the start of a window to the first alarm in it."""
     bound: float
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One row for each detector, and the figures of the two that are ours."""
+    """One row per detector, and the figures of our two detectors."""
 
     rows: list[tuple[str, Rating, float]]
     """(detector, rating, points/s)"""
@@ -88,10 +88,10 @@ class Result:
 def run(
     data: Path,
     out: Path,
-    say: Callable[[str], None],
+    progress: Callable[[str], None],
     detectors: Mapping[str, Callable[[], Scorer]] = DETECTORS,
 ) -> Result:
-    """Score all files with each detector, and write what NAB's scorer reads to `out`.
+    """Score all files with each detector, and write the input of NAB's scorer to `out`.
 
     Raises:
         SetupError: a file that `windows.json` names is missing, or not in NAB's form.
@@ -101,7 +101,7 @@ def run(
     for name, make in detectors.items():
         scores, rate = score(make(), every)
         rating = rate_scores(every, scores)
-        say(f"{name}: {sum(map(len, scores)):,} points, {rate:,.0f} a second")
+        progress(f"{name}: {sum(map(len, scores)):,} points, {rate:,.0f} per second")
         rows.append((name, rating, rate))
         _write(out, name, every, scores)
     figures: dict[str, float] = {}
@@ -118,7 +118,7 @@ def run(
 
 
 def load(data: Path) -> list[LabelledSeries]:
-    """The files that `windows.json` names.
+    """Read the files that `windows.json` names.
 
     Raises:
         SetupError: one is missing, or not in NAB's form.
@@ -148,9 +148,9 @@ def _milliseconds(stamps: Sequence[str]) -> Ints:
 
 
 def score(detector: Scorer, every: Sequence[LabelledSeries]) -> tuple[list[Floats], float]:
-    """The scores of all points, and how many were scored in a second.
+    """The scores of all points, and the number of points scored per second.
 
-    The n-th points of all files that have so many are one step.
+    One step scores the n-th point of every file that is long enough.
     """
     length = np.array([len(series.end) for series in every])
     end = np.zeros((length.max(), len(every)), np.int64)
@@ -168,14 +168,15 @@ def score(detector: Scorer, every: Sequence[LabelledSeries]) -> tuple[list[Float
 
 
 def rate_scores(every: Sequence[LabelledSeries], scores: Sequence[Floats]) -> Rating:
-    """The rating at the lowest bound that keeps to the alarms allowed.
+    """The rating at the lowest bound with at most `ALLOWED` alarms.
 
-    Where a lower bound gives fewer alarms, since one alarm silences others, it is not looked for.
+    The search stops at the first bound with too many alarms, although an even lower one may have
+    fewer because one alarm mutes others.
     """
-    counted = [strange[series.probation :] for series, strange in zip(every, scores, strict=True)]
+    counted = [of_file[series.probation :] for series, of_file in zip(every, scores, strict=True)]
     bounds = np.unique(np.concatenate(counted))[::-1]
     step, best, low = max(1, len(bounds) // _MOST_BOUNDS), -1, len(bounds)
-    while True:  # the bounds between the last that keeps to it and the first that does not
+    while True:  # search between the last bound that is allowed and the first that is not
         for index in range(best + step, low, step):
             if _at(every, scores, bounds[index]).alarms_per_1000 > ALLOWED:
                 low = index
@@ -190,13 +191,13 @@ def rate_scores(every: Sequence[LabelledSeries], scores: Sequence[Floats]) -> Ra
 def _at(every: Sequence[LabelledSeries], scores: Sequence[Floats], bound: float) -> Rating:
     delays: list[int] = []
     alarms = outside = windows = 0
-    for series, strange in zip(every, scores, strict=True):
-        found: set[int] = set()
-        for point in _alarms(strange, bound, series.probation):
+    for series, of_file in zip(every, scores, strict=True):
+        detected: set[int] = set()
+        for point in _alarms(of_file, bound, series.probation):
             window = int(series.window[point])
             alarms += window < 0
-            if window >= 0 and window not in found:
-                found.add(window)
+            if window >= 0 and window not in detected:
+                detected.add(window)
                 delays.append(point - int(np.argmax(series.window == window)))
         outside += int((series.window[series.probation :] < 0).sum())
         windows += series.windows
@@ -204,18 +205,18 @@ def _at(every: Sequence[LabelledSeries], scores: Sequence[Floats], bound: float)
     return Rating(len(delays) / windows, 1000 * alarms / outside, delay, bound)
 
 
-def _alarms(strange: NDArray[np.float64], bound: float, first: int) -> list[int]:
-    """The points at which an alarm is given."""
+def _alarms(scores: NDArray[np.float64], bound: float, first: int) -> list[int]:
+    """The points that raise an alarm."""
     alarms: list[int] = []
-    for point in (np.flatnonzero(strange[first:] >= bound) + first).tolist():
+    for point in (np.flatnonzero(scores[first:] >= bound) + first).tolist():
         if not alarms or point - alarms[-1] > SILENCE:
             alarms.append(point)
     return alarms
 
 
 def _write(out: Path, name: str, every: Sequence[LabelledSeries], scores: Sequence[Floats]) -> None:
-    """NAB wants scores from 0 to 1: s / (1 + s), which keeps their order."""
-    for series, strange in zip(every, scores, strict=True):
+    """Write the scores as s / (1 + s): NAB expects 0 to 1, and this keeps their order."""
+    for series, of_file in zip(every, scores, strict=True):
         category, file = series.name.split("/")
         folder = out / name / category
         folder.mkdir(parents=True, exist_ok=True)
@@ -223,5 +224,5 @@ def _write(out: Path, name: str, every: Sequence[LabelledSeries], scores: Sequen
             lines = csv.writer(to)
             lines.writerow(("timestamp", "value", "anomaly_score", "label"))
             label = (series.window >= 0).astype(int).tolist()
-            share = (strange / (1 + strange)).tolist()
+            share = (of_file / (1 + of_file)).tolist()
             lines.writerows(zip(series.stamp, series.value.tolist(), share, label, strict=True))

@@ -1,4 +1,4 @@
-"""A topic of readings, as many devices would have sent them; the same each time but for the day."""
+"""Fills a topic with readings of many devices; the same readings each time, except for the date."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,38 +15,39 @@ from runtime.kafka import KafkaAccess
 from runtime.topic import PARTITIONS
 
 SENSORS_A_DEVICE = 10
-"""And readings a packet: one of each sensor."""
+"""Also the readings per packet: one of each sensor."""
 MEAN, DEVIATION = 20.0, 2.0
-"""Of every sensor's values, which are independent and normal."""
+"""Of every sensor's values, which are independent and normally distributed."""
 _ARRIVAL_MS = 5
-"""How long a packet takes from the device to the topic."""
+"""Time from the device to the topic."""
 _ANSWER_S = 20.0
 _FLUSH_S = 60.0
-_SILENT = "it does not answer"
+_SILENT = "no response"
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many sensors send how often, and how many readings there are of all."""
+    """The number of sensors, their period, and the total number of readings."""
 
     sensors: int
     period_ms: int
-    """Between two readings of a sensor."""
+    """Time between two readings of a sensor."""
     readings: int
 
     @property
     def span_ms(self) -> int:
-        """How much event time the readings take."""
+        """The event time that the readings span."""
         return self.readings * self.period_ms // self.sensors
 
 
 def device_packets(
     shape: Shape, start_ms: int, values: Callable[[int], Floats] | None = None
 ) -> Iterator[Packet]:
-    """The packets in the order of their time. A device's sensors are read at the same moment,
-    the devices in turn within a period; the devices date their readings.
+    """The packets, ordered by time. The sensors of a device are read at the same moment, and the
+    devices are spread over the period. Readings have device timestamps.
 
-    `values` gives the next (SENSORS_A_DEVICE,) values of a device; without it they are normal.
+    `values` returns the next (SENSORS_A_DEVICE,) values of a device; by default they are normally
+    distributed.
     """
     devices = shape.sensors // SENSORS_A_DEVICE
     random = np.random.default_rng(1)
@@ -54,10 +55,10 @@ def device_packets(
         turn, device = divmod(number, devices)
         ts = (start_ms + turn * shape.period_ms + device * shape.period_ms // devices) * 1000
         if values is None:
-            found = random.normal(MEAN, DEVIATION, SENSORS_A_DEVICE)
+            drawn = random.normal(MEAN, DEVIATION, SENSORS_A_DEVICE)
         else:
-            found = values(device)
-        value = found.round(3).tolist()
+            drawn = values(device)
+        value = drawn.round(3).tolist()
         first = device * SENSORS_A_DEVICE
         yield Packet(
             packet_id=f"{number:032x}",
@@ -78,19 +79,19 @@ def make_topic(
     packets: Iterable[Packet],
     encode: Callable[[Packet], bytes] = encode,
 ) -> None:
-    """Create the topic and fill it, with the packets' own times as the records' arrival times.
+    """Create and fill the topic, with the packets' own times as the arrival times of the records.
 
     Raises:
-        SetupError: the broker does not let us, or lost a record.
+        SetupError: the broker refused, or lost a record.
     """
     new = NewTopic(topic, PARTITIONS, config={"message.timestamp.type": "CreateTime"})
-    admin = AdminClient(kafka.config())  # the answers die with it
+    admin = AdminClient(kafka.config())  # keep a reference: its futures need it
     try:
         admin.create_topics([new])[topic].result(_ANSWER_S)
     except (KafkaException, TimeoutError) as error:
         raise SetupError(
-            f"KAFKA_BOOTSTRAP_SERVERS: the broker at {kafka.brokers} does not create topics for "
-            f"us: {str(error) or _SILENT}"
+            f"KAFKA_BOOTSTRAP_SERVERS: the broker at {kafka.brokers} did not create the topic: "
+            f"{str(error) or _SILENT}"
         ) from error
     lost: list[KafkaError] = []
 
@@ -122,13 +123,13 @@ def make_topic(
         raise SetupError(f"the broker at {kafka.brokers} lost records: {lost[:1] or _SILENT}")
 
 
-def delete_topics(kafka: KafkaAccess, topics: list[str], tell: Callable[[str], None]) -> None:
-    """Delete what `make_topic` made, or tell what is left and why."""
+def delete_topics(kafka: KafkaAccess, topics: list[str], progress: Callable[[str], None]) -> None:
+    """Delete the topics of `make_topic`, and report those that could not be deleted."""
     if not topics:
         return
-    admin = AdminClient(kafka.config())  # the answers die with it
+    admin = AdminClient(kafka.config())  # keep a reference: its futures need it
     for topic, answer in admin.delete_topics(topics).items():
         try:
             answer.result(_ANSWER_S)
         except (KafkaException, TimeoutError) as error:
-            tell(f"topic {topic} could not be deleted: {str(error) or _SILENT}")
+            progress(f"topic {topic} could not be deleted: {str(error) or _SILENT}")

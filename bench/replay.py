@@ -1,10 +1,10 @@
-"""`iot replay --dry-run` against two runs of the flow: is the difference right, and how fast is it?
+"""`iot replay --dry-run` against two runs of the flow: is the diff correct, and how fast is it?
 
-A topic gets 24 hours of readings, which leave their range now and then. The flow takes all of it
-under one set of rules, into the database that is the live one, and under another set into another
-database; nothing but events is stored. Then the replay, with the other rules, must tell the very
-difference of these two databases, in `changed` to the last word. Rates are readings a second: the
-flow's in steady state, the replay's from its first batch to its end, with its recovery store.
+A topic is filled with 24 hours of readings, which leave their range from time to time. The flow
+processes it twice: with the live rules into the live database, and with other rules into another
+database; only events are stored. Then the replay with the other rules must report exactly the
+difference between the two databases, including every changed field. Rates are readings per second:
+of the flow in steady state, of the replay from its first batch to its end, with its recovery store.
 """
 
 import json
@@ -33,31 +33,31 @@ from sql.schema import apply_schema, open_database
 SENSORS = 1_000
 DAY_MS = 86_400_000
 _AGO_MS = 600_000
-"""How long before now the last reading was: longer than any silence takes to be told."""
+"""Age of the last reading: longer than any no-data timeout."""
 _RULES = {"live": (23.0, 26.0), "other": (22.0, 27.0)}
-"""Above which a sensor is at WARN and at CRITICAL."""
+"""Upper bounds of WARN and CRITICAL."""
 _CHILD_S = 1_800.0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was seen."""
+    """The measured rates, and the counts of events."""
 
     readings: int
     flow_readings_per_s: int
     replay_readings_per_s: int
     ratio_to_flow: float
     replay_seconds: float
-    """Of the whole command, from its start to its end."""
+    """Duration of the whole command."""
     right: bool
-    """Whether the replay told what two runs of the flow differ in."""
+    """Whether the replay reported exactly the difference between the two runs of the flow."""
     new: int
     gone: int
     changed: int
     unchanged: int
 
 
-def run(readings: int, tell: Callable[[str], None]) -> Result:
+def run(readings: int, progress: Callable[[str], None]) -> Result:
     """Fill a topic, run the flow twice and the replay once.
 
     Raises:
@@ -79,16 +79,16 @@ def run(readings: int, tell: Callable[[str], None]) -> Result:
         try:
             numbers = map(str, (shape.sensors, shape.period_ms, shape.readings, start))
             _child(values, "bench.replay_child", "fill", *numbers)
-            tell(f"topic {topic}: {shape.readings:,} readings of {SENSORS:,} sensors, 24 hours")
+            progress(f"topic {topic}: {shape.readings:,} readings of {SENSORS:,} sensors, 24 hours")
             rates = {}
             for which in _RULES:
                 here = values | {"IOT_SQLITE_PATH": str(folder / f"{which}.db")}
-                said = _child(here, "bench.replay_child", "flow", str(shape.readings))
-                rates[which] = float(said.split()[-1])
-                tell(f"flow under the {which} rules: {rates[which]:,.0f} readings/s")
+                output = _child(here, "bench.replay_child", "flow", str(shape.readings))
+                rates[which] = float(output.split()[-1])
+                progress(f"flow with the {which} rules: {rates[which]:,.0f} readings/s")
             report, seconds = _replayed(values, folder)
         finally:
-            delete_topics(access(brokers), [topic], tell)
+            delete_topics(access(brokers), [topic], progress)
         then, now = (_events(folder / f"{which}.db") for which in _RULES)
     return _result(report, then, now, rates["live"], seconds)
 
@@ -102,32 +102,32 @@ def _result(
 ) -> Result:
     """Compare the report with the events of both databases."""
     both = then.keys() & now.keys()
-    wanted = {
+    expected = {
         "new": {key: now[key] for key in now.keys() - then.keys()},
         "gone": {key: then[key] for key in then.keys() - now.keys()},
         "changed": {key: now[key] for key in both if now[key] != then[key]},
     }
-    told: dict[str, dict[str, Any]] = {kind: {} for kind in wanted}
-    for one in report["events"]:
-        content = [one[name] for name in ("event_type", "title", "message", "payload", "end")]
-        told[one["change"]][one["event_key"]] = content
-    unchanged = len(both) - len(wanted["changed"])
+    reported: dict[str, dict[str, Any]] = {kind: {} for kind in expected}
+    for event in report["events"]:
+        content = [event[name] for name in ("event_type", "title", "message", "payload", "end")]
+        reported[event["change"]][event["event_key"]] = content
+    unchanged = len(both) - len(expected["changed"])
     return Result(
         readings=report["readings"],
         flow_readings_per_s=round(flow),
         replay_readings_per_s=report["readings_per_s"],
         ratio_to_flow=round(report["readings_per_s"] / flow, 3),
         replay_seconds=round(seconds, 1),
-        right=told == wanted and report["unchanged"] == unchanged,
-        new=len(wanted["new"]),
-        gone=len(wanted["gone"]),
-        changed=len(wanted["changed"]),
+        right=reported == expected and report["unchanged"] == unchanged,
+        new=len(expected["new"]),
+        gone=len(expected["gone"]),
+        changed=len(expected["changed"]),
         unchanged=unchanged,
     )
 
 
 def _replayed(values: dict[str, str], folder: Path) -> tuple[dict[str, Any], float]:
-    """The report of `iot replay`, and how long the command took."""
+    """The report of `iot replay`, and the duration of the command in seconds."""
     rules = folder / "rules.json"
     other = values | {"IOT_SQLITE_PATH": str(folder / "other.db")}
     rules.write_text(_child(other, "ops.cli", "rules"), encoding="utf-8")
@@ -135,42 +135,42 @@ def _replayed(values: dict[str, str], folder: Path) -> tuple[dict[str, Any], flo
     runs = str(folder / "replay")
     arguments = ("replay", "--dry-run", "--json", "--rules", str(rules), "--dir", runs)
     began = perf_counter()
-    said = _child(live, "ops.cli", *arguments)
-    return json.loads(said.splitlines()[-1]), perf_counter() - began
+    output = _child(live, "ops.cli", *arguments)
+    return json.loads(output.splitlines()[-1]), perf_counter() - began
 
 
 def _events(file: Path) -> dict[str, Any]:
-    """What a database holds of each event, without the version of the rules, by its key."""
+    """The content of each event in a database, without the version of the rules, by event key."""
     with open_database(_settings(file)) as database:
         rows = database.query(statements.EVENTS_BETWEEN, text_of(0), text_of(MAX_TIME_MS))
-    found = {}
+    events = {}
     for row in rows:
         content = json.loads(row.payload or "{}")
         del content["rules_version"]
-        found[row.event_key] = [row.event_type, row.title, row.message, content, row.resolved_at]
-    return found
+        events[row.event_key] = [row.event_type, row.title, row.message, content, row.resolved_at]
+    return events
 
 
 def _make_database(file: Path, warning: float, critical: float) -> None:
-    """Every sensor, and two thresholds each."""
+    """Create a database with all sensors and two thresholds per sensor."""
     settings = _settings(file)
     apply_schema(settings)
     devices = range(SENSORS // SENSORS_A_DEVICE)
     installation = {
         "devices": [
-            {"id": one, "device_uuid": f"d{one}", "name": f"device {one}", "device_type": "rig",
-             "status": "online"}
-            for one in devices
+            {"id": device, "device_uuid": f"d{device}", "name": f"device {device}",
+             "device_type": "rig", "status": "online"}
+            for device in devices
         ],
         "sensors": [
-            {"id": one, "device_id": one // SENSORS_A_DEVICE, "sensor_uuid": f"s{one}",
-             "sensor_type": "temperature", "name": f"sensor {one}", "unit": "°C", "is_active": 1}
-            for one in range(SENSORS)
+            {"id": sensor, "device_id": sensor // SENSORS_A_DEVICE, "sensor_uuid": f"s{sensor}",
+             "sensor_type": "temperature", "name": f"sensor {sensor}", "unit": "°C", "is_active": 1}
+            for sensor in range(SENSORS)
         ],
         "alert_thresholds": [
-            {"sensor_id": one, "name": severity, "condition_type": "greater_than",
+            {"sensor_id": sensor, "name": severity, "condition_type": "greater_than",
              "severity": severity, "threshold_value_min": bound}
-            for one in range(SENSORS)
+            for sensor in range(SENSORS)
             for severity, bound in (("warning", warning), ("critical", critical))
         ],
     }  # fmt: skip
@@ -183,10 +183,10 @@ def _settings(file: Path) -> Settings:
 
 
 def _child(values: Mapping[str, str], module: str, *arguments: str) -> str:
-    """What a process of ours says.
+    """Run one of our modules in a child process, and return its output.
 
     Raises:
-        SetupError: it failed, or took too long.
+        SetupError: it failed or timed out.
     """
     what = f"{module} {arguments[0]}"
     try:
@@ -201,6 +201,6 @@ def _child(values: Mapping[str, str], module: str, *arguments: str) -> str:
     except TimeoutExpired as error:
         raise SetupError(f"{what} did not end within {_CHILD_S:.0f} s") from error
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        lines = done.stderr.strip().splitlines() or ["no output"]
         raise SetupError(f"{what} {end_of(done.returncode)}: {lines[-1]}")
     return done.stdout

@@ -1,7 +1,7 @@
-"""A part of `python -m bench replay`, in a process of its own, by the settings in its environment.
+"""A part of `python -m bench replay`, in its own process, with the settings in its environment.
 
 `python -m bench.replay_child fill SENSORS PERIOD_MS READINGS START_MS`, or `flow READINGS`, whose
-last line of output is a rate.
+last line of output is the rate.
 """
 
 import sys
@@ -28,9 +28,9 @@ from sinks.events import events_sink
 
 _MEAN, _DEVIATION = 20.0, 0.1
 _OFTEN = 1 / 5_000
-"""How often a sensor leaves its range, by reading."""
+"""Probability per reading that a sensor leaves its range."""
 _LASTS = 6
-"""Readings, until it is back."""
+"""Number of readings until it returns."""
 
 
 def _fill(settings: Settings, shape: Shape, start_ms: int) -> None:
@@ -39,15 +39,15 @@ def _fill(settings: Settings, shape: Shape, start_ms: int) -> None:
 
 
 class _Values:
-    """A little noise, and now and then a sensor that is 1 to 8 too high for a while."""
+    """Low noise, and occasionally a sensor that is 1 to 8 too high for a while."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(2)
         self._left: dict[int, tuple[Floats, Floats]] = {}
-        """Of each device: how many readings its sensors are still out, and by how much."""
+        """Per device: for how many more readings its sensors are out of range, and by how much."""
 
     def next(self, device: int) -> Floats:
-        """The next values of the device's sensors."""
+        """The next value of each of the device's sensors."""
         random, size = self._random, SENSORS_A_DEVICE
         left, height = self._left.setdefault(device, (np.zeros(size), np.zeros(size)))
         begins = (left == 0) & (random.random(size) < _OFTEN)
@@ -60,7 +60,7 @@ class _Values:
 
 
 def _flow(settings: Settings, readings: int) -> float:
-    """The flow over all there is, as it is in production but that only its events are stored."""
+    """The flow over the whole topic, as in production, except that only events are stored."""
     book = LiveRules(settings)
     book.load()
     meter = Meter(readings)
@@ -79,7 +79,7 @@ def _flow(settings: Settings, readings: int) -> float:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the part that the command line names."""
     configure_log()
     what, *numbers = sys.argv[1:]
     try:

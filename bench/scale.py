@@ -1,10 +1,10 @@
-"""The flow in one process and in two, independent and as a cluster, in one with two threads, with
-recovery and without; and how long it takes until a flow that was started again is at work.
+"""The flow in one process, two independent processes, a cluster of two, and one process with two
+threads; with and without recovery; and the time to restart it.
 
-All measurements but the last read the same topic, each in new processes, in turn. A rate counts
-from the moment at which all processes together have 20 % of the readings until the last reading:
-what one process does alone while the other has finished counts as well. Readings count when they
-have gone through all steps.
+All measurements but the last read the same topic, each in new processes, in turn. A rate is
+measured from the moment at which all processes together have 20 % of the readings until the last
+reading, including the time in which one process works alone after the other has finished. A reading
+counts when it has passed all steps.
 """
 
 import sys
@@ -33,48 +33,48 @@ from runtime.topic import PARTITIONS
 SENSORS, PERIOD_MS = 10_000, 100
 RESTARTS = {"restart_s_10k": 10_000, "restart_s_100k": 100_000}
 _RESTART_READINGS = 10
-"""Of each sensor, whose state is then recovered."""
+"""Readings per sensor whose state is then recovered."""
 _CHILD_S = 600.0
 _Marks = list[tuple[float, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Medians over the rounds; a ratio is the median of each round's ratio."""
+    """Medians over the rounds; a ratio is the median of the rounds' ratios."""
 
     figures: dict[str, float]
     rows: list[tuple[str, str, str, str]]
-    """(what, median, lowest - highest, wanted)"""
+    """(what, median, minimum - maximum, target)"""
 
 
-def run(rounds: int, readings: int, tell: Callable[[str], None]) -> Result:
-    """Make the topic, and measure each thing in turn, `rounds` times; `tell` is told of progress.
+def run(rounds: int, readings: int, progress: Callable[[str], None]) -> Result:
+    """Create the topic, and run each measurement in turn, `rounds` times.
 
     Raises:
         SetupError: there is no broker, or a measurement failed.
     """
     with kafka() as brokers, TemporaryDirectory(prefix="bench-scale-") as name:
         folder = Path(name)
-        with _topic(brokers, Shape(SENSORS, PERIOD_MS, readings), tell) as topic:
+        with _topic(brokers, Shape(SENSORS, PERIOD_MS, readings), progress) as topic:
             whole = ScaleRun(brokers, topic, SENSORS, tuple(range(PARTITIONS)))
             rates: dict[str, list[float]] = {}
             for number in range(rounds):
                 for what, plans in _plans(whole, folder / str(number)).items():
                     rate = _rate(_together(plans), readings)
                     rates.setdefault(what, []).append(rate)
-                    tell(f"round {number + 1}: {what} {rate:,.0f} readings/s")
+                    progress(f"round {number + 1}: {what} {rate:,.0f} readings/s")
         restarts = {}
         for what, sensors in RESTARTS.items():
             shape = Shape(sensors, 1000, sensors * _RESTART_READINGS)
-            with _topic(brokers, shape, tell) as topic:
+            with _topic(brokers, shape, progress) as topic:
                 plan = ScaleRun(brokers, topic, sensors, tuple(range(PARTITIONS)))
                 restarts[what] = _restarts(plan, folder / what, rounds)
-                tell(f"{what}: {', '.join(f'{one:.2f}' for one in restarts[what])}")
+                progress(f"{what}: {', '.join(f'{took_s:.2f}' for took_s in restarts[what])}")
     return _result(rates, restarts)
 
 
 def _plans(whole: ScaleRun, folder: Path) -> dict[str, list[ScaleRun]]:
-    """What is measured: the processes of each."""
+    """The measurements, each with its processes."""
     make_store(folder)
     addresses = tuple(f"127.0.0.1:{port}" for port in free_ports(2))
     shares = split(frozenset(whole.partitions), 2)
@@ -89,27 +89,27 @@ def _plans(whole: ScaleRun, folder: Path) -> dict[str, list[ScaleRun]]:
 
 
 def _together(plans: list[ScaleRun]) -> list[_Marks]:
-    """Run the processes beside each other; what each has counted.
+    """Run the processes in parallel, and return the marks of each.
 
     Raises:
-        SetupError: one failed, or took too long.
+        SetupError: a process failed or timed out.
     """
     processes = [_child(plan) for plan in plans]
     try:
-        found = []
+        marks = []
         for process in processes:
             out, err = process.communicate(timeout=_CHILD_S)
             if process.returncode:
-                said = (err.strip().splitlines() or ["it said nothing"])[-1]
-                raise SetupError(f"a process {end_of(process.returncode)}: {said}")
-            found.append(msgspec.json.decode(out.splitlines()[-1], type=_Marks))
+                last = (err.strip().splitlines() or ["no output"])[-1]
+                raise SetupError(f"a process {end_of(process.returncode)}: {last}")
+            marks.append(msgspec.json.decode(out.splitlines()[-1], type=_Marks))
     except TimeoutExpired as error:
         raise SetupError(f"a process did not end within {_CHILD_S:.0f} s") from error
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    return found
+    return marks
 
 
 def _child(plan: ScaleRun) -> Popen[str]:
@@ -120,8 +120,8 @@ def _child(plan: ScaleRun) -> Popen[str]:
 def _rate(marks: list[_Marks], readings: int) -> float:
     steps = sorted(
         (at, now - before)
-        for one in marks
-        for (at, now), (_, before) in zip(one, [(0.0, 0), *one], strict=False)
+        for of_process in marks
+        for (at, now), (_, before) in zip(of_process, [(0.0, 0), *of_process], strict=False)
     )
     total, begun, begun_with = 0, 0.0, 0
     for at, count in steps:
@@ -129,13 +129,13 @@ def _rate(marks: list[_Marks], readings: int) -> float:
         if not begun and total >= WARM_UP * readings:
             begun, begun_with = at, total
     if total != readings:
-        raise SetupError(f"{total} readings came, the topic has {readings}")
+        raise SetupError(f"received {total} readings, but the topic has {readings}")
     return (total - begun_with) / (steps[-1][0] - begun)
 
 
 def _restarts(plan: ScaleRun, folder: Path, rounds: int) -> list[float]:
-    """Seconds from the start of a process to the first readings that went through all steps, where
-    there is a state of all sensors to recover first; what was read before has led to it.
+    """Seconds from the start of a process to the first readings that passed all steps. Before that,
+    the process recovers the state of all sensors, which an earlier process has written.
     """
     make_store(folder)
     change = msgspec.structs.replace
@@ -150,39 +150,41 @@ def _restarts(plan: ScaleRun, folder: Path, rounds: int) -> list[float]:
 
 
 @contextmanager
-def _topic(brokers: str, shape: Shape, tell: Callable[[str], None]) -> Iterator[str]:
+def _topic(brokers: str, shape: Shape, progress: Callable[[str], None]) -> Iterator[str]:
     topic = f"bench.{uuid4().hex[:8]}.scale"
     try:
         start_ms = int(time() * 1000) - shape.span_ms
         make_topic(access(brokers), topic, device_packets(shape, start_ms))
-        tell(f"topic {topic}: {shape.readings:,} readings of {shape.sensors:,} sensors")
+        progress(f"topic {topic}: {shape.readings:,} readings of {shape.sensors:,} sensors")
         yield topic
     finally:
-        delete_topics(access(brokers), [topic], tell)
+        delete_topics(access(brokers), [topic], progress)
 
 
 def _result(rates: dict[str, list[float]], restarts: dict[str, list[float]]) -> Result:
-    one = rates["one"]
+    alone = rates["one"]
     ratios = {
-        f"ratio_{what}": [ours / alone for ours, alone in zip(rates[what], one, strict=True)]
+        f"ratio_{what}": [rate / one for rate, one in zip(rates[what], alone, strict=True)]
         for what in ("independent", "cluster", "threads", "recovery")
     }
     figures: dict[str, float] = {
-        f"{what}_readings_per_s": round(median(found)) for what, found in rates.items()
+        f"{what}_readings_per_s": round(median(values)) for what, values in rates.items()
     }
-    figures |= {name: round(median(found), 3) for name, found in (ratios | restarts).items()}
-    wanted = {
+    figures |= {name: round(median(values), 3) for name, values in (ratios | restarts).items()}
+    targets = {
         "ratio_independent": "at least 1.5",
         "ratio_recovery": "at least 0.9",
         "restart_s_10k": "at most 5",
     }
-    rows = [_row(f"readings/s: {what}", found, 0) for what, found in rates.items()]
+    rows = [_row(f"readings/s: {what}", values, 0) for what, values in rates.items()]
     rows += [
-        _row(name, found, 2, wanted.get(name, "")) for name, found in (ratios | restarts).items()
+        _row(name, values, 2, targets.get(name, "")) for name, values in (ratios | restarts).items()
     ]
     return Result(figures, rows)
 
 
-def _row(what: str, found: list[float], digits: int, wanted: str = "") -> tuple[str, str, str, str]:
-    low, middle, high = (f"{of(found):,.{digits}f}" for of in (min, median, max))
-    return what, middle, f"{low} - {high}", wanted
+def _row(
+    what: str, values: list[float], digits: int, target: str = ""
+) -> tuple[str, str, str, str]:
+    low, middle, high = (f"{of(values):,.{digits}f}" for of in (min, median, max))
+    return what, middle, f"{low} - {high}", target

@@ -1,7 +1,7 @@
-"""One process of `python -m bench scale`: the flow over what is on the topic, with sinks that drop.
+"""One process of `python -m bench scale`: the flow over a topic, with sinks that drop their input.
 
 `python -m bench.scale_child PLAN`, a `ScaleRun` as JSON; the last line of its output is a JSON list
-of [seconds of the machine's monotonic clock, readings so far].
+of [seconds on the machine's monotonic clock, readings so far].
 """
 
 import sys
@@ -27,28 +27,28 @@ from runtime.log import configure_log
 
 
 class ScaleRun(msgspec.Struct, frozen=True):
-    """What a process does."""
+    """The task of a process."""
 
     brokers: str
     topic: str
     sensors: int
     partitions: tuple[int, ...]
-    """Of the whole cluster, where it is one."""
+    """The partitions of the process, or of the whole cluster."""
     recovery: str | None = None
     epoch_s: float = 10.0
     process: int | None = None
     addresses: tuple[str, ...] = ()
-    """Of all processes of a cluster."""
+    """The addresses of all processes of a cluster."""
     workers: int = 1
     """Threads."""
     until: float = 1.0
-    """The share of each partition that is read."""
+    """The share of each partition to read."""
 
 
 def run(plan: ScaleRun) -> list[tuple[float, int]]:
     """Read the partitions to their end."""
     meter = Meter(0)
-    spans = {one: _span(plan, one) for one in plan.partitions}
+    spans = {partition: _span(plan, partition) for partition in plan.partitions}
     kafka = kafka_access(load_settings())
     source = PacketSource(kafka, plan.topic, "earliest", lambda: False, spans=spans)
     null = NullSink()
@@ -65,8 +65,8 @@ def run(plan: ScaleRun) -> list[tuple[float, int]]:
 
 
 class _Judged(DynamicSink[Any]):
-    """Drops what comes of the watch, and counts the readings that have gone through it: between the
-    workers of a cluster, what stores readings may be far ahead of it.
+    """Drops the output of the partition step, and counts the readings that have passed it. In a
+    cluster, the readings sink may be far ahead of this step.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -97,7 +97,7 @@ def _span(plan: ScaleRun, partition: int) -> Span:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the plan on the command line."""
     configure_log()
     try:
         marks = run(msgspec.json.decode(sys.argv[1], type=ScaleRun))

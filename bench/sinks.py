@@ -1,4 +1,4 @@
-"""The readings sink against inserts that do nothing else, into the same table."""
+"""The readings sink against plain inserts into the same table."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,15 +26,16 @@ from sql.schema import apply_schema, open_database
 
 BATCHES = (100, 1_000, 5_000, 20_000)
 FULL = {"sqlite": 2_000_000, "mssql": 10_000_000}
-"""How many rows a full table has."""
+"""Number of rows in a full table."""
 SHARE = {"sqlite": 1.0, "mssql": 0.25}
-"""Of the readings that are asked for."""
+"""Share of the requested readings that is used."""
 _DEVICES = 200
 _SENSORS_A_DEVICE = 10
 _SENSORS = _DEVICES * _SENSORS_A_DEVICE
 _MEAN, _DEVIATION = 20.0, 2.0
 _FAR = 3.3
-"""Deviations from the mean to a bound: one reading in a thousand of half of the sensors."""
+"""Distance of a bound from the mean, in standard deviations: one reading in a thousand crosses
+it, on half of the sensors."""
 _START = datetime(2024, 11, 24, 10, tzinfo=UTC)
 _INSERT = (
     "INSERT INTO sensor_readings"
@@ -46,16 +47,16 @@ _TRIGGER = "TRIGGER dbo.tr_sensor_readings_thresholds ON dbo.sensor_readings"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Medians over the rounds; a ratio is the median of each round's sink / bare."""
+    """Medians over the rounds; a ratio is the median of the rounds' sink / bare."""
 
     figures: dict[str, Any] = field(default_factory=dict)
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
     """(what, rows/s, rounds, / bare)"""
 
 
-def run(rounds: int, readings: int, tell: Callable[[str], None], *, full: bool) -> Result:
-    """Measure SQLite, and the SQL Server of `DB_HOST` where it is set. With `full` also into a
-    table that holds millions of rows already.
+def run(rounds: int, readings: int, progress: Callable[[str], None], *, full: bool) -> Result:
+    """Measure SQLite, and the SQL Server at `DB_HOST` if it is set. With `full`, also measure a
+    table that already has millions of rows.
 
     Raises:
         IotError: by blame, see `Database`.
@@ -64,28 +65,30 @@ def run(rounds: int, readings: int, tell: Callable[[str], None], *, full: bool) 
     given = load_settings()
     with TemporaryDirectory() as folder:
         file = Settings(db_engine="sqlite", iot_sqlite_path=Path(folder) / "iot.db")
-        with _Bench(file, rounds, readings, tell) as bench:
+        with _Bench(file, rounds, readings, progress) as bench:
             bench.measure(result, full=full)
     if given.engine == "mssql":
         name = f"iot_bench_{uuid4().hex[:8]}"
-        with _Bench(given.model_copy(update={"db_name": name}), rounds, readings, tell) as bench:
+        with _Bench(
+            given.model_copy(update={"db_name": name}), rounds, readings, progress
+        ) as bench:
             bench.measure(result, full=full)
     else:
-        tell("no SQL Server: set DB_HOST and DB_PASSWORD to measure one as well")
+        progress("SQL Server is not measured: set DB_HOST and DB_PASSWORD to include it")
         names = [name.replace("sqlite", "mssql") for name in result.figures]
         result.figures.update(dict.fromkeys(names))
     return result
 
 
 class _Bench:
-    """A new database with sensors, every second of them with a bound, and what to write to it."""
+    """A new database with sensors, every second one with a threshold, and the readings to write."""
 
     def __init__(
-        self, settings: Settings, rounds: int, readings: int, tell: Callable[[str], None]
+        self, settings: Settings, rounds: int, readings: int, progress: Callable[[str], None]
     ) -> None:
         self._settings = settings
         self._rounds = rounds
-        self._tell = tell
+        self._progress = progress
         self._pieces = list(_pieces(int(readings * SHARE[settings.engine])))
         self._rows = [
             _plain(settings.engine, row) for piece in self._pieces for row in reading_rows(piece)
@@ -94,7 +97,7 @@ class _Bench:
     def __enter__(self) -> "_Bench":
         apply_schema(self._settings)
         self._database = open_database(self._settings)
-        self._tell(f"{self._settings.engine}: registering {_SENSORS} sensors")
+        self._progress(f"{self._settings.engine}: registering {_SENSORS} sensors")
         far = _FAR * _DEVIATION
         bound = {"warning": (_MEAN - far, _MEAN + far)}
         for device in range(_DEVICES):
@@ -122,21 +125,23 @@ class _Bench:
         plan |= {f"batch_{size}": partial(self._sink, size) for size in BATCHES}
         self._take(plan, "", result)
         if full:
-            self._tell(f"{engine}: filling the table with {FULL[engine]:,} rows")
+            self._progress(f"{engine}: filling the table with {FULL[engine]:,} rows")
             self._fill()
             self._take({"bare": self._bare, "sink": sink}, "full_", result)
 
     def _take(self, plan: dict[str, Callable[[], float]], prefix: str, result: Result) -> None:
-        """Rows a second of each of the plan, in turn, round by round."""
+        """Measure the rows per second of each item of the plan, in turn, round by round."""
         engine = self._settings.engine
-        found: dict[str, list[float]] = {name: [] for name in plan}
+        seen: dict[str, list[float]] = {name: [] for name in plan}
         for number in range(self._rounds):
             for name, work in plan.items():
                 self._clean()
-                found[name].append(work())
-                self._tell(f"{engine} {prefix}{name}, round {number + 1}: {found[name][-1]:,.0f}")
-        for name, rates in found.items():
-            ratio = median(one / bare for one, bare in zip(rates, found["bare"], strict=True))
+                seen[name].append(work())
+                self._progress(
+                    f"{engine} {prefix}{name}, round {number + 1}: {seen[name][-1]:,.0f}"
+                )
+        for name, rates in seen.items():
+            ratio = median(rate / bare for rate, bare in zip(rates, seen["bare"], strict=True))
             label = f"{engine}_{prefix}{name}_".replace("sink_", "")
             result.figures[f"{label}rows_per_s"] = round(median(rates))
             if name != "bare":
@@ -146,7 +151,7 @@ class _Bench:
             result.rows.append((what, f"{median(rates):,.0f}", spread, f"{ratio:.2f}"))
 
     def _sink(self, size: int | None = None, parts: int = 1) -> float:
-        """All of the sink's work, from columns to the last commit, in so many connections."""
+        """All of the sink's work, from columns to the last commit, over `parts` connections."""
         sink = replace(readings_sink(self._settings), rows_a_batch=size)
         writers = [sink.build_part("bench", str(part), None) for part in range(parts)]
         shares = [[_share(piece, part, parts) for part in range(parts)] for piece in self._pieces]
@@ -164,7 +169,7 @@ class _Bench:
         return rate
 
     def _bare(self) -> float:
-        """`executemany`, on SQL Server with `fast_executemany`; a commit for each batch."""
+        """`executemany`, on SQL Server with `fast_executemany`; one commit per batch."""
         with self._cursor() as cursor:
 
             def write(rows: Sequence[Row]) -> None:
@@ -178,7 +183,7 @@ class _Bench:
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
-        """A driver's own cursor; on SQL Server no trigger looks at what it inserts."""
+        """The driver's own cursor; on SQL Server with our trigger disabled."""
         database = Database(self._settings)
         cursor = database._connection.cursor()
         server = self._settings.engine == "mssql"
@@ -193,7 +198,7 @@ class _Bench:
             database.close()
 
     def _clean(self) -> None:
-        """Take away what the bench has written; sensors are past their first readings."""
+        """Delete all rows that the bench has written, and set all sensors past their warm-up."""
         self._database._connection.execute(
             "DELETE FROM sensor_readings WHERE event_timestamp >= ?", (_text(_START),)
         )
@@ -206,7 +211,7 @@ class _Bench:
             self._database._connection.execute(statement)
 
     def _fill(self) -> None:
-        """Millions of readings, of the hours before the bench's."""
+        """Insert millions of readings, older than those of the bench."""
         self._clean()
         with self._cursor() as cursor:
             if self._settings.engine == "mssql":
@@ -224,7 +229,7 @@ class _Bench:
 
 
 def _rate(what: Sequence[Any], rows: int, write: Callable[[Sequence[Any]], None]) -> float:
-    """Rows a second; the first of them do not count, in which connections and plans are made."""
+    """Rows per second. The first rows, which open connections and compile plans, do not count."""
     first = int(len(what) * WARM_UP)
     write(what[:first])
     began = perf_counter()
@@ -233,7 +238,7 @@ def _rate(what: Sequence[Any], rows: int, write: Callable[[Sequence[Any]], None]
 
 
 def _pieces(readings: int) -> Iterator[PacketColumns]:
-    """A packet a second of each device, all devices together in one piece."""
+    """One packet per second of each device; a piece holds the packets of all devices."""
     random = np.random.default_rng(1)
     device = np.arange(_DEVICES) + 1
     start = int(_START.timestamp()) * 1000
@@ -263,14 +268,14 @@ def _pieces(readings: int) -> Iterator[PacketColumns]:
 
 
 def _share(piece: PacketColumns, part: int, parts: int) -> PacketColumns:
-    """The packets of every device that goes to the writer `part`."""
+    """The packets of the devices that belong to the writer `part`."""
     packets = piece.records.device_id % parts == part
     rows = np.repeat(packets, piece.records.count)
     return PacketColumns(taken(piece.records, packets), taken(piece.readings, rows))
 
 
 def _plain(engine: str, row: Row) -> Row:
-    """A reading's row as a driver takes it."""
+    """A reading's row as the driver expects it."""
     sensor, value, *times, seq = row
     if engine == "mssql":
         times = [datetime.fromisoformat(at) for at in times]

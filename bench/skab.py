@@ -1,10 +1,10 @@
 """Detectors over SKAB's pump rigs, against an isolation forest and T-squared.
 
-Each file is a rig with 8 sensors at 1 Hz. As is usual there, the first 400 points of a file are
-learnt from, and what is normal stays as it is from then on; a point counts as found where any
-sensor of the rig is WARN or worse. WARN is for each detector what one normal point in 1 000 should
-reach. All points of all files are counted together, the first 400 among them, which are normal and
-silent; the figures `_after` are without them.
+Each file is a rig with 8 sensors at 1 Hz. As is common practice for SKAB, what is normal is learned
+from the first 400 points of a file and then frozen. A point counts as detected if any sensor of the
+rig is WARN or worse; for each detector, WARN is the score that one normal point in 1 000 should
+reach. All points of all files are counted together, including the first 400, which are normal and
+never raise an alarm. The figures `_after` exclude them.
 """
 
 import csv
@@ -43,7 +43,7 @@ class Rig:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """How well alarms and anomalies agree, point by point."""
+    """Agreement of alarms and anomalies, point by point."""
 
     f1: float
     false_alarm_rate: float
@@ -54,7 +54,7 @@ class Rating:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One row for each detector: over all points, and without those learnt from."""
+    """One row per detector: over all points, and without the learning period."""
 
     rows: list[tuple[str, Rating, Rating]]
     figures: dict[str, float]
@@ -93,14 +93,14 @@ def run(data: Path) -> Result:
 
 
 def load(data: Path) -> list[Rig]:
-    """The labelled files.
+    """Read the labelled files.
 
     Raises:
         SetupError: there are none, or one is not in SKAB's form.
     """
     paths = sorted(path for path in data.glob("*/*.csv") if path.parent.name != "anomaly-free")
     if not paths:
-        raise SetupError(f"{data}: no files of SKAB's")
+        raise SetupError(f"{data}: there are no SKAB files here")
     return [_read(path) for path in paths]
 
 
@@ -129,22 +129,22 @@ def _any_sensor(detector: Scorer, rig: Rig) -> NDArray[np.bool_]:
 
 
 def _isolation_forest(rig: Rig) -> NDArray[np.bool_]:
-    """With the threshold that SKAB's own takes: half a percent of the points learnt from."""
+    """With the threshold of SKAB's own example: half a percent of the learning period."""
     forest = IsolationForest(contamination=0.005, random_state=0).fit(rig.value[:LEARN])
     return np.asarray(forest.predict(rig.value) < 0)
 
 
 def _t_squared(rig: Rig) -> NDArray[np.bool_]:
     """Hotelling, "The generalization of Student's ratio", 1931."""
-    learnt = rig.value[:LEARN]
-    off = rig.value - learnt.mean(axis=0)
-    inverse = np.linalg.pinv(np.cov(learnt.T))
+    learning = rig.value[:LEARN]
+    off = rig.value - learning.mean(axis=0)
+    inverse = np.linalg.pinv(np.cov(learning.T))
     distance = ((off @ inverse) * off).sum(axis=1)
     return np.asarray(distance > np.quantile(distance[:LEARN], 1.0 - _SHARE))
 
 
 def _rate(rigs: Sequence[Rig], given: Sequence[NDArray[np.bool_]], first: int) -> Rating:
-    alarm = np.concatenate([one[first:] for one in given])
+    alarm = np.concatenate([of_rig[first:] for of_rig in given])
     anomaly = np.concatenate([rig.anomaly[first:] for rig in rigs])
     hit, false = int((alarm & anomaly).sum()), int((alarm & ~anomaly).sum())
     missed, normal = int((~alarm & anomaly).sum()), int((~anomaly).sum())

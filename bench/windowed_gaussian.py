@@ -1,7 +1,7 @@
-"""NAB's own baseline: deviations from the mean of a long window, renewed now and then.
+"""NAB's own baseline: deviations from the mean of a long window, recomputed periodically.
 
 The window is NAB's (Lavin and Ahmad, "Evaluating real-time anomaly detection algorithms: the
-Numenta anomaly benchmark", 2015): 6400 values, renewed every 100.
+Numenta anomaly benchmark", 2015): 6400 values, recomputed every 100.
 """
 
 import numpy as np
@@ -14,17 +14,18 @@ _TINY = 1e-150
 
 
 class WindowedGaussianDetector(Table):
-    """For each sensor its last `window` values.
+    """The last `window` values of each sensor.
 
     Args:
-        window: how many values mean and deviation are taken of.
-        renew: after how many values they are taken again.
-        grace_period: how many panes of a sensor are learnt from before any is scored.
+        window: number of values for the mean and the standard deviation.
+        renew: number of values after which they are recomputed.
+        grace_period: number of panes of a sensor that are learned from before the first one is
+            scored.
     """
 
     numbers: Floats = block({"seen": 0.0, "mean": 0.0, "deviation": 0.0})
     values: Floats = column(np.float64, 0.0)
-    """(S, window) value number n of a sensor stands at n modulo the window."""
+    """(S, window) value number n of a sensor is at n modulo the window."""
 
     def __init__(self, window: int = 6400, renew: int = 100, grace_period: int = 128) -> None:
         self.grace_period = grace_period
@@ -33,7 +34,7 @@ class WindowedGaussianDetector(Table):
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
         """(P,) the deviation of each pane from its sensor's mean, in standard deviations; 0 in the
-        grace period. At most one pane a sensor.
+        grace period. Takes at most one pane per sensor.
         """
         value = np.clip(value, -_LARGEST, _LARGEST)
         seen, mean, deviation = self.numbers[:, row]
@@ -41,7 +42,7 @@ class WindowedGaussianDetector(Table):
         score[seen < self.grace_period] = 0.0
         self.values[row, seen.astype(np.int64) % self._window] = value
         self.numbers[0, row] += 1
-        for one in row[(seen + 1) % self._renew == 0].tolist():
-            values = self.values[one, : int(self.numbers[0, one])]
-            self.numbers[1:, one] = values.mean(), values.std()
+        for due in row[(seen + 1) % self._renew == 0].tolist():
+            values = self.values[due, : int(self.numbers[0, due])]
+            self.numbers[1:, due] = values.mean(), values.std()
         return score

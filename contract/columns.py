@@ -1,4 +1,4 @@
-"""Many packets as columns: how readings travel between the steps of a flow."""
+"""Packets as columns: the form in which readings pass between the steps of a flow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 _Columns = TypeVar("_Columns", bound="DataclassInstance")
 
 NEVER = -(2**62)
-"""The time of something that has not happened: before every real time, and safe to add to."""
+"""The time of something that has not happened: before any real time, and safe to add to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +26,21 @@ class RecordColumns:
     arrival: Ints
     """(R,) the record's own arrival time, epoch milliseconds UTC."""
     partition: Ints
-    """(R,) of the topic; -1 where there is none."""
+    """(R,) of the topic; -1 if there is none."""
     offset: Ints
-    """(R,) where the record stands in its partition; -1 for heartbeats."""
+    """(R,) of the record in its partition; -1 for heartbeats."""
     version: NDArray[np.int8]
-    """(R,) in which the record was written."""
+    """(R,) version of the record's format."""
     device_id: Ints
-    """(R,) -1 where the record has no device."""
+    """(R,) -1 if the record has no device."""
     packet_hash: Ints
-    """(R,) 64 bits that stand for the packet id."""
+    """(R,) 64-bit hash of the packet id."""
     received_at: Ints
-    """(R,) when the edge had the packet, epoch microseconds UTC."""
+    """(R,) when the edge received the packet, epoch microseconds UTC."""
     fresh: NDArray[np.bool_]
-    """(R,) false for the repetition of an earlier packet."""
+    """(R,) false if the record repeats an earlier packet."""
     count: Ints
-    """(R,) how many readings the record has."""
+    """(R,) number of readings in the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class ReadingColumns:
     ts: Ints
     """(N,) event time."""
     device_ts: Ints
-    """(N,) what the device said; `contract.packet.NO_TIME` where it said nothing."""
+    """(N,) the time that the device sent; `contract.packet.NO_TIME` if it sent none."""
     value: Floats
     """(N,) finite."""
     seq: Ints
@@ -61,7 +61,7 @@ class ReadingColumns:
 
 @dataclass(frozen=True, slots=True)
 class PacketColumns:
-    """A piece of one partition's sequence. A heartbeat, and a record that could not be decoded, is
+    """Consecutive records of one partition. A heartbeat, or a record that could not be decoded, is
     a record without readings.
     """
 
@@ -69,17 +69,17 @@ class PacketColumns:
     readings: ReadingColumns
 
     def __len__(self) -> int:
-        """How many records it has."""
+        """The number of records."""
         return len(self.records.count)
 
     @property
     def record(self) -> NDArray[np.intp]:
-        """(N,) the record of each reading, never falling."""
+        """(N,) index of each reading's record, in ascending order."""
         return np.repeat(np.arange(len(self)), self.records.count)
 
     @classmethod
     def joined(cls, pieces: "Sequence[PacketColumns]") -> "PacketColumns":
-        """One piece made of at least one, in their order."""
+        """Join one or more pieces, in their order."""
         if len(pieces) == 1:
             return pieces[0]
         return cls(
@@ -88,7 +88,7 @@ class PacketColumns:
         )
 
     def part(self, first: int, last: int) -> "PacketColumns":
-        """The records from `first` up to, without, `last`, and their readings."""
+        """The records from `first` up to but excluding `last`, and their readings."""
         if first == 0 and last == len(self):
             return self
         starts = np.r_[0, np.cumsum(self.records.count)]
@@ -99,7 +99,7 @@ class PacketColumns:
 
 
 def concatenate(pieces: Sequence[_Columns]) -> _Columns:
-    """One structure made of `pieces`, at least one, whose fields are all arrays; in their order."""
+    """Join one or more structures whose fields are all arrays, in their order."""
     if len(pieces) == 1:
         return pieces[0]
     kind = type(pieces[0])
@@ -112,6 +112,6 @@ def concatenate(pieces: Sequence[_Columns]) -> _Columns:
 
 
 def taken(columns: _Columns, rows: slice | NDArray[np.intp] | NDArray[np.bool_]) -> _Columns:
-    """The structure with these rows only; its fields are all arrays."""
+    """The structure with only these rows. Its fields must all be arrays."""
     kind = type(columns)
     return kind(**{field.name: getattr(columns, field.name)[rows] for field in fields(kind)})

@@ -1,52 +1,52 @@
-"""Errors by blame: who must act decides the class, and the text tells that person what to do.
+"""Errors, classified by who has to act.
 
-Every text is meant to be read by a person as it stands: what happened, to what, and what to do.
+Every text is meant to be shown to that person unchanged: what happened, to what, and what to do.
 """
 
 NO_USE = 78
-"""Exit code of a process that will fail again until somebody mends something (sysexits' CONFIG)."""
+"""Exit code of a process that fails again until the operator fixes something (EX_CONFIG)."""
 
 
 class IotError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base class of every error that this project raises on purpose."""
 
 
 class SettingError(IotError):
-    """The operator's: a setting is wrong or missing. The text begins with the setting's name."""
+    """For the operator: a setting is wrong or missing. The text starts with the setting's name."""
 
 
 class SetupError(IotError):
-    """The operator's: something outside is not as it must be (no schema, no right, no topic)."""
+    """For the operator: the environment is not set up (no schema, no permission, no topic)."""
 
 
 class SchemaError(SetupError):
-    """The database's schema is none that this program can use. Waiting does not help."""
+    """This program cannot use the database's schema. Waiting does not help."""
 
 
 class UnavailableError(IotError):
-    """A neighbour's (broker, database): it does not answer now. The same call may succeed later."""
+    """The broker or the database does not answer. The same call may succeed later."""
 
 
 class TimedOutError(UnavailableError):
-    """The same, because it took too long: less at once may pass."""
+    """The call took too long. A smaller batch may succeed."""
 
 
 class RefusedError(IotError):
-    """The row's: the database will never take it as it is. Retrying cannot help."""
+    """The database will never accept this row. Retrying does not help."""
 
 
 class ConflictError(RefusedError):
-    """Two writers': the other was faster with a row of this key. The same call takes only what is
-    missing by now, unless the database has a unique key that we do not know.
+    """Another writer was faster with a row of this key. The same call then writes only what is
+    still missing, unless the database has a unique key that this program does not know.
     """
 
 
 class PacketError(IotError):
-    """The sender's: an HTTP request that is not a valid packet.
+    """For the sender: an HTTP request is not a valid packet.
 
-    `status` is the HTTP status to answer with, `reason` a word for it where the status alone does
-    not tell, `retry_after` in how many seconds the same request would be taken. The text names
-    the field and the index of the reading, and never repeats what was sent.
+    `status` is the HTTP status of the response. `reason` is a word for the cause, if the status is
+    not specific enough. `retry_after` says in how many seconds the same request would be accepted.
+    The text names the field and the index of the reading, and never repeats what was sent.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class PacketError(IotError):
 
 
 class RecordError(IotError):
-    """The sender's: bytes on the topic that are not a packet record."""
+    """For the sender: a record on the topic is not a packet record."""
 
 
 def error_of_ours(error: BaseException) -> IotError | None:
-    """The error of ours that is another one's cause; None where there is none. What happened to be
-    handled when a mistake of the program showed is not its cause.
+    """The first `IotError` in the chain of explicit causes of `error`, or None. An error that was
+    merely being handled when another was raised is not a cause.
 
     >>> error_of_ours(ValueError("theirs"))
     """

@@ -1,9 +1,9 @@
 """The record on the topic: one packet of one device.
 
-Version 2, which the edge writes, is a MessagePack map whose columns of readings are little-endian
-binary: a batch of records becomes arrays without a Python object per reading. Version 1, which is
-still read, is JSON with times in milliseconds; the first byte tells them apart. The key of a record
-is `device_uuid`, so that all sensors of a device share a partition.
+The edge writes version 2: a MessagePack map whose columns of readings are little-endian binary, so
+that a batch of records becomes arrays without a Python object per reading. Version 1 is still read:
+JSON with times in milliseconds. The first byte distinguishes them. The key of a record is
+`device_uuid`, so that all sensors of a device share a partition.
 """
 
 import struct
@@ -18,38 +18,38 @@ from contract.errors import RecordError
 
 MAX_READINGS = 1000
 MAX_TIME_MS = 253_370_764_799_999
-"""9998-12-31T23:59:59.999Z: a year short of what `datetime2` holds, so that sums fit too."""
+"""9998-12-31T23:59:59.999Z: one year below the maximum of `datetime2`, so that sums fit too."""
 MAX_TIME_US = MAX_TIME_MS * 1000 + 999
 MIN_DEVICE_TIME_US = -62_135_596_800_000_000
-"""0001-01-01: the first time of `datetime2`. What a device says is kept, believed or not."""
+"""0001-01-01: the minimum of `datetime2`. Device times are stored even if they are implausible."""
 NO_TIME = -(2**63)
-"""In place of a device's time, where it gave none."""
+"""Stands for a device time that was not sent."""
 MAX_VALUE = 1e10
-"""Values are stored as decimal(15,5): below this once rounded to 5 decimals."""
+"""Values are stored as decimal(15,5): they must be below this after rounding to 5 decimals."""
 MAX_SEQ = 2**31 - 1
 FUTURE_MS = 300_000
-"""How far ahead of its arrival an event time may be and still be believed."""
+"""How far an event time may be ahead of its arrival and still be used."""
 BELIEVED_FROM_US = 946_684_800_000_000
-"""2000-01-01: an earlier time is that of a clock that was never set."""
+"""2000-01-01: an earlier time comes from a clock that was never set."""
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Time = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIME_US)]
 _PacketId = Annotated[str, msgspec.Meta(max_length=200)]
 _Uuid = Annotated[str, msgspec.Meta(max_length=36)]
 _JSON_BELOW = 0x80
-"""A MessagePack map begins with this byte or a higher one, JSON never does."""
-_UNEQUAL = "the columns of readings are not equally long"
+"""A MessagePack map starts with this byte or a higher one; JSON never does."""
+_UNEQUAL = "the columns of readings have different lengths"
 _SPACED = 1024
-"""More than a packet has readings: from one packet's first `seq` to the next one's."""
+"""Distance between the first `seq` of two packets; more than a packet can have readings."""
 
 
 class Packet(msgspec.Struct, frozen=True, kw_only=True):
-    """One packet. The lists have one entry a reading, in the order in which the device sent them.
+    """One packet. The lists have one entry per reading, in the order in which the device sent them.
 
-    All times are epoch microseconds UTC. `ts` is the event time; `device_ts` is what the device
-    said, None (whole or in parts) where it said nothing. For readings that the device dated, `seq`
-    is 0, or 1, 2, .. for further readings of the same sensor with the same `ts`; for others it is
-    `first_seq` of the packet plus the reading's place in it.
+    All times are epoch microseconds UTC. `ts` is the event time. `device_ts` is the time that the
+    device sent: None for a reading, or for the whole packet, if it sent none. For readings with a
+    device time, `seq` is 0, then 1, 2, .. for further readings of the same sensor with the same
+    `ts`. For other readings it is `first_seq` of the packet plus the reading's index.
     """
 
     packet_id: str
@@ -66,12 +66,13 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
 class PacketRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A packet as it travels: columns of N readings as little-endian bytes.
 
-    `sensor_id`, `ts` and `device_ts` are int64 (`NO_TIME` where the device gave none, None where it
-    gave none at all), `value` is float64, `seq` uint32. Times are epoch microseconds UTC.
+    `sensor_id`, `ts` and `device_ts` are int64, `value` is float64, `seq` is uint32. `device_ts` is
+    `NO_TIME` for a reading without a device time, and None if no reading has one. Times are epoch
+    microseconds UTC.
     """
 
     v: Literal[1, 2]
-    """The version in which it was written."""
+    """The version of the format."""
     packet_id: _PacketId
     device_id: Id
     device_uuid: _Uuid
@@ -84,13 +85,13 @@ class PacketRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def count(self) -> int:
-        """N."""
+        """N, the number of readings."""
         return len(self.sensor_id) // 8
 
 
 def first_seq(packet_id: str) -> int:
-    """The lowest `seq` of a packet's undated readings, at least 1024: two packets share it once in
-    two million, and would also have to arrive in the same microsecond to share an identity.
+    """The lowest `seq` of a packet's readings without a device time, at least 1024. Two packets
+    share it once in two million, and would also have to arrive in the same microsecond to collide.
     """
     digest = blake2b(packet_id.encode(), digest_size=4).digest()
     return (int.from_bytes(digest, "little") % (2**21 - 1) + 1) * _SPACED
@@ -121,10 +122,10 @@ _json_decoder = msgspec.json.Decoder(_Version1)
 
 
 def pack(packet: Packet, version: Literal[1, 2] = 2) -> PacketRecord:
-    """`packet` as it travels.
+    """Encode the columns of `packet`.
 
     Raises:
-        struct.error: a number does not fit its column, or the columns are not equally long.
+        struct.error: a number does not fit its column, or the columns have different lengths.
     """
     int64, float64, uint32 = _columns(len(packet.value))
     said = packet.device_ts
@@ -145,12 +146,12 @@ def pack(packet: Packet, version: Literal[1, 2] = 2) -> PacketRecord:
 
 @lru_cache(MAX_READINGS)
 def _columns(count: int) -> tuple[Callable[..., bytes], ...]:
-    """What packs `count` numbers as int64, float64 and uint32."""
+    """Functions that pack `count` numbers as int64, float64 and uint32."""
     return tuple(struct.Struct(f"<{count}{kind}").pack for kind in "qdI")
 
 
 def unpack(record: PacketRecord) -> Packet:
-    """The packet in a record, for people and for whoever looks at single readings."""
+    """The packet in a record, for display and for code that handles single readings."""
     count = record.count
     said = None if record.device_ts is None else struct.unpack(f"<{count}q", record.device_ts)
     return Packet(
@@ -167,12 +168,12 @@ def unpack(record: PacketRecord) -> Packet:
 
 
 def encode(packet: Packet) -> bytes:
-    """The record's value for `packet`, in version 2."""
+    """The value of the Kafka record for `packet`, in version 2."""
     return _encoder.encode(pack(packet))
 
 
 def encode_version_1(packet: Packet) -> bytes:
-    """The same as earlier releases wrote it: times are cut to milliseconds."""
+    """The value as earlier releases wrote it. Times are cut to milliseconds."""
     said = packet.device_ts
     return _json_encoder.encode(
         _Version1(
@@ -190,12 +191,12 @@ def encode_version_1(packet: Packet) -> bytes:
 
 
 def decode(value: bytes | None) -> PacketRecord:
-    """The record in a Kafka record's value, of either version.
+    """Decode the value of a Kafka record, of either version.
 
-    Whether the readings of version 2 are within their ranges is left to who takes them as arrays.
+    The caller has to check the ranges of version 2 readings, which it can do on whole arrays.
 
     Raises:
-        RecordError: the bytes are no packet record, or its columns are not equally long.
+        RecordError: the bytes are not a packet record, or its columns have different lengths.
     """
     value = value or b""
     try:
@@ -204,10 +205,10 @@ def decode(value: bytes | None) -> PacketRecord:
         else:
             record = _decoder.decode(value)
             if record.v != 2:
-                raise RecordError("version 1 of the record is JSON, and this is MessagePack")
+                raise RecordError("the record has version 1, which is JSON, but it is MessagePack")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error
-    except struct.error as error:  # numbers are in range: it is the lengths of version 1
+    except struct.error as error:  # the numbers are in range, so the lengths differ
         raise RecordError(_UNEQUAL) from error
     size = len(record.sensor_id)
     device_ts = size if record.device_ts is None else len(record.device_ts)

@@ -1,1 +1,3 @@
-"""HTTP to valid packet to topic. A 2xx means that the packet is in Kafka, acknowledged."""
+"""Receives packets over HTTP, validates them and writes them to the topic. A 2xx response means
+that Kafka has acknowledged the packet.
+"""

@@ -1,4 +1,4 @@
-"""`python -m ingest_edge`: the edge, in one process or several."""
+"""`python -m ingest_edge` starts the edge, in one or more processes."""
 
 import sys
 from typing import Annotated
@@ -14,7 +14,7 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes that share the port.", min=1, max=64)] = 1,
     inherited_socket: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Accept packets over HTTP and make them durable in Kafka before answering."""
+    """Accept packets over HTTP and store them in Kafka before responding."""
     if inherited_socket is not None:
         sys.exit(run_worker("edge", _service, inherited_socket))
     if workers > 1:
@@ -24,8 +24,8 @@ def main(
 
 
 def _service() -> Service:
-    from ingest_edge.api import app  # noqa: PLC0415 - a wrong setting is reported sooner without
-    from ingest_edge.refusals import refusals  # noqa: PLC0415 - likewise
+    from ingest_edge.api import app  # noqa: PLC0415 - reports a wrong setting sooner
+    from ingest_edge.refusals import refusals  # noqa: PLC0415 - same reason
 
     return Service(app, refusals)
 

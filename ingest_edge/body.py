@@ -1,4 +1,4 @@
-"""The body of a request, received in bounded size and time."""
+"""Receives request bodies, with limits on size and time."""
 
 import asyncio
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from starlette.types import Receive
 from contract.errors import PacketError, UnavailableError
 
 MAX_BODY = 1_048_576
-"""Bytes that a body may have on the wire."""
+"""Largest body on the wire, in bytes."""
 BODY_S = 20.0
-"""How long a sender may take for a body."""
+"""Longest time that a sender may take to send a body."""
 _DISCARD_S = 2.0
 _DISCARD = 16 * MAX_BODY
 _HELD = 64 * MAX_BODY
-"""Bytes of all bodies together that have not ended yet."""
+"""Limit on the total size of all incomplete bodies, in bytes."""
 
 
 class Incoming:
-    """A request whose body is still to come."""
+    """A request whose body has not been received yet."""
 
     __slots__ = ("ended", "headers", "readings", "receive")
 
@@ -27,13 +27,13 @@ class Incoming:
         self.headers = headers
         self.receive = receive
         self.ended = False
-        """Whether the body was received to its end."""
+        """Whether the whole body was received."""
         self.readings = 0
-        """How many readings the body has, once that is known."""
+        """Number of readings in the body, once it is known."""
 
 
 class Bodies:
-    """Reads bodies. One timer serves all: a timer for each costs more than reading a body does."""
+    """Reads bodies. All share one timer: a timer for each would cost more than reading the body."""
 
     def __init__(self) -> None:
         self._held = 0
@@ -43,16 +43,16 @@ class Bodies:
         self._timer = self._loop.call_later(1, self._look)
 
     def close(self) -> None:
-        """End the timer."""
+        """Stop the timer."""
         self._timer.cancel()
 
     async def read(self, incoming: Incoming) -> bytes:
-        """The whole body, as it was sent.
+        """Return the whole body, as it was sent.
 
         Raises:
-            PacketError: 400, the sender hung up; 408, it took longer than 20 s; 413, there are
-                more than 1 MiB.
-            UnavailableError: the bodies under way have 64 MiB already.
+            PacketError: 400, the sender disconnected; 408, the body took longer than 20 s; 413, it
+                is larger than 1 MiB.
+            UnavailableError: the incomplete bodies already take 64 MiB.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -86,7 +86,7 @@ class Bodies:
                 if size > MAX_BODY:
                     raise _too_large()
                 if self._held > _HELD:
-                    raise UnavailableError("too many bodies are under way")
+                    raise UnavailableError("too many request bodies are being received")
                 message = await incoming.receive()
                 pieces.append(message.get("body", b""))
                 size += len(pieces[-1])
@@ -95,14 +95,14 @@ class Bodies:
         finally:
             self._held -= size
         if message["type"] == "http.disconnect":
-            raise PacketError("the connection ended before the body did", 400)
+            raise PacketError("the connection closed before the body was complete", 400)
         if size > MAX_BODY:
             raise _too_large()
         return b"".join(pieces)
 
     def _look(self) -> None:
         now = monotonic()
-        for task, end in self._reading.items():  # in the order of their ends
+        for task, end in self._reading.items():  # in order of their deadlines
             if end > now:
                 break
             if task not in self._late:
@@ -112,8 +112,8 @@ class Bodies:
 
 
 async def discard(incoming: Incoming) -> bool:
-    """Read on without keeping anything, so that the sender comes to read our answer; at most 2 s
-    and 16 MiB. Whether that was the end of the body; if not, the connection must be closed.
+    """Read and discard the rest of the body, so that the sender gets to read the response. Stops
+    after 2 s or 16 MiB. Returns whether the body ended; if not, the connection must be closed.
     """
     if incoming.ended or b"expect" in incoming.headers:
         return incoming.ended
@@ -131,4 +131,4 @@ async def discard(incoming: Incoming) -> bool:
 
 
 def _too_large() -> PacketError:
-    return PacketError(f"the body has more than {MAX_BODY} bytes", 413)
+    return PacketError(f"the body is larger than {MAX_BODY} bytes", 413)

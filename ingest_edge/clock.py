@@ -1,8 +1,8 @@
-"""How far this machine's clock is from the broker's, which is the one that counts behind the edge.
+"""Compares this machine's clock with the broker's, which is the one that the flow relies on.
 
-A delivery report has the time at which the broker appended the record. On this machine's clock
-that was after the packet was handed to the client, and before its acknowledgement came. Where it
-was not, this clock is ahead or behind, by at least what is missing.
+A delivery report carries the time at which the broker appended the record. By this machine's clock,
+that time must lie between handing the packet to the client and receiving its acknowledgement. If it
+does not, this clock is ahead or behind by at least the difference.
 """
 
 import structlog
@@ -12,19 +12,19 @@ from contract.packet import BELIEVED_FROM_US
 from ingest_edge.metrics import CLOCK_AHEAD
 
 _WRONG_S, _RIGHT_S = 2.0, 1.0
-"""From where on a clock is reported as wrong, and below which as right again."""
+"""The offsets at which a clock is reported as wrong, and below which as correct again."""
 _log = structlog.get_logger("clock")
 
 
 class EdgeClock:
-    """What delivery reports tell of this machine's clock. Warns when it is wrong by 2 s or more."""
+    """Estimates the clock offset from delivery reports. Warns when it is 2 s or more."""
 
     def __init__(self) -> None:
         self._wrong = False
 
     def heard(self, sent: float, kind: int, appended_ms: int, acknowledged: float) -> None:
-        """A report came: the kind of the record's timestamp, the timestamp in epoch milliseconds,
-        and this machine's clock before and after, in epoch seconds.
+        """Take a delivery report: the kind of the record's timestamp, the timestamp in epoch
+        milliseconds, and this machine's clock before and after, in epoch seconds.
         """
         if kind != TIMESTAMP_LOG_APPEND_TIME or appended_ms < BELIEVED_FROM_US // 1000:
             return  # a producer's time, or none: the in-memory broker reports 0
@@ -34,10 +34,10 @@ class EdgeClock:
         if abs(ahead) >= _WRONG_S and not self._wrong:
             self._wrong = True
             _log.warning(
-                "this machine's clock is not the broker's: readings without a time of their own "
-                "get a wrong one; see to its time synchronisation",
+                "this machine's clock differs from the broker's: readings without a time of their "
+                "own get a wrong one; check time synchronization (NTP)",
                 seconds_ahead=round(ahead, 3),
             )
         elif abs(ahead) < _RIGHT_S and self._wrong:
             self._wrong = False
-            _log.info("this machine's clock is right again", seconds_ahead=round(ahead, 3))
+            _log.info("this machine's clock is correct again", seconds_ahead=round(ahead, 3))

@@ -1,4 +1,4 @@
-"""Which sensors a device has: asked of the database once, then remembered for a while."""
+"""A cache of the sensors of each device, filled from the database."""
 
 from collections.abc import Collection
 from json import dumps
@@ -12,7 +12,7 @@ from sql.database import Database
 from sql.statements import DEVICES_OF_SENSORS, SENSORS_OF_DEVICE
 
 UNKNOWN_TTL_S = 2.0
-"""How long "there is none" is believed; short, so that a new device is let in at once."""
+"""How long an unknown id is cached; short, so that a new device is accepted soon."""
 _DEVICES = 50_000
 _SENSORS = 500_000
 _UNKNOWN = 50_000
@@ -21,9 +21,9 @@ _UNKNOWN = 50_000
 class Directory:
     """Devices by uuid and by sensor.
 
-    An answer is good for `ttl_s` seconds, and, when the database is away, for as long as it stays
-    away. What is not there is remembered for 2 s, in a place of its own, so that nonsense pushes
-    nothing real out. Memory is bounded: 50 000 devices, 500 000 sensors by id.
+    An entry is valid for `ttl_s` seconds, and while the database is unavailable for as long as the
+    outage lasts. Unknown ids are cached for 2 s in a separate map, so that they never evict real
+    entries. Memory is bounded: 50 000 devices, 500 000 sensors by id.
     """
 
     def __init__(self, lookups: Lookups, ttl_s: float) -> None:
@@ -34,17 +34,19 @@ class Directory:
         self._unknown: dict[str | int, float] = {}
 
     def fresh(self, uuid: str) -> Device | None:
-        """The device, if that is known without asking. `uuid` is in its canonical form."""
+        """The device, if it is cached and fresh. `uuid` is in its canonical form."""
         known = self._devices.get(uuid)
         return known[1] if known and monotonic() < known[0] + self._ttl_s else None
 
     async def device(self, uuid: str, lacking: Collection[str] = ()) -> Device | None:
-        """The device, or None; one query, and none if it is known and fresh.
+        """The device, or None if there is no such device. Takes one query, or none if the device is
+        cached and fresh.
 
-        `lacking` are sensors that the caller misses: then an answer is good for 2 s only.
+        `lacking` are sensors that the caller did not find: a cached device is then valid for 2 s
+        only.
 
         Raises:
-            UnavailableError: the database is away, and the answer is not known from before.
+            UnavailableError: the database is unavailable, and the device is not cached.
         """
         known = self._devices.get(uuid)
         ttl = min(self._ttl_s, UNKNOWN_TTL_S) if lacking else self._ttl_s
@@ -56,7 +58,7 @@ class Directory:
             return None
         asked_at = monotonic()
         try:
-            found = await self._lookups.ask(uuid, lambda database: _ask_device(database, uuid))
+            device = await self._lookups.ask(uuid, lambda database: _ask_device(database, uuid))
         except IotError:
             if known is None or not self._unknown.keys() >= set(lacking):
                 raise
@@ -64,19 +66,19 @@ class Directory:
             return known[1]
         LOOKUPS.miss.inc()
         self._devices.pop(uuid, None)
-        if found is None:
+        if device is None:
             self._remember_unknown(uuid, asked_at)
         else:
             _bound(self._devices, _DEVICES)
-            self._devices[uuid] = (asked_at, found)
+            self._devices[uuid] = (asked_at, device)
             self._remember_lacking(self._devices[uuid], lacking)
-        return found
+        return device
 
     async def owners(self, sensor_ids: Collection[int]) -> dict[int, str]:
-        """For each active sensor among `sensor_ids`, the uuid of its device; one query at most.
+        """The uuid of the device of each active sensor among `sensor_ids`. Takes at most one query.
 
         Raises:
-            UnavailableError: as with `device`.
+            UnavailableError: the database is unavailable, and a sensor is not cached.
         """
         now = monotonic()
         wanted = set(sensor_ids)
@@ -88,7 +90,7 @@ class Directory:
         )
         if missing:
             try:
-                found = await self._lookups.ask(
+                owners = await self._lookups.ask(
                     tuple(missing), lambda database: _ask_owners(database, missing)
                 )
             except IotError:
@@ -99,9 +101,9 @@ class Directory:
                 LOOKUPS.miss.inc()
                 for number in missing:
                     self._owners.pop(number, None)
-                    if number in found:
+                    if number in owners:
                         _bound(self._owners, _SENSORS)
-                        self._owners[number] = (now, found[number])
+                        self._owners[number] = (now, owners[number])
                     else:
                         self._remember_unknown(number, now)
         else:
@@ -132,7 +134,7 @@ def _bound(
     | dict[str | int, float],
     most: int,
 ) -> None:
-    """Make room for one more: the entry that was asked for longest ago goes."""
+    """Make room for one more entry by evicting the oldest."""
     if len(entries) >= most:
         del entries[next(iter(entries))]  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""gzip, inflated up to a bound."""
+"""Inflates gzip, up to a limit."""
 
 import zlib
 
@@ -9,10 +9,10 @@ _GZIP = 31
 
 
 def inflated(packed: bytes, most: int) -> bytes | None:
-    """What `packed` holds; None if that is more than `most` bytes, of which no more are made.
+    """The content of `packed`, or None if it is larger than `most` bytes; inflating stops there.
 
     Raises:
-        PacketError: 422, it is not one whole member of gzip.
+        PacketError: 422, `packed` is not a single, complete gzip member.
     """
     inflater = zlib.decompressobj(_GZIP)
     try:
@@ -24,5 +24,5 @@ def inflated(packed: bytes, most: int) -> bytes | None:
     if not inflater.eof:
         raise PacketError("the body is not valid gzip: its end is missing")
     if inflater.unused_data:
-        raise PacketError("something follows the end of the gzip: only one member is understood")
+        raise PacketError("there is data after the end of the gzip stream; send a single member")
     return plain

@@ -1,7 +1,7 @@
-"""The three doors for readings: key, body, packet, topic, answer.
+"""The three ingest endpoints: check the key, read the body, build the packet, publish, respond.
 
-An ASGI application of its own: FastAPI's request and response objects would cost more than all
-that is done here.
+This is an ASGI application of its own: FastAPI's request and response objects would cost more than
+all of this work.
 """
 
 import asyncio
@@ -45,22 +45,22 @@ _encode = msgspec.json.Encoder().encode
 
 
 _AT_ONCE = 100
-"""How many packets of a bulk are handed to the Kafka client before other requests have a turn."""
+"""Packets of a bulk request that are published before other requests get a turn."""
 
 
 class PacketAnswer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Answer of `POST /ingest/packets`; `inserted` says the same as `accepted`."""
+    """Response of `POST /ingest/packets`. `inserted` always equals `accepted`."""
 
     accepted: int
     inserted: int
     unknown_sensors: list[str]
     packet_id: str
     warnings: list[str] = []
-    """What was accepted but probably not meant; only there if there is something."""
+    """What was accepted but is probably a mistake. Omitted when empty."""
 
 
 class LegacyAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answer of the legacy endpoints; lists are only there if there is something in them."""
+    """Response of the legacy endpoints. Empty lists are omitted."""
 
     inserted: int
     unknown_sensors: list[int] = []
@@ -68,7 +68,7 @@ class LegacyAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Ingest:
-    """Answers 2xx to what is in Kafka, acknowledged, and to nothing else."""
+    """Responds with 2xx only after Kafka has acknowledged the readings."""
 
     def __init__(self, settings: Settings, lookups: Lookups, publisher: Publisher) -> None:
         ttl_s = settings.sensor_map_ttl_seconds
@@ -90,29 +90,31 @@ class Ingest:
         }
 
     async def open(self) -> None:
-        """Start what runs in the background."""
+        """Start the background work."""
         await self._parser.open()
 
     async def close(self) -> None:
-        """End it."""
+        """Stop the background work."""
         self._bodies.close()
         await self._parser.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request to one of the three paths, whatever it is."""
+        """Handle one request to one of the three paths, with any method."""
         path = scope["path"]
         incoming = Incoming(dict(scope["headers"]), receive)
         if scope["method"] != "POST":
-            refused = PacketError("only POST is understood here", 405)
+            refused = PacketError("this path only accepts POST", 405)
             await self._refuse(scope, incoming, send, refused)
             return
         try:
             status, content = await self._doors[path](incoming)
-        except asyncio.CancelledError:  # the edge stops, and does not wait any longer
+        except asyncio.CancelledError:  # the edge is stopping and waits no longer
             incoming.ended = True
-            await self._refuse(scope, incoming, send, UnavailableError("stopped"), close=True)
+            await self._refuse(
+                scope, incoming, send, UnavailableError("the edge is stopping"), close=True
+            )
             return
-        except Exception as error:  # noqa: BLE001 - the outermost boundary: it becomes an answer
+        except Exception as error:  # noqa: BLE001 - the outermost boundary: it becomes a response
             await self._refuse(scope, incoming, send, error)
             return
         await _send(send, status, b"application/json", content, [])
@@ -131,7 +133,7 @@ class Ingest:
         if bound_to is None:
             self._limit.take((device.uuid,), monotonic())
         elif bound_to != device.uuid:
-            raise _not_yours("it belongs to another device")
+            raise _not_yours("the key belongs to another device")
         accepted = packet_of(body, device, received_at)
         unknown = incoming.readings - len(accepted.packet.sensor_id)
         self._publisher.check_room(1)
@@ -143,7 +145,7 @@ class Ingest:
             READINGS_REFUSED.labels("unknown_sensor").inc(unknown)
             were = "1 reading was" if unknown == 1 else f"{unknown} readings were"
             warnings.append(
-                f"{were} left out: the sensor is unknown or inactive; see unknown_sensors"
+                f"{were} ignored: the sensor is unknown or inactive; see unknown_sensors"
             )
         return self._success, _encode(
             PacketAnswer(number, number, accepted.unknown_sensors, packet.packet_id, warnings)
@@ -151,7 +153,7 @@ class Ingest:
 
     async def _admit(self, incoming: Incoming) -> str | None:
         """Check the key, and the rate of the device that it belongs to, before the body is read.
-        The uuid of that device; None where the key is not a device's.
+        Returns the uuid of that device, or None if the key does not belong to a device.
         """
         bound_to = await self._keys.check(incoming.headers)
         if bound_to is not None:
@@ -164,14 +166,14 @@ class Ingest:
         return await self._parser.parse(raw, encoding, kind)
 
     async def _look_up(self, body: PacketBody) -> Device:
-        """The device, asked for again where it lacks a sensor."""
+        """The device, queried again if a sensor of the packet is missing."""
         uuid = uuid_text(body.device_uuid, "device_uuid")
         device = await self._directory.device(uuid)
         if device is not None and (lacking := missing(device, body)):
             device = await self._directory.device(uuid, lacking)
         if device is None:
             raise PacketError("device_uuid: there is no such device", 404)
-        await asyncio.sleep(0)  # a packet of unknown sensors costs most: others have a turn
+        await asyncio.sleep(0)  # a packet of unknown sensors costs most: let others run
         return device
 
     async def _reading(self, incoming: Incoming) -> tuple[int, bytes]:
@@ -193,16 +195,16 @@ class Ingest:
         self._publisher.check_room(len(packets))
         errors = []
         for first in range(0, len(packets), _AT_ONCE):
-            some = packets[first : first + _AT_ONCE]
+            batch = packets[first : first + _AT_ONCE]
             errors += await asyncio.gather(
-                *(self._publish(incoming, one) for one in some), return_exceptions=True
+                *(self._publish(incoming, packet) for packet in batch), return_exceptions=True
             )
-        for error in errors:  # each was waited for: what is stored is not counted as refused
+        for error in errors:  # after all have finished: what is stored is not counted as refused
             if error is not None:
                 raise error
-        stored = {number for one in packets for number in one.packet.sensor_id}
+        stored = {number for accepted in packets for number in accepted.packet.sensor_id}
         unknown = [reading.sensor_id for reading in checked if reading.sensor_id not in stored]
-        warnings += [warning for one in packets for warning in one.warnings]
+        warnings += [warning for accepted in packets for warning in accepted.warnings]
         if unknown:
             READINGS_REFUSED.labels("unknown_sensor").inc(len(unknown))
         return 200, _encode(LegacyAnswer(len(checked) - len(unknown), unknown, warnings))
@@ -210,7 +212,7 @@ class Ingest:
     async def _by_device(
         self, checked: list[CheckedReading], bound_to: str | None, received_at: int
     ) -> list[Accepted]:
-        """A packet for each device that has some of the readings."""
+        """One packet for each device that has some of the readings."""
         owners = await self._directory.owners({reading.sensor_id for reading in checked})
         by_device: dict[str, list[CheckedReading]] = {}
         for reading in checked:

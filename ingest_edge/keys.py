@@ -1,4 +1,4 @@
-"""Who may post: the one key of the edge, and the keys of single devices."""
+"""Authentication: the shared key of the edge, and the keys of single devices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class _DeviceKey:
 class Keys:
     """Checks `X-API-Key` against `INGEST_API_KEY` and `X-Device-Key` against `device_api_keys`.
 
-    Only SHA-256 digests are kept and compared, in constant time. All device keys are read
-    together, at most once in 2 s however many wrong ones come, and again after `ttl_s` seconds:
-    a key that was revoked stops within that time, one that is new is let in within 2 s.
+    Only SHA-256 digests are kept, and they are compared in constant time. All device keys are read
+    together: after `ttl_s` seconds, and for an unknown key, but at most once in 2 s. A revoked key
+    stops working within `ttl_s` seconds, a new key works within 2 s.
     """
 
     def __init__(self, lookups: Lookups, api_key: SecretStr | None, ttl_s: float) -> None:
@@ -39,11 +39,11 @@ class Keys:
         self._read_at: float | None = None
 
     async def check(self, headers: Mapping[bytes, bytes]) -> str | None:
-        """The uuid of the device that the request is bound to, or None for any device.
+        """The uuid of the device that the request is bound to, or None if it may be any device.
 
         Raises:
             PacketError: 401, a key is missing or wrong.
-            UnavailableError: the device key is not known from before, and the database is away.
+            UnavailableError: the device key is not cached, and the database is unavailable.
         """
         device_key = headers.get(b"x-device-key")
         if device_key is not None:
@@ -58,18 +58,18 @@ class Keys:
         return None
 
     async def _device(self, digest: str) -> str | None:
-        found = self._find(digest)
+        key = self._find(digest)
         age = None if self._read_at is None else monotonic() - self._read_at
-        if age is None or age >= (UNKNOWN_TTL_S if found is None else self._ttl_s):
+        if age is None or age >= (UNKNOWN_TTL_S if key is None else self._ttl_s):
             try:
                 await self._read()
             except IotError:
-                if found is None:
+                if key is None:
                     raise
-            found = self._find(digest)
-        if found is None or (found.expires_at is not None and found.expires_at <= time()):
+            key = self._find(digest)
+        if key is None or (key.expires_at is not None and key.expires_at <= time()):
             return None
-        return found.device_uuid
+        return key.device_uuid
 
     def _find(self, digest: str) -> _DeviceKey | None:
         for key in self._devices.get(digest[:8], ()):

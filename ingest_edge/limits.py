@@ -1,4 +1,4 @@
-"""How much a device may send: a token bucket for each."""
+"""Rate limits: a token bucket for each device."""
 
 from collections.abc import Collection
 
@@ -6,20 +6,20 @@ from contract.errors import PacketError
 
 _DEVICES = 50_000
 BURST_S = 10.0
-"""A device that was silent may send what it missed in this time at once."""
+"""A device that was silent may send the packets of this many seconds at once."""
 
 
 class RateLimit:
-    """At most `rate` packets a second and device, with bursts of ten times that; 0: no limit.
+    """At most `rate` packets per second and device, in bursts of up to ten times that. 0: no limit.
 
-    Formula: the token bucket of RFC 2697, with packets for bytes.
+    Formula: the token bucket of RFC 2697, counting packets instead of bytes.
 
     >>> limit = RateLimit(0.1)
     >>> limit.take({"a"}, 100.0)
     >>> limit.take({"a", "b"}, 101.0)
     Traceback (most recent call last):
       ...
-    contract.errors.PacketError: the device sends more than 0.1 packets a second
+    contract.errors.PacketError: the device sends more than 0.1 packets per second
     >>> limit.take({"b"}, 101.0)
     >>> limit.take({"a"}, 111.0)
     """
@@ -30,11 +30,11 @@ class RateLimit:
         self._tokens: dict[str, tuple[float, float]] = {}
 
     def take(self, device_uuids: Collection[str], now: float) -> None:
-        """Take a token of each device, or none; `now` is in seconds of any clock that does not
-        go back.
+        """Take one token from each device, or none at all. `now` is in seconds of any monotonic
+        clock.
 
         Raises:
-            PacketError: 429, one has none; it tells in how many seconds it will have.
+            PacketError: 429, a device has no token; `retry_after` says in how many seconds it will.
         """
         if self._rate == 0:
             return
@@ -45,12 +45,12 @@ class RateLimit:
         least = min(left.values())
         if least < 0:
             raise PacketError(
-                f"the device sends more than {self._rate:g} packets a second",
+                f"the device sends more than {self._rate:g} packets per second",
                 429,
                 retry_after=-least / self._rate,
             )
         for uuid, tokens in left.items():
             self._tokens.pop(uuid, None)
             if len(self._tokens) >= _DEVICES:
-                del self._tokens[next(iter(self._tokens))]  # the one that sent longest ago
+                del self._tokens[next(iter(self._tokens))]  # the device that sent longest ago
             self._tokens[uuid] = (tokens, now)

@@ -1,4 +1,4 @@
-"""Questions to the database, asked without ever holding up the event loop."""
+"""Database queries that never block the event loop."""
 
 import asyncio
 from collections.abc import Callable, Hashable
@@ -15,17 +15,17 @@ from sql.database import Database
 from sql.schema import open_database
 
 _AWAY_S = 2.0
-"""How long a database that failed is left in peace: nobody waits for its time-out meanwhile."""
+"""Pause after a failure: until it ends, callers fail at once instead of waiting for a time-out."""
 _ANSWER_S = 3.0
-"""How long who asks waits; the question itself may take longer."""
+"""How long the caller waits; the query itself may take longer."""
 _WAITING = 256
-"""How many questions may wait; more would only wait longer."""
+"""Limit on waiting queries; more would only wait longer."""
 _T = TypeVar("_T")
 _log = structlog.get_logger("lookups")
 
 
 class Lookups:
-    """One connection in a thread of its own. A question that is being asked is not asked twice."""
+    """One connection, in its own thread. Concurrent queries with the same name run once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -35,7 +35,7 @@ class Lookups:
         self._asked: dict[Hashable, asyncio.Future[object]] = {}
         self._calls: SimpleQueue[tuple[Callable[[], object], asyncio.Future[object]] | None]
         self._calls = SimpleQueue()
-        # a daemon: a database that hangs must not hold up the end of the process
+        # a daemon: a database that hangs must not delay the end of the process
         self._thread = Thread(target=self._run, name="lookups", daemon=True)
         self._thread.start()
 
@@ -48,51 +48,52 @@ class Lookups:
         await self._in_thread(self._connect)
 
     def close(self) -> None:
-        """Disconnect and end the thread, once it has no question any more; waits 1 s at most."""
+        """Finish the waiting queries, then disconnect and end the thread. Waits 1 s at most."""
         self._calls.put(None)
         self._thread.join(1)
 
     @property
     def away(self) -> bool:
-        """Whether the database has just failed to answer."""
+        """Whether the database failed a moment ago."""
         return monotonic() < self._away_until
 
     async def ask(self, name: Hashable, question: Callable[[Database], _T]) -> _T:
-        """What `question` returns; whoever asks under the same name meanwhile gets the same.
+        """What `question` returns. Concurrent callers with the same name share one result.
 
         Raises:
-            UnavailableError: the database is away, takes more than 3 s, or too many questions
-                wait for it.
+            UnavailableError: the database is unavailable or takes more than 3 s, or too many
+                queries are waiting.
             IotError: by blame, see `Database`.
         """
         answer = self._asked.get(name)
         if answer is None:
             if self.away:
-                raise UnavailableError("the database is away")
+                raise UnavailableError("the database is unavailable")
             if len(self._asked) >= _WAITING:
-                raise UnavailableError("too many questions wait for the database")
+                raise UnavailableError("too many queries are waiting for the database")
             answer = self._in_thread(lambda: self._answer(question))
             self._asked[name] = answer
             answer.add_done_callback(lambda done: self._forget(name, done))
         try:
-            async with asyncio.timeout(_ANSWER_S):  # who gives up does not end it for the others
+            # shielded: a caller that gives up does not cancel the query for others
+            async with asyncio.timeout(_ANSWER_S):
                 return cast(_T, await asyncio.shield(answer))
         except TimeoutError as error:
-            raise UnavailableError("the database takes too long") from error
+            raise UnavailableError("the database took too long to answer") from error
 
     def _forget(self, name: Hashable, done: asyncio.Future[object]) -> None:
         del self._asked[name]
         if not done.cancelled():
-            done.exception()  # it was told to those who still waited
+            done.exception()  # the callers that still wait have received it
 
     def _answer(self, question: Callable[[Database], object]) -> object:
-        if self.away:  # it failed since this was asked
-            raise UnavailableError("the database is away")
+        if self.away:  # it failed after this query was queued
+            raise UnavailableError("the database is unavailable")
         try:
             return question(self._connect())
         except IotError as error:
             self._away_until = monotonic() + _AWAY_S
-            _log.warning("database away, answering from memory", error=str(error))
+            _log.warning("database unavailable, using cached devices and keys", error=str(error))
             self._disconnect()
             raise
 
@@ -106,7 +107,7 @@ class Lookups:
             call, answer = asked
             try:
                 result = call()
-            except Exception as error:  # noqa: BLE001 - raised again where it was asked
+            except Exception as error:  # noqa: BLE001 - raised again in the caller
                 self._loop.call_soon_threadsafe(_settle, answer, None, error)
             else:
                 self._loop.call_soon_threadsafe(_settle, answer, result, None)

@@ -1,8 +1,8 @@
-"""What the edge counts, for Prometheus. No label has a value that a sender chose.
+"""Metrics of the edge, for Prometheus. No label value comes from a sender.
 
-With several workers each of them keeps its values in files that all can read, and whichever is
-asked adds them up. What only a worker itself can tell (packets in flight, its memory) it writes
-there once a second; of a worker that died, what it counted stays and what it had is gone.
+With several workers, each worker keeps its values in files that all workers can read, and the
+worker that is scraped adds them up. Values that only the worker itself can read (packets in flight,
+memory) are written there once a second. When a worker dies, its counters stay and its gauges go.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from prometheus_client.values import ValueClass
 
 from runtime.log import LINES_LOST
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, that nobody looks at
+disable_created_metrics()  # type: ignore[no-untyped-call]  # one more series for each, which nobody uses
 REGISTRY = CollectorRegistry()
 _SHARED = bool(ValueClass._multiprocess)
-"""Whether there are other workers, whose values are read from files."""
+"""Whether there are other workers, which share their values in files."""
 _REFRESH_S = 1.0
 
 
 class _LiveGauge(Gauge):
-    """A gauge whose value is asked for; with several workers, once a second."""
+    """A gauge that is read from a function; with several workers, once a second."""
 
     def set_function(self, f: Callable[[], float]) -> None:
         if _SHARED:
@@ -50,22 +50,21 @@ if not _SHARED:
     GCCollector(registry=REGISTRY)
     REGISTRY.register(LINES_LOST)
 
-REQUESTS = Counter("iot_edge_requests", "Requests answered.", ["path", "status"], registry=REGISTRY)
+REQUESTS = Counter("iot_edge_requests", "Responses sent.", ["path", "status"], registry=REGISTRY)
 ACCEPTED = Counter(
     "iot_edge_readings_accepted",
-    "Readings that are in Kafka, acknowledged.",
+    "Readings that Kafka has acknowledged.",
     registry=REGISTRY,
 )
 READINGS_REFUSED = Counter(
     "iot_edge_readings_refused",
-    "Readings not accepted, by reason; those of a body that could not be read are not known.",
+    "Readings refused, by reason. Bodies that could not be parsed are not counted.",
     ["reason"],
     registry=REGISTRY,
 )
 SKEWED = Counter(
     "iot_edge_readings_clock_skewed",
-    "Readings whose time was too far ahead, or before 2000, and was not believed; they have the "
-    "arrival time.",
+    "Readings whose time was too far ahead, or before 2000, and was replaced by the arrival time.",
     registry=REGISTRY,
 )
 ACKNOWLEDGED = Histogram(
@@ -76,36 +75,36 @@ ACKNOWLEDGED = Histogram(
 )
 IN_FLIGHT = _LiveGauge(
     "iot_edge_packets_in_flight",
-    "Packets that wait for their acknowledgement.",
+    "Packets that wait for an acknowledgement.",
     registry=REGISTRY,
     multiprocess_mode="livesum",
 )
 QUEUE_FILL = _LiveGauge(
     "iot_edge_queue_fill_ratio",
-    "Packets in flight, as a share of how many there may be before 503; of the fullest worker.",
+    "Packets in flight as a share of the limit, in the fullest worker. At 1 the edge answers 503.",
     registry=REGISTRY,
     multiprocess_mode="livemax",
 )
 BROKER_UP = Gauge(
     "iot_edge_broker_up",
-    "Whether brokers lead every partition of the topic, asked for each scrape.",
+    "1 if every partition of the topic has a leader; checked on each scrape.",
     registry=REGISTRY,
     multiprocess_mode="livemostrecent",
 )
 CLOCK_AHEAD = Gauge(
     "iot_edge_clock_ahead_seconds",
-    "How far, at least, this machine's clock is ahead of the broker's; below 0: behind.",
+    "How far at least this machine's clock is ahead of the broker's; negative: behind.",
     registry=REGISTRY,
     multiprocess_mode="livemostrecent",
 )
 PRODUCERS = Counter(
-    "iot_edge_producer_replaced", "Kafka producers given up after a fatal error.", registry=REGISTRY
+    "iot_edge_producer_replaced", "Kafka producers replaced after a fatal error.", registry=REGISTRY
 )
 
 _lookups = Counter(
     "iot_edge_directory_lookups",
-    "Devices and sensors looked up: found in memory (hit), asked of the database (miss), "
-    "known not to be there (unknown), too old but the database is away (stale).",
+    "Lookups of devices and sensors: cached (hit), queried from the database (miss), known not to "
+    "exist (unknown), expired but used because the database is unavailable (stale).",
     ["result"],
     registry=REGISTRY,
 )
@@ -123,7 +122,7 @@ LOOKUPS = _Lookups(*(_lookups.labels(name) for name in ("hit", "miss", "unknown"
 
 
 def exposition() -> bytes:
-    """All metrics, of all workers together."""
+    """All metrics, summed over all workers."""
     if not _SHARED:
         return generate_latest(REGISTRY)
     _refresh()
@@ -134,7 +133,7 @@ def exposition() -> bytes:
 
 @contextmanager
 def kept_current() -> Iterator[None]:
-    """Bring what only this process can tell up to date, once a second, for the other workers."""
+    """Publish the live values of this process once a second, for the other workers."""
     if not _SHARED:
         yield
         return
@@ -155,12 +154,12 @@ def _refresh() -> None:
     for gauge, function in _asked.items():
         gauge.set(function())
     cpu_s = _process_value("process_cpu_seconds_total")
-    _cpu.inc(cpu_s - _cpu_told.seconds)
-    _cpu_told.seconds = cpu_s
+    _cpu.inc(cpu_s - _cpu_counted.seconds)
+    _cpu_counted.seconds = cpu_s
 
 
 @dataclass(slots=True)
-class _Told:
+class _Counted:
     seconds: float = 0.0
 
 
@@ -168,10 +167,10 @@ def _process_value(name: str) -> float:
     return _process.get_sample_value(name) or 0.0
 
 
-if _SHARED:  # what `ProcessCollector` tells of one process, as sums over the workers
+if _SHARED:  # the metrics of `ProcessCollector`, summed over the workers
     _process = CollectorRegistry()
     ProcessCollector(registry=_process)
-    _cpu_told = _Told()
+    _cpu_counted = _Counted()
     _cpu = Counter(
         "process_cpu_seconds", "Total user and system CPU time spent in seconds.", registry=REGISTRY
     )

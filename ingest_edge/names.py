@@ -1,4 +1,4 @@
-"""The names in a body's objects: no name twice, and which unknown ones look like a known one."""
+"""Checks the field names of a body: rejects duplicates, and warns about likely misspellings."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from contract.errors import PacketError
 from ingest_edge.times import NAMES
 
 _GUESSED = 8
-"""How many different unknown names are compared with known ones."""
+"""How many distinct unknown names are compared with known ones."""
 _LONGEST = 40
 _CLOSE = 0.8
 _WORDS = {
@@ -18,8 +18,8 @@ _WORDS = {
     "packet_id": "packetid messageid msgid batchid",
 }
 _WARNINGS = {
-    "ts": f"a field that looks like a time was ignored; a time is named {', '.join(NAMES)}",
-    "packet_id": "a field that looks like packet_id was ignored",
+    "ts": f"a field that looks like a time was ignored; name it {' or '.join(NAMES)}",
+    "packet_id": "a field that looks like packet_id was ignored; name it packet_id",
 }
 _not_plain = re.compile(r"[^a-z0-9]")
 
@@ -27,10 +27,10 @@ _not_plain = re.compile(r"[^a-z0-9]")
 def look_at_names(
     content: bytes, known: frozenset[str], known_in_readings: frozenset[str]
 ) -> list[str]:
-    """A warning for each optional name that is missing where an unknown one looks like it.
+    """Return a warning for each optional field that is missing while an unknown one resembles it.
 
-    `content` has been parsed before, so that no required name is missing. `known` are the names
-    of its object, `known_in_readings` those of the objects in its `readings`.
+    `content` has been parsed before, so no required field is missing. `known` are the field names
+    of the body, `known_in_readings` those of the objects in its `readings`.
 
     Raises:
         PacketError: 422, an object has the same name twice.
@@ -45,9 +45,9 @@ def look_at_names(
         ]
     guess = cache(_Guesses())
     places: dict[str, list[str]] = {}
-    for place, found, expected in objects:
-        there = found.keys() & expected
-        for name in found.keys() - expected:
+    for place, fields, expected in objects:
+        there = fields.keys() & expected
+        for name in fields.keys() - expected:
             missing = guess(name)
             there_too = set(NAMES) if missing == "ts" else {missing}
             if missing is not None and expected & there_too and not there & there_too:
@@ -56,7 +56,7 @@ def look_at_names(
 
 
 def in_places(places: list[str]) -> str:
-    """The first place and the number of the others, to begin a text with.
+    """The first place and the number of others, as the prefix of a text.
 
     >>> in_places(["readings[2]", "readings[3]"]), in_places([""])
     ('readings[2] and 1 more: ', '')
@@ -66,7 +66,7 @@ def in_places(places: list[str]) -> str:
 
 
 class _Guesses:
-    """What an unknown name may have been meant to be; the work is bounded, whatever was sent."""
+    """Guesses which known name an unknown one stands for. The work is bounded for any input."""
 
     def __init__(self) -> None:
         self._left = _GUESSED
@@ -83,7 +83,7 @@ class _Guesses:
 
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         raise PacketError("an object in the body has the same name twice")
-    return found
+    return fields

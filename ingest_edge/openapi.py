@@ -1,4 +1,4 @@
-"""The OpenAPI document of what `Ingest` answers, in the place of what FastAPI would find out."""
+"""The OpenAPI document of the endpoints of `Ingest`, which FastAPI cannot derive by itself."""
 
 from typing import Any
 
@@ -11,32 +11,32 @@ from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody
 from runtime.problems import CONTENT_TYPE, ProblemBody
 
 _PROBLEMS = {
-    400: "The connection ended before the body did.",
+    400: "The connection closed before the body was complete.",
     401: "A key is missing, wrong, expired or revoked.",
     403: "The device key belongs to another device.",
     404: "There is no such device.",
     408: "The body took too long.",
-    413: "The body has more than 1 MiB, or more than 8 MiB once inflated.",
+    413: "The body is larger than 1 MiB, or larger than 8 MiB once inflated.",
     415: "The body's encoding is neither gzip nor identity.",
     422: "The body is not a valid packet, or the device has none of its sensors.",
-    429: "The device sends too often; `Retry-After` says when to go on.",
-    500: "A fault of this service.",
-    503: "The packet could not be stored now; send it again after `Retry-After` seconds.",
+    429: "The device sends too often; retry after `Retry-After` seconds.",
+    500: "An internal error of this service.",
+    503: "The packet cannot be stored now; retry after `Retry-After` seconds.",
 }
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
 _HEADERS = [
     {"in": "header", "name": name, "description": text, "schema": {"type": "string"} | more}
     for name, text, more in (
-        ("Content-Encoding", "How the body is packed.", {"enum": ["identity", "gzip"]}),
-        ("X-Request-Id", "Comes back and is logged, if it is 1 to 64 of A-Z a-z 0-9 . _ : -", {}),
-        ("traceparent", "W3C trace context; goes on as a header of the record.", {}),
+        ("Content-Encoding", "The encoding of the body.", {"enum": ["identity", "gzip"]}),
+        ("X-Request-Id", "Returned and logged, if it is 1 to 64 of A-Z a-z 0-9 . _ : -", {}),
+        ("traceparent", "W3C trace context; copied to a header of the Kafka record.", {}),
     )
 ]
 _SENSOR = "00000000-0000-0000-0000-000000000101"
 _DOORS = (
     (
         PACKETS,
-        "Store one packet of one device: whole, or not at all",
+        "Store one packet of one device, completely or not at all",
         PacketBody,
         202,
         PacketAnswer,
@@ -66,7 +66,7 @@ _DOORS = (
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The document: FastAPI's own routes and the three doors."""
+    """The document: FastAPI's own routes and the three ingest endpoints."""
     made = get_openapi(title=app.title, version=app.version, routes=app.routes)
     types = (PacketBody, LegacyReading, LegacyBody, PacketAnswer, LegacyAnswer, ProblemBody)
     template = "#/components/schemas/{name}"
@@ -97,10 +97,10 @@ def document(app: FastAPI) -> dict[str, Any]:
                 "security": [{}, {"api-key": []}, {"device-key": []}],
                 "responses": {
                     str(status): {
-                        "description": "In Kafka, acknowledged by all in-sync replicas.",
+                        "description": "Acknowledged by all in-sync replicas of Kafka.",
                         "content": {"application/json": {"schema": by_type[answer]}},
                     },
-                    **{str(one): {"$ref": f"#/components/responses/{one}"} for one in _PROBLEMS},
+                    **{str(code): {"$ref": f"#/components/responses/{code}"} for code in _PROBLEMS},
                 },
             }
         }

@@ -1,4 +1,4 @@
-"""Requests to packets: which readings are known, what time they have, which id the packet gets."""
+"""Turns requests into packets: resolves sensors, event times and the packet id."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,23 +29,23 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A packet to be made durable, and what is said about it."""
+    """A packet to be stored, and what the response says about it."""
 
     packet: Packet
     unknown_sensors: list[str]
     not_believed: int
-    """Readings that have the arrival time in place of the time that the device gave."""
+    """Readings whose device time was replaced by the arrival time."""
     warnings: list[str]
-    """What was accepted but probably not meant, in words for the firmware's author."""
+    """What was accepted but is probably a mistake, explained to the author of the firmware."""
 
 
 def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
-    """The packet that `body` is, without the readings of sensors that the device does not have.
+    """The packet of `body`, without the readings of sensors that the device does not have.
 
     `received_at` is in epoch microseconds UTC.
 
     Raises:
-        PacketError: 422, a uuid, a time or a value is wrong, or the device has none of the
+        PacketError: 422, a uuid, a time or a value is invalid, or the device has none of the
             sensors.
     """
     readings = body.readings
@@ -77,7 +77,7 @@ def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
 
 
 def missing(device: Device, body: PacketBody) -> list[str]:
-    """The sensors in `body`, in lower case, that `device` is not known to have."""
+    """The uuids of the sensors in `body`, in lower case, that `device` is not known to have."""
     sensors = device.sensors
     return [
         reading.sensor_uuid.lower()
@@ -88,21 +88,21 @@ def missing(device: Device, body: PacketBody) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class CheckedReading:
-    """A legacy reading whose value and time have been checked."""
+    """A legacy reading with a valid value and time."""
 
     index: int
     """Its place in the body."""
     sensor_id: int
     value: float
     device_ts: int | None
-    """What the device said, epoch microseconds UTC."""
+    """The time that the device sent, epoch microseconds UTC."""
 
 
 def legacy_readings(body: LegacyBody | LegacyReading) -> list[CheckedReading]:
     """The readings of a legacy body, checked.
 
     Raises:
-        PacketError: 422, a time or a value is wrong.
+        PacketError: 422, a time or a value is invalid.
     """
     if isinstance(body, LegacyReading):
         check_values([body.value], "value")
@@ -136,7 +136,7 @@ class _Columns:
 
 
 def _device_times(body: Dated, readings: Sequence[Dated]) -> list[int | None]:
-    """What the device said of each reading: its own time, else the body's."""
+    """The device time of each reading: its own, else the body's."""
     common = time_of(body, "")
     count = len(readings)
     if (
@@ -200,9 +200,7 @@ def _time_warnings(readings: _Columns, wrong: list[int], what: str) -> list[str]
     if not wrong:
         return []
     places = in_places([f"readings[{readings.index[i]}]" for i in wrong])
-    return [
-        f"{places}its time is {what}, and was not believed: the time of arrival was used instead"
-    ]
+    return [f"{places}its time is {what}; the arrival time was used instead"]
 
 
 _process = uuid4().hex[:20]
@@ -210,14 +208,14 @@ _number = count(1)
 
 
 def _unique_id() -> str:
-    """For a packet that the device dated in part, before 2000 or not at all: the same values, with
-    the same times of a clock that starts in 1970 at each boot, may well be measured again.
+    """An id for a packet with readings that have no time, or one before 2000. The same values may
+    be measured again, with the same times if the clock restarts in 1970 at each boot.
     """
     return f"{_process}{next(_number):012x}"
 
 
 def _content_id(device: Device, readings: _Columns) -> str:
-    """A hash of the content, so that a retry of a packet that the device dated has the same id."""
+    """A hash of the content, so that a retry of a packet with device times has the same id."""
     content = (device.uuid, readings.sensor_id, readings.value, readings.device_ts)
     return sha256(msgspec.json.encode(content)).hexdigest()[:32]
 
@@ -225,8 +223,8 @@ def _content_id(device: Device, readings: _Columns) -> str:
 def _sequence(
     sensor_id: list[int], ts: list[int], said: Sequence[int | None], packet_id: str
 ) -> list[int]:
-    """For each reading that has its device's time, how many before it have the same sensor and
-    time; for others a number that no other packet's readings have.
+    """The `seq` of each reading. With a device time, it is the number of earlier readings with the
+    same sensor and time; without one, a number that no other packet uses.
 
     >>> _sequence([1, 1, 2, 1], [5, 5, 5, 6], [5, 5, 5, 6], "x")
     [0, 1, 0, 0]
@@ -239,11 +237,11 @@ def _sequence(
     if said.count(None) == len(said):
         return list(range(own, own + len(said)))
     seen: Counter[tuple[int, int]] = Counter()
-    found = []
+    sequence = []
     for place, (sensor, at, device_ts) in enumerate(zip(sensor_id, ts, said, strict=True)):
         if device_ts == at:
-            found.append(seen[sensor, at])
+            sequence.append(seen[sensor, at])
             seen[sensor, at] += 1
         else:
-            found.append(own + place)
-    return found
+            sequence.append(own + place)
+    return sequence

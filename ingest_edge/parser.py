@@ -1,9 +1,8 @@
-"""Bytes to a body: inflated where they are gzip, and parsed.
+"""Inflates and parses request bodies.
 
-Large bodies are inflated and parsed by another process, `python -m ingest_edge.parser`: the JSON
-parser holds the interpreter's lock, so that in a thread it would hold up every other request as
-well, and 8 MiB take up to a second. The process reads one body after the other from its standard
-input, and ends with it.
+Large bodies are handled by another process, `python -m ingest_edge.parser`. The JSON parser holds
+the interpreter's lock, so in a thread it would block every other request, and 8 MiB take up to a
+second. The process reads one body after another from standard input, and exits when it closes.
 """
 
 import asyncio
@@ -19,11 +18,11 @@ from ingest_edge.inflate import inflated
 from ingest_edge.requests import Body, LegacyBody, LegacyReading, PacketBody, parse
 
 SMALL = 32_768
-"""Bytes of JSON that are parsed in the event loop, in 3 ms at worst."""
+"""Largest body that is parsed in the event loop, in bytes; takes 3 ms at worst."""
 MAX_INFLATED = 8 * 1_048_576
-"""Bytes that a body may have once inflated."""
+"""Largest body after inflating, in bytes."""
 _WAITING = 32
-"""How many large bodies may wait; more would only wait longer."""
+"""Limit on waiting large bodies; more would only wait longer."""
 _ANSWER_S = 10.0
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (PacketBody, LegacyReading, LegacyBody)}
 _GZIP = (b"gzip", b"x-gzip")
@@ -38,14 +37,14 @@ class _Question(msgspec.Struct, array_like=True):
 
 class _Answer(msgspec.Struct, array_like=True):
     body: msgspec.Raw
-    """The parsed body; nil where it was refused."""
+    """The parsed body; nil if it was refused."""
     warnings: list[str]
     refused: tuple[str, int] | None = None
     """Text and status."""
 
 
 class Parser:
-    """Parses small bodies at once, and hands large ones to its process, one at a time."""
+    """Parses small bodies in place, and sends large ones to its process, one at a time."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
@@ -53,14 +52,14 @@ class Parser:
         self._waiting = 0
 
     async def open(self) -> None:
-        """Start the process, so that no request waits for that."""
+        """Start the process, so that no request has to wait for it."""
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", __spec__.name,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
 
     async def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process, even if it is busy."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -73,16 +72,18 @@ class Parser:
         await process.wait()
 
     async def parse(self, body: bytes, encoding: bytes, kind: type[Body]) -> tuple[Body, list[str]]:
-        """The body and its warnings, as from `requests.parse`. `encoding` is the header's value.
+        """The body and its warnings, as `requests.parse` returns them. `encoding` is the value of
+        the Content-Encoding header.
 
         Raises:
-            PacketError: 413, there are more than 8 MiB once inflated; 415, the encoding is neither
-                gzip nor identity; 422, it is not valid gzip, or not a body of this kind.
-            UnavailableError: too many large bodies wait, or the process ended or took too long.
+            PacketError: 413, the body is larger than 8 MiB once inflated; 415, the encoding is
+                neither gzip nor identity; 422, the body is not valid gzip, or not of this kind.
+            UnavailableError: too many large bodies are waiting, or the process died or took too
+                long.
         """
         is_gzip = encoding.lower() in _GZIP
         if not is_gzip and encoding.lower() != b"identity":
-            raise PacketError("Content-Encoding: only gzip and identity are understood", 415)
+            raise PacketError("Content-Encoding: only gzip and identity are supported", 415)
         small = inflated(body, SMALL) if is_gzip else body
         if small is not None and len(small) <= SMALL:
             return parse(small, kind)
@@ -92,7 +93,7 @@ class Parser:
         self, body: bytes, kind: type[Body], *, is_gzip: bool
     ) -> tuple[Body, list[str]]:
         if self._waiting >= _WAITING:
-            raise UnavailableError("too many large bodies wait to be parsed")
+            raise UnavailableError("too many large bodies are waiting to be parsed")
         self._waiting += 1
         try:
             async with self._turn:
@@ -126,7 +127,7 @@ class Parser:
             _log.warning("large body not parsed", error=type(error).__name__)
             raise UnavailableError("the process that parses large bodies did not answer") from error
         finally:
-            if not whole:  # what it still writes would pass for the answer to the next one
+            if not whole:  # its late answer would be taken for the next one
                 await self.close()
         return answer
 
@@ -143,13 +144,13 @@ def _answer(question: _Question) -> _Answer:
 def _plain(question: _Question) -> bytes:
     plain = inflated(question.body, MAX_INFLATED) if question.is_gzip else question.body
     if plain is None:
-        raise PacketError(f"the body has more than {MAX_INFLATED} bytes once inflated", 413)
+        raise PacketError(f"the body is larger than {MAX_INFLATED} bytes once inflated", 413)
     return plain
 
 
 def main() -> None:
-    """Answer until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the edge ends this process when it is done
+    """Answer requests until standard input closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the edge stops this process when it is done
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     while len(size := questions.read(4)) == 4:
         content = questions.read(int.from_bytes(size))

@@ -1,4 +1,4 @@
-"""Packets to the topic: done when the broker has acknowledged the record."""
+"""Writes packets to the topic. A write is done when the broker has acknowledged the record."""
 
 import asyncio
 from collections import deque
@@ -17,16 +17,16 @@ from runtime.kafka import KafkaAccess
 from runtime.topic import largest_record
 
 DELIVERY_S = 10.0
-"""How long an acknowledgement may take before the sender is told to come again."""
+"""How long an acknowledgement may take before the sender gets 503 and has to retry."""
 
 _LATE_MS = 1_000
-"""How much later than it says the client gives a message up: it looks once a second."""
+"""The client may time out this much late, because it checks once a second."""
 _QUEUE_KB = 65_536
-"""Bytes that may wait in the client, whatever the number of packets."""
+"""Limit on the client's queue in KiB, for any number of packets."""
 _BATCH = 1_000_000
-"""Bytes of a batch: the client's own default, and its default for the largest record."""
+"""Batch size in bytes: the client's default, which is also its default for the largest record."""
 _RECORD_BYTES = 256
-"""What a record has around its value: key, headers, and those of its batch."""
+"""Size of a record without its value, in bytes: key, headers, and the headers of its batch."""
 _PROBE_S = 2.0
 _PROBE_TTL_S = 1.0
 Headers = list[tuple[str, str | bytes | None]] | None
@@ -37,8 +37,8 @@ _log = structlog.get_logger("publish")
 class Publisher:
     """One idempotent producer and the thread that collects its acknowledgements.
 
-    A producer that the client library declares dead (a fatal error) is replaced by a new one; what
-    it held is answered with 503. `largest` is in bytes, see `largest_record`.
+    After a fatal error of the client library, the producer is replaced, and its packets in flight
+    get 503. `largest` is in bytes, see `largest_record`.
     """
 
     def __init__(self, kafka: KafkaAccess, topic: str, max_in_flight: int, largest: int) -> None:
@@ -71,12 +71,12 @@ class Publisher:
         self._thread.start()
 
     async def publish(self, packet: Packet, headers: Headers = None) -> None:
-        """Return when the packet is on the topic, acknowledged by all in-sync replicas.
+        """Return when all in-sync replicas have acknowledged the packet.
 
         Raises:
-            UnavailableError: no acknowledgement came within 10 s. The packet may then still
-                arrive; sending it again is safe when it carries its id.
-            PacketError: 413, the topic takes no record of this size.
+            UnavailableError: no acknowledgement came within 10 s. The packet may still arrive
+                later; retrying is safe if the packet has an id.
+            PacketError: 413, the topic does not accept a record of this size.
         """
         done: _Done = self._loop.create_future()
         answers, clock, sent = self._answers, self._clock, time()
@@ -97,7 +97,7 @@ class Publisher:
                 headers=headers,
             )
         except BufferError as error:
-            raise UnavailableError("too many bytes wait for the broker") from error
+            raise UnavailableError("too many bytes are waiting for the broker") from error
         except KafkaException as error:
             await self._refuse_if_large(producer, error.args[0], value)
             self._replace_if_dead(producer, error.args[0])
@@ -111,8 +111,8 @@ class Publisher:
         ACKNOWLEDGED.observe(monotonic() - start)
 
     def _set_largest(self, size: int) -> None:
-        """Let no batch of several packets be larger than the topic takes: it would be refused
-        whole, and packets that are small enough with it.
+        """Keep batches below the topic's limit: a larger batch would be refused as a whole, with
+        packets in it that are small enough.
         """
         self._largest = size
         sizes = {"batch.size": min(size, _BATCH), "message.max.bytes": max(size, _BATCH)}
@@ -127,23 +127,23 @@ class Publisher:
             self._replace(producer)
         if len(value) + _RECORD_BYTES > size:
             raise PacketError(
-                f"the packet makes a record of {len(value)} bytes, and the topic takes {size} (its "
-                "max.message.bytes); send fewer readings in a packet",
+                f"the packet needs a record of {len(value)} bytes, but the topic accepts {size} "
+                "(max.message.bytes); send fewer readings per packet",
                 413,
             )
 
     def check_room(self, packets: int) -> None:
-        """See that so many more packets may be published; a lone request may bring any number.
+        """Check that `packets` more packets may be published; any number may if none is in flight.
 
         Raises:
-            UnavailableError: `max_in_flight` packets wait already.
+            UnavailableError: more than `max_in_flight` packets would be waiting.
         """
         if self._in_flight and self._in_flight + packets > self._max_in_flight:
-            raise UnavailableError("too many packets wait for the broker")
+            raise UnavailableError("too many packets are waiting for the broker")
 
     async def reachable(self) -> bool:
-        """Whether brokers lead all partitions of the topic; the answer is up to 1 s old, and takes
-        2 s at most. Who asks meanwhile gets the same.
+        """Whether every partition of the topic has a leader. The result is up to 1 s old, and takes
+        2 s at most. Concurrent callers share it.
         """
         if self._probe is None or (
             self._probe.done() and monotonic() > self._probed_at + _PROBE_TTL_S
@@ -154,17 +154,17 @@ class Publisher:
 
     def _ask(self) -> bool:
         try:
-            found = self._producer.list_topics(self._topic, timeout=_PROBE_S).topics[self._topic]
+            topic = self._producer.list_topics(self._topic, timeout=_PROBE_S).topics[self._topic]
         except KafkaException:
             return False
-        leaders = [partition.leader for partition in found.partitions.values()]
-        return found.error is None and min(leaders, default=-1) >= 0
+        leaders = [partition.leader for partition in topic.partitions.values()]
+        return topic.error is None and min(leaders, default=-1) >= 0
 
     def close(self) -> None:
-        """Send what is queued, and end the thread. Blocks."""
+        """Send the queued packets and end the thread. Blocks."""
         end = monotonic() + DELIVERY_S
         while len(self._producer) and monotonic() < end:
-            sleep(0.01)  # the thread collects
+            sleep(0.01)  # the thread collects the acknowledgements
         self._ended.set()
         self._thread.join()
 
@@ -177,7 +177,7 @@ class Publisher:
         if producer is not self._producer:
             return
         PRODUCERS.inc()
-        self._dead.append(producer)  # it still has answers to give
+        self._dead.append(producer)  # it still has acknowledgements to deliver
         self._producer = Producer(self._config)
 
     def _poll(self) -> None:
@@ -190,12 +190,12 @@ class Publisher:
                 self._dead = [dead for dead in self._dead if len(dead)]
             except KafkaException as error:  # the library raises a fatal error here, once
                 self._loop.call_soon_threadsafe(self._replace_if_dead, producer, error.args[0])
-            if self._answers:  # one wake-up of the loop for all that came together
+            if self._answers:  # wake the loop once for all that arrived together
                 self._loop.call_soon_threadsafe(self._settle)
 
     def _settle(self) -> None:
         while self._answers:
             done, error = self._answers.popleft()
             self._in_flight -= 1
-            if not done.done():  # the request may have been given up
+            if not done.done():  # the request may have been cancelled
                 done.set_result(error)

@@ -1,4 +1,4 @@
-"""The refusals of the edge."""
+"""Logs and counts the requests that the edge refuses."""
 
 from ingest_edge.metrics import REQUESTS
 from runtime.refusals import Refusals

@@ -1,7 +1,7 @@
-"""What devices may send: the three request bodies, and how JSON becomes one of them.
+"""The three request bodies that devices may send, and how they are parsed from JSON.
 
 Nothing here reads a clock, a database or the network. An error names the field and the index of
-the reading, or the byte at which the JSON is broken, and never repeats what was sent.
+the reading, or the byte at which the JSON is invalid, and never repeats what was sent.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _Seconds = Annotated[
     ),
 ]
 When = _Iso | _Seconds | None
-"""ISO-8601, with or without zone (none means UTC), or epoch seconds."""
+"""ISO-8601 with or without a zone (without one it is UTC), or epoch seconds."""
 
 _Value = Annotated[
     float,
@@ -34,14 +34,14 @@ _Value = Annotated[
 ]
 
 _Uuid = Annotated[str, msgspec.Meta(max_length=64, extra_json_schema={"format": "uuid"})]
-"""Text that `uuid_text` checks only where it is not known: most are known, and making `UUID`s of
-them would cost more than the rest of the request.
+"""Text that `uuid_text` validates only if it is not a known uuid. Most are known, and converting
+them to `UUID` would cost more than the rest of the request.
 """
 _Count = msgspec.Meta(min_length=1, max_length=MAX_READINGS)
 
 
 class _Dated(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Whatever has a time, under one of three names; see `time_of`."""
+    """An object with a time, under one of three names; see `time_of`."""
 
     ts: When = None
     timestamp: When = None
@@ -49,7 +49,7 @@ class _Dated(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class PacketReading(_Dated, frozen=True, gc=False):
-    """One reading of a packet; without a time it has the packet's."""
+    """One reading of a packet. Without a time of its own, it has the packet's."""
 
     sensor_uuid: _Uuid
     value: _Value
@@ -63,7 +63,7 @@ class PacketBody(_Dated, frozen=True, gc=False):
     packet_id: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
 
     def quotes(self) -> int:
-        """How many quotation marks its JSON has if every field is known, not null and unique."""
+        """Quotation marks in its JSON, if every field is known, not null and unique."""
         here = 4 + 2 + _time_quotes([self]) + (0 if self.packet_id is None else 4)
         return here + 6 * len(self.readings) + _time_quotes(self.readings)
 
@@ -80,7 +80,7 @@ class LegacyReading(_Dated, frozen=True, gc=False):
 
 
 class LegacyBody(_Dated, frozen=True, gc=False):
-    """Body of `POST /ingest/readings/bulk`; readings without a time have its own."""
+    """Body of `POST /ingest/readings/bulk`. Readings without a time have the body's."""
 
     readings: Annotated[list[LegacyReading], _Count]
 
@@ -91,11 +91,11 @@ class LegacyBody(_Dated, frozen=True, gc=False):
 
 
 def _time_quotes(dated: Sequence[_Dated]) -> int:
-    """Two for each name of a time, and two for each time that is text."""
+    """Two for each time field, and two more for each time that is text."""
     columns = (
-        [one.ts for one in dated],
-        [one.timestamp for one in dated],
-        [one.sensor_ts for one in dated],
+        [item.ts for item in dated],
+        [item.timestamp for item in dated],
+        [item.sensor_ts for item in dated],
     )
     return sum(
         2 * (len(column) - column.count(None)) + 2 * [type(when) for when in column].count(str)
@@ -120,10 +120,10 @@ _SHAPES: dict[type, str] = {
     LegacyBody: '{"readings": [{"sensor_id": 1, "value": 1.5}]}',
 }
 _HINTS = (
-    ("Expected `float`, got `str`", "; a number goes without quotation marks"),
-    ("Expected `float`, got `null`", "; leave a reading without a value out"),
-    ("Expected `int`, got `str`", "; a number goes without quotation marks"),
-    ("Expected `float | str | null`", "; give epoch seconds, or ISO-8601 text"),
+    ("Expected `float`, got `str`", "; write numbers without quotes"),
+    ("Expected `float`, got `null`", "; omit a reading that has no value"),
+    ("Expected `int`, got `str`", "; write numbers without quotes"),
+    ("Expected `float | str | null`", "; send epoch seconds or ISO-8601 text"),
     ("Expected `array` of length <=", "; split the packet"),
 )
 _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
@@ -132,22 +132,22 @@ _DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
 
 
 def parse(content: bytes, kind: type[Body]) -> tuple[Body, list[str]]:
-    """The body as `kind`, and what was accepted but probably not meant (see `look_at_names`).
+    """The body as `kind`, and warnings about likely mistakes (see `look_at_names`).
 
     Raises:
-        PacketError: 422, with the place of the fault, as in `readings[3].value`. An object that
-            has one name twice is a fault: which of the two values was meant?
+        PacketError: 422, the body is invalid; the text names the place, as in `readings[3].value`.
+            A duplicate name in an object is an error, because it is unclear which value counts.
     """
     try:
-        found: Body = _DECODERS[kind].decode(content)
-        # a name that is unknown, repeated or null has quotation marks too many
-        if b"\\" in content or content.count(b'"') != found.quotes():
-            return found, look_at_names(content, *_NAMES[kind])
+        body: Body = _DECODERS[kind].decode(content)
+        # a field that is unknown, repeated or null adds quotation marks
+        if b"\\" in content or content.count(b'"') != body.quotes():
+            return body, look_at_names(content, *_NAMES[kind])
     except msgspec.ValidationError as error:
         raise PacketError(_explained(str(error), kind)) from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise PacketError(fault(content, error)) from error
-    return found, []
+    return body, []
 
 
 def _explained(said: str, kind: type[Body]) -> str:
@@ -163,7 +163,7 @@ def uuid_text(text: str, place: str) -> str:
     """A uuid in its canonical form, in lower case.
 
     Raises:
-        PacketError: 422, it is none; `place` names it.
+        PacketError: 422, `text` is not a uuid. The error names `place`.
 
     >>> uuid_text("0000000000000000000000000000000A", "device_uuid")
     '00000000-0000-0000-0000-00000000000a'
@@ -178,10 +178,10 @@ def check_values(values: list[float], place: str) -> None:
     """Check that all values can be stored.
 
     Raises:
-        PacketError: 422, one is too large; `place`, with {} for its index, names it.
+        PacketError: 422, a value is too large. The error names `place`, with its index for {}.
     """
     if max(values) < MAX_VALUE - 1 and min(values) > 1 - MAX_VALUE:
         return
     for index, value in enumerate(values):
         if not abs(round(value, 5)) < MAX_VALUE:
-            raise PacketError(f"{place.format(index)}: the value must lie between -1e10 and 1e10")
+            raise PacketError(f"{place.format(index)}: the value must be between -1e10 and 1e10")

@@ -1,5 +1,5 @@
 """Detectors and forecasts. `ml.service` and `ml.batch` are the programs.
 
 - `online`: detectors, over columns of sensors, without any I/O.
-- `predict`: forecasts of many sensors at once, and what is stored of them.
+- `predict`: forecasts for many sensors at once, and the rows stored for them.
 """

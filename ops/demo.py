@@ -17,7 +17,7 @@ from rich.text import Text
 
 from contract.errors import SetupError
 from contract.settings import child_environment, load_settings
-from dataflows.state.stores import make_store
+from dataflows.state import make_store
 from ops.children import Children, with_stack
 from ops.post import EdgeClient
 from ops.simulate import register_demo, simulate

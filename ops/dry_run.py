@@ -19,11 +19,9 @@ from contract.event import Event
 from contract.packet import MAX_TIME_MS, PacketRecord, decode
 from contract.rollups import ROLLUP_MS
 from contract.settings import Settings
-from dataflows.engine.duplicates import DuplicateLogic
-from dataflows.engine.engine import Engine, Outcome, Times
-from dataflows.engine.windows import WINDOWS
-from dataflows.log.decode import record_columns
-from ml.online.partition import PartitionDetector
+from dataflows.engine import WINDOWS, DuplicateLogic, Engine, Outcome, Times
+from dataflows.log import record_columns
+from ml.online import PartitionDetector
 from rules.columns import Rules
 from rules.panes import Window
 from rules.tables import Tables, make_rules, sources

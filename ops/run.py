@@ -20,9 +20,9 @@ import structlog
 from contract.errors import NO_USE, SetupError
 from contract.partitions import partitions_text
 from contract.settings import Settings, same_environment
-from dataflows.log.source import group as group_of
-from dataflows.log.topic_watch import TopicWatch
-from dataflows.state.claims import arrange
+from dataflows.log import TopicWatch
+from dataflows.log import group as group_of
+from dataflows.state import arrange
 from ops.children import ends_with, with_stack
 from runtime.ending import end_of
 from runtime.kafka import kafka_access

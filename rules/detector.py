@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from rules.kind import Cause, Closed, Kind, Rule, Texts
@@ -50,6 +51,27 @@ class Bounds:
         return bounds
 
 
+VIEWS = ("level", "noise", "quiet", "shape")
+"""What of a sensor can be unusual: its value, how much it moves, that it hardly moves any more, and
+how it moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a detector says of P panes."""
+
+    level: NDArray[np.int8]
+    """(P,) the level that each pane deserves."""
+    usual: Floats
+    """(P,) the value about which its sensor usually is."""
+    score: Floats
+    """(P,) -log10 of the share of the sensor's normal panes that are as unusual."""
+    bound: Floats
+    """(2, P) the scores from which it is WARN, and CRITICAL."""
+    view: NDArray[np.int8]
+    """(P,) index into `VIEWS`: what was most unusual."""
+
+
 class DetectorKind(Kind[Rule]):
     """Has no rows of its own: every sensor is watched."""
 
@@ -70,10 +92,16 @@ class DetectorKind(Kind[Rule]):
     def cause(
         self, rule: Rule | None, pane: int, closed: Closed, noted: Floats, unit: str
     ) -> Cause:
-        """`noted`: about which value the sensor usually is."""
-        usual = float(noted[0])
+        """`noted`: about which value the sensor usually is, the score, its bound, and the view."""
+        usual, score, bound, view = noted.tolist()
         words = {"usual": quantity(float(f"{usual:.3g}"), unit)}
-        return Cause("detector", words, {"usual_value": usual})
+        payload = {
+            "usual_value": usual,
+            "score": round(score, 3),
+            "score_bound": round(bound, 3),
+            "unusual": VIEWS[int(view)],
+        }
+        return Cause("detector", words, payload)
 
 
 DETECTOR = DetectorKind()

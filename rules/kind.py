@@ -120,7 +120,7 @@ class Judged:
     holds: NDArray[np.bool_]
     """(N,) whether it keeps a level that stands."""
     noted: Floats | None = None
-    """(2, N) what the event of a pane that raises the level will need to tell."""
+    """(4, N), or fewer rows: what the event of a pane that raises the level will need to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ class Kind(Generic[R]):
         raise NotImplementedError
 
     def cause(self, rule: R, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
-        """Why the pane raised the level; `noted` (2,) is what the judge noted."""
+        """Why the pane raised the level; `noted` (4,) is what the judge noted."""
         raise NotImplementedError
 
     def is_cause(self, rule: R, payload: Mapping[str, Any]) -> bool:

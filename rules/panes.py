@@ -79,3 +79,10 @@ class Windows:
     """(P,) end of the sensor's pane before this one; NEVER where there is none."""
     mean_before: Floats
     """(P,) its mean; 0 where there is none."""
+    lately_end: Floats
+    """(10, P) ends of the pane and of the nine before it, newest first; NEVER where there is none.
+    Milliseconds since 1970-01-01 UTC, whole numbers."""
+    lately_count: Floats
+    """(10, P) their readings."""
+    lately_mean: Floats
+    """(10, P) their means."""

@@ -1,1 +1,1 @@
-"""Batches of rows to the configured database, each written once however often it is sent."""
+"""Writes batches of rows to the configured database. Writing a row twice changes nothing."""

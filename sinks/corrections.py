@@ -1,4 +1,4 @@
-"""What a replay found about events that are stored already, or should be."""
+"""Corrections that a replay makes to stored events, and events that it adds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ from sinks.writer import Writer, first_counts
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """An event as it must be: it comes where it is missing, and is brought up to date where it is
-    there. `event.resolves` and `event.status` are not looked at.
+    """The correct version of an event: inserted if it is missing, otherwise updated.
+    `event.resolves` and `event.status` are ignored.
     """
 
     event: Event
     status: Literal["active", "resolved", "superseded"]
-    """`superseded`: the event does not hold, and nobody need be told of it any more."""
+    """`superseded`: the event turned out to be wrong, and needs no notification."""
     resolved_at: int | None
     """Epoch milliseconds UTC."""
     ends: bool
-    """Whether status and end are written over an event that is there and not superseded. What a
-    person has resolved stays so in any case."""
+    """Whether to overwrite the status and end of a stored event that is not superseded. An event
+    that a user has resolved always stays resolved."""
 
 
 class CorrectionRow(NamedTuple):
-    """What `write_corrections` takes for each event; times are text."""
+    """A row of `write_corrections`. Times are text."""
 
     event_key: str
     device_id: int
@@ -71,10 +71,10 @@ def correction_row(correction: Correction) -> CorrectionRow:
 
 
 def write_corrections(settings: Settings, corrections: Iterable[Correction]) -> None:
-    """Store all of them, each with its notification; a second time nothing changes.
+    """Store corrections and their notifications. Storing them again changes nothing.
 
     Raises:
-        IotError: by blame; see `Writer` for what waits and what is put among the dead letters.
+        IotError: by cause; see `Writer` for what is retried and what becomes a dead letter.
     """
     writer = Writer(settings, "write_corrections", attrgetter("at", "event_key"), first_counts)
     if rows := [correction_row(correction) for correction in corrections]:

@@ -1,4 +1,4 @@
-"""Events, each one row of `ml_events` and one of `alert_notifications`, in one transaction."""
+"""Stores events: a row of `ml_events` and one of `alert_notifications`, in one transaction."""
 
 from operator import attrgetter
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from sinks.times import text_of
 
 
 class EventRow(NamedTuple):
-    """What `write_events` takes for each event."""
+    """A row of `write_events`."""
 
     event_key: str
     device_id: int
@@ -50,10 +50,10 @@ def event_row(event: Event) -> EventRow:
 
 
 event_order = attrgetter("at", "status", "event_key")
-"""By time, those that end something after those that begin, then by `event_key`, which alone makes
-two events the same one."""
+"""By time, events that end something after those that begin, then by `event_key`, which alone
+identifies an event."""
 
 
 def events_sink(settings: Settings) -> TableSink[Event]:
-    """Stores every event once, with its notification."""
+    """A sink that stores every event once, with its notification."""
     return TableSink(settings, "write_events", lambda event: [event_row(event)], event_order)

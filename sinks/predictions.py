@@ -1,4 +1,4 @@
-"""Predictions, one row each in `predictions`."""
+"""Stores predictions, one row each in `predictions`."""
 
 from operator import attrgetter
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _MINUTE_MS = 60_000
 
 
 class PredictionRow(NamedTuple):
-    """What `write_predictions` takes for each prediction; times are text."""
+    """A row of `write_predictions`. Times are text."""
 
     model_id: int
     """0: the sensor's baseline."""
@@ -30,7 +30,7 @@ class PredictionRow(NamedTuple):
 
 
 def prediction_rows(predictions: Predictions) -> list[PredictionRow]:
-    """A row for each prediction."""
+    """One row for each prediction."""
     horizon = (predictions.target - predictions.predicted_at) // _MINUTE_MS
     rows = zip(
         predictions.model_id.tolist(),
@@ -49,9 +49,9 @@ def prediction_rows(predictions: Predictions) -> list[PredictionRow]:
 
 
 prediction_key = attrgetter("model_id", "sensor_id", "predicted_at")
-"""What makes two predictions the same one."""
+"""Identifies a prediction."""
 
 
 def predictions_sink(settings: Settings) -> TableSink[Predictions]:
-    """Stores every prediction once; model 0 becomes the sensor's baseline."""
+    """A sink that stores every prediction once. Model 0 becomes the sensor's baseline."""
     return TableSink(settings, "write_predictions", prediction_rows, prediction_key)

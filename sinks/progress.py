@@ -1,7 +1,7 @@
-"""Up to which record of the log the database has the readings of each partition.
+"""Progress: the last record of each partition whose readings are in the database.
 
-It is stored after the rows and before the flow's own snapshot. So a database that has less than the
-recovery store is an older one that was put in the place of the newer.
+It is stored after the rows and before the flow's own snapshot. So a database that is behind the
+recovery store was replaced by an older copy.
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ from sql.statements import HAS_READINGS, LIST_PROGRESS
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """A partition's last record whose readings are stored."""
+    """The last record of a partition whose readings are stored."""
 
     topic: str
     topic_id: str | None
-    """The broker's id of the topic, where it has one."""
+    """The broker's id of the topic, if it has one."""
     offset: int
 
 
 class ProgressRow(NamedTuple):
-    """What `write_progress` takes for each partition."""
+    """A row of `write_progress`, one per partition."""
 
     topic: str
     partition: int
@@ -35,7 +35,7 @@ class ProgressRow(NamedTuple):
 
 
 def write_progress(covered: Mapping[int, Covered]) -> tuple[str, str]:
-    """The statement that stores it, by partition, and its parameter."""
+    """The statement that stores progress, by partition, and its parameter."""
     rows = [
         ProgressRow(last.topic, partition, last.topic_id, last.offset)
         for partition, last in covered.items()
@@ -44,7 +44,7 @@ def write_progress(covered: Mapping[int, Covered]) -> tuple[str, str]:
 
 
 class StoredProgress:
-    """What a database has of a topic, as it was when a flow started."""
+    """The progress of a topic in the database when the flow started."""
 
     def __init__(self, database: Database, topic: str) -> None:
         self._topic = topic
@@ -54,27 +54,27 @@ class StoredProgress:
         }
         (readings,) = database.query(HAS_READINGS)
         self._unknown = not self._covered and bool(readings.present)
-        """Whether it is of before there was such a thing."""
+        """Whether the database is from a release that stored no progress."""
 
     def last(self, partition: int) -> int:
-        """Offset of the partition's last record that it has; -1 where it has none."""
-        found = self._covered.get(partition)
-        return -1 if found is None else found.offset
+        """Offset of the last stored record of the partition; -1 if there is none."""
+        covered = self._covered.get(partition)
+        return -1 if covered is None else covered.offset
 
     def check(self, partition: int, topic_id: str | None, last: int) -> None:
-        """See that it has everything up to the record `last`, which the flow has taken.
+        """Check that the database has everything up to record `last`, which the flow has read.
 
         Raises:
-            SetupError: it has not; the text says how to bring the rest.
+            SetupError: it does not; the text says how to restore what is missing.
         """
-        found = self._covered.get(partition)
-        if self._unknown or (found is not None and found.offset >= last):
+        covered = self._covered.get(partition)
+        if self._unknown or (covered is not None and covered.offset >= last):
             return
-        if found is not None and None is not found.topic_id != topic_id is not None:
-            return  # of another log
-        has = "nothing" if found is None else f"the records up to offset {found.offset}"
+        if covered is not None and None is not covered.topic_id != topic_id is not None:
+            return  # the progress is that of another log
+        has = "nothing" if covered is None else f"the records up to offset {covered.offset}"
         raise SetupError(
             f"the database is older than the recovery store: of {self._topic} partition "
-            f"{partition} it has {has}, and the flow has taken those up to {last}. Bring the rest "
-            "from the log with `iot replay --into live`, and start again"
+            f"{partition} it has {has}, but the flow has read those up to {last}. Restore what is "
+            "missing from the log with `iot replay --into live`, then start again"
         )

@@ -1,4 +1,4 @@
-"""Readings, one row each in `sensor_readings`."""
+"""Stores readings, one row each in `sensor_readings`."""
 
 from operator import attrgetter
 from typing import NamedTuple
@@ -16,23 +16,23 @@ from sinks.times import microseconds_as_text
 
 
 class ReadingRow(NamedTuple):
-    """What `write_readings` takes for each reading; times are text."""
+    """A row of `write_readings`. Times are text."""
 
     sensor_id: int
     value: float
     received_at: str
     device_ts: str | None
-    """What the device said, where it said anything."""
+    """The time that the device sent, if any."""
     ts: str
     """Event time."""
     seq: int
 
 
 def reading_rows(columns: PacketColumns) -> list[ReadingRow]:
-    """A row for each reading.
+    """One row for each reading.
 
-    Values are rounded to 5 decimals, times are text. A repeated packet's readings are left out
-    where the device did not date them: no key tells that they are the same.
+    Values are rounded to 5 decimals, times are text. Readings of a repeated packet are skipped if
+    they have no device time, because no key identifies them.
     """
     records, readings = columns.records, columns.readings
     dated = readings.device_ts == readings.ts
@@ -55,24 +55,24 @@ def reading_rows(columns: PacketColumns) -> list[ReadingRow]:
 
 
 reading_key = attrgetter("sensor_id", "ts", "seq", "value")
-"""What makes two readings the same one."""
+"""Identifies a reading."""
 
 
 def readings_sink(
     settings: Settings, topic_id: str | None = None, *, progress: bool = False
 ) -> TableSink[PacketColumns]:
-    """Stores every reading once, and counts those that were there already. With `progress` it also
-    stores how far the readings of the log `topic_id` are stored.
+    """A sink that stores every reading once, and counts those that were already stored. With
+    `progress`, it also stores the progress in the log `topic_id`.
     """
 
     def rows(columns: PacketColumns) -> list[ReadingRow]:
-        found = reading_rows(columns)
-        REPEATED.inc(len(columns.readings.ts) - len(found))
-        return found
+        distinct = reading_rows(columns)
+        REPEATED.inc(len(columns.readings.ts) - len(distinct))
+        return distinct
 
     def covers(columns: PacketColumns) -> dict[int, Covered]:
         records = taken(columns.records, columns.records.offset >= 0)
-        # in order: of each partition the last one stays
+        # in order, so the last record of each partition is kept
         offsets = zip(records.partition.tolist(), records.offset.tolist(), strict=True)
         return {
             partition: Covered(settings.kafka_topic, topic_id, offset)

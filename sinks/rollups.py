@@ -1,4 +1,4 @@
-"""Rollups, one row each in `sensor_readings_1m`, `_5m` or `_1h`."""
+"""Stores rollups, one row each in `sensor_readings_1m`, `_5m` or `_1h`."""
 
 from operator import attrgetter
 from typing import NamedTuple
@@ -11,22 +11,22 @@ from sinks.times import as_text
 
 
 class RollupRow(NamedTuple):
-    """What `write_rollups` takes for each rollup."""
+    """A row of `write_rollups`."""
 
     period_ms: int
     sensor_id: int
     bucket: str
-    """When it begins, as text."""
+    """The start of the bucket, as text."""
     mean: float
     minimum: float
     maximum: float
     last: float
     samples: int
-    """How many readings it has."""
+    """The number of readings."""
 
 
 def rollup_rows(rollups: Rollups) -> list[RollupRow]:
-    """A row for each rollup."""
+    """One row for each rollup."""
     rows = zip(
         rollups.period.tolist(),
         rollups.sensor_id.tolist(),
@@ -42,14 +42,14 @@ def rollup_rows(rollups: Rollups) -> list[RollupRow]:
 
 
 rollup_key = attrgetter("period_ms", "sensor_id", "bucket")
-"""What makes two rows the same rollup."""
+"""Identifies a rollup."""
 
 
 def fuller(new: RollupRow, old: RollupRow) -> bool:
-    """A rollup replaces itself when it comes again with at least as many readings."""
+    """A rollup replaces an earlier one if it has at least as many readings."""
     return new.samples >= old.samples
 
 
 def rollups_sink(settings: Settings) -> TableSink[Rollups]:
-    """Stores every rollup once, as full as it came."""
+    """A sink that stores every rollup once, in its fullest version."""
     return TableSink(settings, "write_rollups", rollup_rows, rollup_key, fuller)

@@ -1,4 +1,4 @@
-"""The sink that every table of ours is written with."""
+"""The sink that writes to any of the tables."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _CLOSE_S = 10.0
 
 @dataclass(frozen=True)
 class TableSink(FixedPartitionedSink[X, None], Generic[X]):
-    """Stores the rows of each item once; a snapshot waits until all of them are committed."""
+    """Stores the rows of each item once. A snapshot waits until all rows are committed."""
 
     settings: Settings
     statement: str
@@ -24,27 +24,27 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
     rows: Callable[[X], Iterable[Row]]
     """The rows of an item."""
     key: Callable[[Any], Any]
-    """What makes a row the same row; batches are sorted by it."""
+    """Identifies a row; batches are sorted by it."""
     replaces: Callable[[Any, Any], bool] = first_counts
-    """Whether a row counts instead of an earlier one with its key, as the statement has it."""
+    """Whether a row replaces an earlier one with its key; the same rule as in the statement."""
     connections: int = 1
-    """How many writers, where the database takes more than one. A partition keeps to one."""
+    """Number of writers, if the database allows several. A partition always uses the same one."""
     rows_a_batch: int | None = None
-    """How many rows a statement takes at most; None: `ROWS_A_BATCH`."""
+    """Limit on the rows of a batch; None means `ROWS_A_BATCH`."""
     covers: Callable[[X], Mapping[int, Covered]] | None = None
-    """What an item covers of the log; a snapshot stores the last of each partition, once the rows
-    are committed."""
+    """The records of the log that an item covers. A snapshot stores the last record of each
+    partition, after the rows are committed."""
     repeated: Callable[[int], None] = lambda _: None
-    """Given the number of rows that were there already, where the statement tells it."""
+    """Called with the number of rows that were already stored, if the statement returns it."""
 
     def list_parts(self) -> list[str]:
-        """One name a connection; SQLite takes a single writer."""
+        """One name per connection. SQLite has a single writer."""
         return [
             str(part) for part in range(1 if self.settings.engine == "sqlite" else self.connections)
         ]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_TablePartition[X]":
-        """Start a writer; it connects when there is something to write."""
+        """Start a writer. It connects when there is something to write."""
         writer = Writer(
             self.settings,
             self.statement,
@@ -61,7 +61,7 @@ class _TablePartition(StatefulSinkPartition[X, None]):
         self._writer = writer
         self._sink = sink
         self._covered: dict[int, Covered] = {}
-        """By partition, since the last snapshot."""
+        """Progress since the last snapshot, by partition."""
 
     def write_batch(self, values: list[X]) -> None:
         if rows := [row for value in values for row in self._sink.rows(value)]:
@@ -75,8 +75,8 @@ class _TablePartition(StatefulSinkPartition[X, None]):
         self._writer.flush(write_progress(covered) if covered else None)
 
     def close(self) -> None:
-        """Raise nothing: Bytewax closes partitions while it unwinds from an error of another one,
-        where a second error would abort the process. What is not stored by now belongs to an epoch
-        without a snapshot, and is taken again.
+        """Close without raising. Bytewax closes partitions while it unwinds from an error in
+        another one, and a second error would abort the process. Rows that are not stored by now
+        belong to an epoch without a snapshot, so they are read again.
         """
         self._writer.close(_CLOSE_S)

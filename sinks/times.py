@@ -1,4 +1,4 @@
-"""Times as both databases take them."""
+"""Formats times for both databases."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from contract.columns import Ints
 
 
 def as_text(ms: Ints) -> NDArray[Any]:
-    """(N,) of str, epoch milliseconds UTC as datetime2(3) shows them. Cheap where equal times stand
-    together, as those of a packet do.
+    """(N,) of str: epoch milliseconds UTC, formatted like datetime2(3). Fast if equal times are
+    adjacent, as in a packet.
 
     >>> as_text(np.array([1732442400007])).tolist()
     ['2024-11-24 10:00:00.007']
@@ -19,8 +19,8 @@ def as_text(ms: Ints) -> NDArray[Any]:
 
 
 def microseconds_as_text(us: Ints) -> NDArray[Any]:
-    """(N,) of str, epoch microseconds UTC: three decimals where they say it all, else six. Such
-    texts sort as their times do, and an equal time has always the same one.
+    """(N,) of str: epoch microseconds UTC, with three decimals if that is exact, else six. The
+    texts sort like the times, and equal times have equal texts.
 
     >>> microseconds_as_text(np.array([1732442400007000, 1732442400007001])).tolist()
     ['2024-11-24 10:00:00.007', '2024-11-24 10:00:00.007001']
@@ -32,7 +32,7 @@ def microseconds_as_text(us: Ints) -> NDArray[Any]:
 
 
 def text_of(ms: int) -> str:
-    """The text of one time in milliseconds.
+    """Format one time in milliseconds.
 
     >>> text_of(1732442400007)
     '2024-11-24 10:00:00.007'
@@ -44,5 +44,5 @@ def _as_text(times: Ints, unit: str) -> NDArray[Any]:
     first = np.flatnonzero(np.diff(times, prepend=times[:1] - 1))
     text = np.datetime_as_string(times[first].astype(f"datetime64[{unit}]"))
     letters = text.view(np.uint32).reshape(len(first), text.itemsize // 4)
-    letters[:, 10] = ord(" ")  # for a T
+    letters[:, 10] = ord(" ")  # replaces the T
     return np.repeat(text.astype(object), np.diff(first, append=len(times)))

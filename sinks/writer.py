@@ -1,12 +1,13 @@
-"""The thread that writes: it merges what waits, and never loses or repeats a row.
+"""The writer thread. It merges waiting rows into batches, and never loses or repeats a row.
 
-A batch is one JSON parameter, sorted by the rows' key; it closes when it has 20 000 rows (SQL
-Server: 4 000), when it is 4 MiB long, when a flush waits for it, or 100 ms after its first row
-came. When the database is away the batch is tried again on a fresh connection for as long as it
-takes, and the flow waits behind a bounded queue; one that times out again and again is halved. When
-the database refuses a batch it is split in halves until the bad row stands alone, which goes to
-`sink_dead_letters` with its error; where only another writer was faster the batch is tried again as
-it is. Any other error stops the flow.
+A batch is one JSON parameter, sorted by the key of the rows. It closes at 20 000 rows (SQL Server:
+4 000) or 4 MiB, when a flush waits for it, or 100 ms after its first row arrived.
+
+While the database is unavailable, the batch is retried on a new connection without limit, and a
+bounded queue applies back-pressure to the flow. A batch that times out repeatedly is halved. A
+batch that the database refuses is halved until the bad row is alone; that row goes to
+`sink_dead_letters` with its error. After a conflict with another writer, the same batch is retried.
+Any other error stops the flow.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,19 +44,19 @@ from sql.database import Database
 from sql.schema import open_database
 
 Row = tuple[Any, ...]
-"""A NamedTuple of the sink: its fields are those of the statement's rows, in their order."""
+"""A NamedTuple of the sink, with the fields of the statement's rows, in their order."""
 
 ROWS_A_BATCH = {"sqlite": 20_000, "mssql": 4_000}
-"""By engine. From 5 000 locks in one statement on, SQL Server would lock the whole table."""
+"""By engine. With 5 000 locks in one statement, SQL Server would lock the whole table."""
 _BYTES_A_BATCH = 4 << 20
 _LINGER_S = 0.1
 _QUEUED_ROWS = 100_000
 _RESTART_S = 180.0
-"""How long a server may take to start, in which it refuses what it had granted."""
+"""How long a starting server may refuse a login that it accepted before."""
 _TOO_SLOW = 3
-"""After so many time-outs a batch is halved."""
+"""Time-outs after which a batch is halved."""
 _CONFLICTS = 5
-"""How often a batch may meet another writer before it is split."""
+"""Conflicts with another writer after which a batch is halved."""
 _log = structlog.get_logger("sinks")
 
 
@@ -64,21 +65,21 @@ class _TooMuchError(Exception):
 
 
 def first_counts(new: Row, old: Row) -> bool:
-    """No row replaces an earlier one with its key."""
+    """Keep the first row of each key."""
     return False
 
 
 class Writer:
-    """Writes rows with the statement `statement`, from a thread of its own.
+    """Writes rows with the statement `statement`, in its own thread.
 
-    `key` gives what makes a row the same row. Of rows with equal keys in one batch one is written:
-    `replaces(new, old)` tells whether a later one counts instead of an earlier one, by the rule
-    that the statement has for a row that is there. Where the statement answers with the number of
-    new rows, `repeated` is given the number of the others of each batch. `put` and `flush` raise
-    the thread's error, after which nothing is written any more.
+    `key` identifies a row. Of the rows of a batch with equal keys, one is written:
+    `replaces(new, old)` says whether a later row replaces an earlier one, by the same rule that the
+    statement applies to stored rows. If the statement returns the number of new rows, `repeated` is
+    called with the number of the other rows of each batch. `put` and `flush` raise the error of the
+    thread, after which nothing more is written.
     """
 
-    def __init__(  # noqa: PLR0917 - as `TableSink` has them
+    def __init__(  # noqa: PLR0917 - the same as those of `TableSink`
         self,
         settings: Settings,
         statement: str,
@@ -96,23 +97,23 @@ class Writer:
         self._turn = Condition()
         self._waiting: list[Row] = []
         self._since = 0.0
-        """When the first of the waiting rows came."""
+        """When the first of the waiting rows arrived."""
         self._writing = 0
-        """How many rows are being written."""
+        """Number of rows that are being written."""
         self._flushing = False
         self._then: tuple[str, str] | None = None
-        """A statement and its parameter, for when all rows are committed."""
+        """A statement and its parameter, to run when all rows are committed."""
         self._closing = False
         self._error: BaseException | None = None
         self._refused_since = -inf
-        """Since when a login is refused that was granted before; `inf`: it is not."""
+        """Since when the server refuses a login that it accepted before; `inf` if it does not."""
         self._database: Database | None = None
         begin(statement)
         self._thread = Thread(target=self._run, name=statement, daemon=True)
         self._thread.start()
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Hand over rows; blocks while the queue is full."""
+        """Queue rows. Blocks while the queue is full."""
         with self._turn:
             if len(self._waiting) >= _QUEUED_ROWS:
                 began = monotonic()
@@ -126,8 +127,8 @@ class Writer:
             self._turn.notify_all()
 
     def flush(self, then: tuple[str, str] | None = None) -> None:
-        """Return when every row that was handed over is committed, and after them the statement
-        `then`, a name and its parameter.
+        """Return when every queued row is committed, and after them the statement `then`, given as
+        its name and parameter.
         """
         with FLUSH_SECONDS.labels(self._statement).time(), self._turn:
             self._flushing, self._then = True, then
@@ -139,8 +140,8 @@ class Writer:
             self._check()
 
     def close(self, seconds: float | None = None) -> None:
-        """Let the thread write what waits, and end; wait `seconds` at most, as the database may
-        be away. Nothing is raised.
+        """Let the thread write the waiting rows and end. Waits at most `seconds`, because the
+        database may be unavailable. Raises nothing.
         """
         with self._turn:
             self._closing = True
@@ -161,8 +162,8 @@ class Writer:
                 distinct = self._distinct(rows)
                 self._repeated(len(rows) - len(distinct))
                 self._write(distinct)
-        except BaseException as error:  # noqa: BLE001 - the flow's own thread raises it
-            _log.error("the sink stops the flow", sink=self._statement, error=str(error))
+        except BaseException as error:  # noqa: BLE001 - raised again in the flow's thread
+            _log.error("sink failed, stopping the flow", sink=self._statement, error=str(error))
             with self._turn:
                 self._error = error
                 self._turn.notify_all()
@@ -171,8 +172,8 @@ class Writer:
                 self._database.close()
 
     def _next(self) -> list[Row] | None:
-        """The rows of the next batch, none when it is time for the last statement; None when it is
-        time to end. Those before are committed.
+        """The rows of the next batch; an empty list if the final statement is due; None if the
+        thread should end. All earlier rows are committed.
         """
         with self._turn:
             WAITING_ROWS.labels(self._statement).dec(self._writing)
@@ -236,11 +237,15 @@ class Writer:
         row_key = sha256(f"{self._statement}|{text}".encode()).hexdigest()
         self._execute("write_dead_letter", self._statement, row_key, str(error)[:2000], text)
         DEAD_LETTERS.labels(self._statement).inc()
-        _log.warning("row refused, see sink_dead_letters", sink=self._statement, error=str(error))
+        _log.warning(
+            "row refused by the database, see sink_dead_letters",
+            sink=self._statement,
+            error=str(error),
+        )
 
     def _execute(self, name: str, *parameters: object, splits: bool = False) -> list[Any]:
-        """Run a statement, for as long as it takes; with `splits` only `_TOO_SLOW` times while it
-        takes too long. Returns what `Database.execute` does.
+        """Run a statement, with unlimited retries; with `splits`, give up after `_TOO_SLOW`
+        time-outs. Returns the result of `Database.execute`.
         """
         answer: list[Any] = []
         attempts = stamina.retry_context(
@@ -255,7 +260,7 @@ class Writer:
                     self._refused_since = inf
                 except UnavailableError as error:
                     RETRIES.labels(self._statement).inc()
-                    _log.warning("database away, trying again", sink=name, error=str(error))
+                    _log.warning("database unavailable, retrying", sink=name, error=str(error))
                     if self._database is not None:
                         self._database.close()
                         self._database = None
@@ -265,8 +270,8 @@ class Writer:
         return answer
 
     def _opened(self) -> Database:
-        """A connection. A server that starts again says for a while that there is no such database,
-        or that the login fails.
+        """Connect. A server that is restarting reports for a while that the database does not
+        exist, or that the login failed.
         """
         try:
             return open_database(self._settings)

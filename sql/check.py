@@ -1,4 +1,4 @@
-"""What a database lacks of the schema, or has otherwise."""
+"""Compares a database with the schema of this program."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _OBJECT = re.compile(
     r"CREATE (?:UNIQUE )?(INDEX|VIEW|PROCEDURE|TRIGGER) (?:dbo\.)?(\w+)(.*)", re.DOTALL
 )
 _SUPERSEDED = re.compile(r"^-- superseded: (\w+)$", re.MULTILINE)
-"""An index of an earlier script that may be there or not."""
+"""An index of an earlier script that is now optional."""
 _NO_COLUMN = {"PRIMARY", "UNIQUE", "CONSTRAINT", "FOREIGN", "CHECK"}
 _WHOLE = ("bit", "tinyint", "smallint", "int", "bigint", "integer")
 _FAMILY = {
@@ -32,45 +32,47 @@ class _Schema:
     columns: dict[tuple[str, str], str] = field(default_factory=dict)
     """(table, column) -> type."""
     objects: dict[tuple[str, str], str | None] = field(default_factory=dict)
-    """(kind, name) -> its text, where it is known."""
+    """(kind, name) -> its text, if known."""
 
 
 def differences(settings: Settings) -> list[str]:
-    """A line for each table, column, index, view, procedure, trigger and script that is missing or
-    is not as this program has it. A column of a wider type is no difference.
+    """One line for each table, column, index, view, procedure, trigger and script that is missing
+    or differs from this program's. A column of a wider type is not a difference.
 
     Raises:
-        IotError: by blame, see `Database`.
+        IotError: by cause, see `Database`.
     """
     with Database(settings) as database:
         plan = scripts(settings.engine)
         done = applied(database)
-        lines = list(_differences(_wanted(plan), _found(database)))
+        lines = list(_differences(_wanted(plan), _actual(database)))
         for script in plan:
             if script.name not in done:
-                lines.append(f"script {script.name}: was not applied; run `python -m sql`")
+                lines.append(f"script {script.name}: has not been applied; run `python -m sql`")
             elif done[script.name] != script.checksum:
-                lines.append(f"script {script.name}: another version; run `python -m sql`")
+                lines.append(
+                    f"script {script.name}: another version was applied; run `python -m sql`"
+                )
         return lines
 
 
 def damaged(settings: Settings) -> set[str]:
-    """The scripts that may be applied again and have to be: an object of theirs is missing or is
-    not as this program has it.
+    """The repeatable scripts that have to be applied again, because one of their objects is missing
+    or differs from this program's.
 
     Raises:
-        IotError: by blame, see `Database`.
+        IotError: by cause, see `Database`.
     """
     with Database(settings) as database:
-        found = _found(database)
+        actual = _actual(database)
         return {
             script.name
             for script in scripts(settings.engine)
-            if not script.once and any(_differences(_wanted((script,)), found))
+            if not script.once and any(_differences(_wanted((script,)), actual))
         }
 
 
-def _found(database: Database) -> _Schema:
+def _actual(database: Database) -> _Schema:
     return _Schema(
         {
             (row.table_name, row.column_name): row.column_type
@@ -92,43 +94,46 @@ def _wanted(plan: tuple[Script, ...]) -> _Schema:
                     wanted.columns[table, column] = kind
         for table, column, kind in _ADDED.findall(batch):
             wanted.columns[table, column] = kind
-        if found := _OBJECT.search(batch):
-            kind = found.group(1).lower()
-            text = None if kind == "index" else found.group(0)
-            wanted.objects[kind, found.group(2)] = text
+        if match := _OBJECT.search(batch):
+            kind = match.group(1).lower()
+            text = None if kind == "index" else match.group(0)
+            wanted.objects[kind, match.group(2)] = text
         for index in _SUPERSEDED.findall(batch):
             wanted.objects.pop(("index", index), None)
     return wanted
 
 
-def _differences(wanted: _Schema, found: _Schema) -> Iterator[str]:
-    tables = {table for table, _ in found.columns}
+def _differences(wanted: _Schema, actual: _Schema) -> Iterator[str]:
+    tables = {table for table, _ in actual.columns}
     missing = sorted({table for table, _ in wanted.columns} - tables)
     yield from (f"table {table}: is missing" for table in missing)
     for (table, column), kind in wanted.columns.items():
         if table not in tables:
             continue
-        has = found.columns.get((table, column))
+        has = actual.columns.get((table, column))
         if has is None:
             yield f"column {table}.{column}: is missing"
         elif not _holds(has, kind):
-            yield f"column {table}.{column}: is {has}, and {kind} is wanted"
+            yield f"column {table}.{column}: is {has}, expected {kind}"
     for (kind, name), text in wanted.objects.items():
-        # a server may append digits of its own to the name of an index; case does not matter
+        # a server may append its own digits to the name of an index; case does not matter
         names = [
-            one
-            for sort, one in found.objects
-            if sort == kind
-            and (one.lower() == name.lower() or (kind == "index" and one.lower().startswith(name)))
+            stored
+            for stored_kind, stored in actual.objects
+            if stored_kind == kind
+            and (
+                stored.lower() == name.lower()
+                or (kind == "index" and stored.lower().startswith(name))
+            )
         ]
         if not names:
             yield f"{kind} {name}: is missing"
-        elif text is not None and _plain(found.objects[kind, names[0]]) not in ("", _plain(text)):
-            yield f"{kind} {name}: is not as this program has it; run `python -m sql`"
+        elif text is not None and _plain(actual.objects[kind, names[0]]) not in ("", _plain(text)):
+            yield f"{kind} {name}: differs from this program's; run `python -m sql`"
 
 
 def _holds(has: str, wanted: str) -> bool:
-    """Whether all that fits into the one type fits into the other.
+    """Whether every value of type `wanted` fits into type `has`.
 
     >>> _holds("nvarchar(max)", "nvarchar(255)"), _holds("varchar(100)", "varchar(255)")
     (True, False)
@@ -145,9 +150,11 @@ def _holds(has: str, wanted: str) -> bool:
 
 def _parts(kind: str) -> tuple[str, list[int]]:
     name, _, rest = kind.lower().replace(" ", "").partition("(")
-    return name, [2**31 if one == "max" else int(one) for one in rest.rstrip(")").split(",") if one]
+    return name, [
+        2**31 if part == "max" else int(part) for part in rest.rstrip(")").split(",") if part
+    ]
 
 
 def _plain(text: str | None) -> str:
-    """From CREATE on, as words."""
+    """The text from CREATE on, with normalized white space."""
     return " ".join((text or "")[(text or "").find("CREATE") :].split()).rstrip("; ")

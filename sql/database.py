@@ -1,7 +1,7 @@
 """A connection to the configured database that runs our .sql files by name.
 
-What differs between the engines lives beside their files, in `sql/sqlite` and `sql/mssql`: how
-to connect, how a script is cut into batches, and whose fault an error is.
+The parts that differ between the engines are beside their files, in `sql/sqlite` and `sql/mssql`:
+how to connect, how to split a script into batches, and how to classify an error.
 """
 
 import re
@@ -18,44 +18,44 @@ from sql.statements import Query, R
 
 
 class EngineModule(Protocol):
-    """What an engine's folder gives."""
+    """The interface of an engine's package."""
 
     def connect(self, settings: Settings, *, create: bool) -> Any:
-        """A DB-API connection in autocommit mode; `create` makes a missing database first."""
+        """Open a DB-API connection in autocommit mode; `create` creates a missing database."""
 
     def batches(self, script: str) -> list[str]:
-        """The pieces of a script that go to the server one at a time."""
+        """Split a script into the batches that are sent to the server one at a time."""
 
     def execute(self, connection: Any, statement: str, parameters: Sequence[object]) -> Any:
-        """The cursor of a statement that was begun."""
+        """Start a statement and return its cursor."""
 
     def check(self, connection: Any) -> None:
-        """See that the connection still leads to the database that the settings name.
+        """Check that the connection still belongs to the database that the settings name.
 
         Raises:
             SetupError: it does not.
         """
 
     def alone(self, settings: Settings, connection: Any) -> AbstractContextManager[None]:
-        """Keeps others who change the schema waiting while the block lasts."""
+        """Hold the schema lock for the duration of the block."""
 
     def finish(self, cursor: Any) -> None:
-        """Wait for all that a statement does; errors of what comes late are raised here."""
+        """Wait for the statement to finish. Raises its late errors."""
 
     def blame(self, error: Exception) -> type[IotError]:
-        """Whose fault a driver's error is."""
+        """The class of our error for a driver's error."""
 
     turn: AbstractContextManager[Any]
-    """What the transactions of this process are in, one at a time where the engine needs it."""
+    """Held during each transaction, so that they run one at a time if the engine requires it."""
 
     begin: str | None
-    """What opens a transaction around a file, or None where each file is one procedure call."""
+    """Statement that opens a transaction around a file; None if each file is one procedure call."""
 
 
 class Database:
-    """One connection, for one thread at a time. As a context manager it is closed at the end.
+    """One connection, for use by one thread at a time. As a context manager, it closes at the end.
 
-    Every method raises `UnavailableError`, `RefusedError` or `SetupError`, by blame.
+    Every method raises `UnavailableError`, `RefusedError` or `SetupError`, by cause.
     """
 
     def __init__(self, settings: Settings, *, create: bool = False) -> None:
@@ -71,7 +71,7 @@ class Database:
         self.close()
 
     def query(self, query: Query[R], *parameters: object) -> list[R]:
-        """The rows that a query gives for its parameters, in their order."""
+        """Run a query and return its rows, in order."""
         with _Blamed(self):
             self._engine.check(self._connection)
             text = _text(self._settings.engine, query.name)
@@ -82,16 +82,16 @@ class Database:
 
     def execute(self, name: str, *parameters: object) -> list[Any]:
         """Run all statements of one of `COMMANDS` with the same parameters, in one transaction.
-        Returns the rows of the last statement that gives any.
+        Returns the rows of the last statement that returns any.
         """
         return self._run(self._statements(name, parameters))
 
     def alone(self) -> AbstractContextManager[None]:
-        """Nobody else changes the schema while the block lasts; whoever does now is waited for."""
+        """Hold the schema lock for the duration of the block. Waits for another holder."""
         return self._engine.alone(self._settings, self._connection)
 
     def migrate(self, name: str, batches: Sequence[str], checksum: str) -> None:
-        """Run a schema script and record it, in one transaction where the engine can."""
+        """Run a schema script and record it, in one transaction if the engine supports that."""
         record = self._statements("record_migration", (name, checksum))
         self._run([*((batch, ()) for batch in batches), *record])
 
@@ -115,7 +115,7 @@ class Database:
         return rows
 
     def close(self) -> None:
-        """Let go of the connection; what is not committed is rolled back."""
+        """Close the connection. Uncommitted changes are rolled back."""
         self._connection.close()
 
     def _statements(
@@ -127,7 +127,7 @@ class Database:
         ]
 
     def blamed(self, error: Exception) -> IotError:
-        """Our error for a driver's, with the database's name and what to do."""
+        """Our error for a driver's error, with the name of the database."""
         kind = self._engine.blame(error)
         where = self._settings.database
         if issubclass(kind, UnavailableError):
@@ -138,7 +138,7 @@ class Database:
 
 
 class _Blamed:
-    """Turns driver errors inside the block into ours."""
+    """Translates driver errors inside the block into ours."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -168,7 +168,7 @@ def _statements(engine: str, name: str) -> list[tuple[str, bool]]:
 
 
 def schema_scripts(engine: str) -> list[tuple[str, tuple[str, ...]]]:
-    """The scripts of an engine's schema, in no order: (file name, its batches)."""
+    """The schema scripts of an engine, in no particular order: (file name, batches)."""
     folder = files(f"sql.{engine}")
     return [
         (file.name, tuple(_engine(engine).batches(file.read_text(encoding="utf-8"))))

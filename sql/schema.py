@@ -1,11 +1,11 @@
-"""The scripts that make a database's schema, which of them it has, and what it lacks.
+"""Schema migrations: the scripts, which of them a database has, and how to apply the others.
 
-A numbered script, `schema/001_....sql`, is applied once and never changes. The others, views,
-procedures and the patches that can also be applied alone, may be applied again, and are whenever
-their text changes. `schema_migrations` holds what was applied, with the checksum of its text, and
-under a name with a part of that checksum what stood there before. So a program knows a schema that
-a newer one has changed: it continues with it, as scripts only add. A numbered script that takes
-something away from older programs has `.breaking.` in its name.
+A numbered script, `schema/001_....sql`, is applied once and never changes. All other scripts
+(views, procedures, and the patches that can also be applied alone) are repeatable, and are applied
+again whenever their text changes. `schema_migrations` records each applied script with the checksum
+of its text, and previous versions under a name with part of that checksum. So a program recognizes
+a schema that a newer version has upgraded, and continues to use it, because scripts only add. A
+numbered script that breaks older programs has `.breaking.` in its name.
 """
 
 from collections.abc import Callable, Container
@@ -21,40 +21,40 @@ from sql.statements import HAS_MIGRATIONS, LIST_MIGRATIONS
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script of the schema, cut as the engine takes it."""
+    """A schema script, split into batches for the engine."""
 
     name: str
     batches: tuple[str, ...]
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the batches, in hexadecimal digits."""
+        """SHA-256 of the batches, as hexadecimal digits."""
         return sha256("\0".join(self.batches).encode()).hexdigest()
 
     @property
     def once(self) -> bool:
-        """Whether it is numbered."""
+        """Whether the script is numbered, so applied only once."""
         return self.name[:1].isdigit()
 
 
 @cache
 def scripts(engine: str) -> tuple[Script, ...]:
     """All scripts of `sqlite` or `mssql`, in the order in which they are applied."""
-    found = [Script(name, batches) for name, batches in schema_scripts(engine)]
-    return tuple(sorted(found, key=lambda one: (not one.once, one.name)))
+    unordered = [Script(name, batches) for name, batches in schema_scripts(engine)]
+    return tuple(sorted(unordered, key=lambda script: (not script.once, script.name)))
 
 
 def apply_schema(
     settings: Settings, tell: Callable[[str], None] = lambda _: None, again: Container[str] = ()
 ) -> list[str]:
-    """Apply the scripts that are missing or were changed, and those named in `again`, and return
-    their names.
+    """Apply the scripts that are missing or have changed, and those named in `again`. Returns their
+    names.
 
-    A missing SQLite file or SQL Server database is created. Can be run again, also after it has
-    failed half way. `tell` is given the name of each script before it is applied.
+    Creates a missing SQLite file or SQL Server database. Safe to run again, even after a failure.
+    `tell` is called with the name of each script before it is applied.
 
     Raises:
-        IotError: by blame, see `Database`.
+        IotError: by cause, see `Database`.
     """
     with Database(settings, create=True) as database, database.alone():
         return _apply(settings, database, tell, again)
@@ -69,12 +69,12 @@ def _apply(
     for script in scripts(settings.engine):
         if done.get(script.name) == script.checksum and script.name not in again:
             continue
-        if _before(script) in done:  # a newer program has its own
+        if _before(script) in done:  # a newer version has replaced it
             continue
         if script.once and script.name in done:
             raise SetupError(
                 f"{settings.database}: the schema script {script.name} is not the one that "
-                "was applied: restore it, and put the change into a script with a new number"
+                "was applied: restore it, and put the change in a script with a new number"
             )
         tell(script.name)
         database.migrate(script.name, script.batches, script.checksum)
@@ -83,10 +83,10 @@ def _apply(
 
 
 def open_database(settings: Settings) -> Database:
-    """A connection to a database whose schema is this program's.
+    """Connect to a database, and check that this program can use its schema.
 
     Raises:
-        SchemaError: the schema is missing, older, or one that this program cannot use; the text
+        SchemaError: the schema is missing, outdated, or incompatible with this program; the text
             says what to do.
         UnavailableError: the server does not answer.
     """
@@ -103,14 +103,14 @@ def _check_usable(settings: Settings, done: dict[str, str]) -> None:
     _check_not_broken(settings, done)
     for script in scripts(settings.engine):
         if done.get(script.name) != script.checksum and _before(script) not in done:
-            lack = "has another version of" if script.name in done else "lacks"
+            state = "has another version of" if script.name in done else "lacks"
             raise SchemaError(
-                f"{settings.database} {lack} the schema script {script.name}: run `python -m sql`"
+                f"{settings.database} {state} the schema script {script.name}: run `python -m sql`"
             )
 
 
 def _before(script: Script) -> str:
-    """The name under which a script stands in `schema_migrations` that was replaced."""
+    """The name in `schema_migrations` of a script that was replaced."""
     return f"{script.name} {script.checksum[:12]}"
 
 
@@ -120,20 +120,20 @@ def _check_not_broken(settings: Settings, done: dict[str, str]) -> None:
         if ".breaking." in name and name not in ours:
             raise SchemaError(
                 f"{settings.database} was changed by a newer version of this program ({name}), and "
-                "this one cannot use it any more: install the newer version"
+                "this version can no longer use it: install the newer version"
             )
 
 
 def applied(database: Database) -> dict[str, str]:
-    """The scripts that were applied: name -> checksum. Empty on a database without our schema."""
+    """The applied scripts: name -> checksum. Empty for a database without our schema."""
     if not database.query(HAS_MIGRATIONS):
         return {}
     return {row.name: row.checksum for row in database.query(LIST_MIGRATIONS)}
 
 
 def script_text(settings: Settings, name: str | None = None) -> str:
-    """The scripts of the configured engine, in the order in which they are applied, or the one of
-    that name; as `sqlcmd` or `sqlite3` take them.
+    """The scripts of the configured engine, in the order in which they are applied, or only the one
+    called `name`. The text can be run with `sqlcmd` or `sqlite3`.
 
     Raises:
         SetupError: there is no script of that name.

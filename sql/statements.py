@@ -1,8 +1,8 @@
-"""Every statement by its parameters, and every query by its rows too: for all engines, once.
+"""The parameters of every statement and the result rows of every query, for all engines.
 
-The text of a statement is `statements/NAME.sql` of each engine. Times are epoch milliseconds UTC
-where nothing else is said; a parameter `rows` is a JSON array of the rows that the sink's own
-module describes. What lists rows of rules is described with its kind of rule, in `rules/`.
+The text of a statement is in `statements/NAME.sql` of each engine. Times are epoch milliseconds UTC
+unless stated otherwise. A parameter `rows` is a JSON array of the rows that the module of the sink
+describes. Queries that list rules are declared with their kind of rule, in `rules/`.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[R]):
-    """A statement that gives rows."""
+    """A statement that returns rows."""
 
     name: str
     row: type[R]
-    """A NamedTuple, whose fields are the names of the columns, in their order."""
+    """A NamedTuple whose fields are the columns, in their order."""
     parameters: tuple[str, ...] = ()
 
 
@@ -39,18 +39,18 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "write_readings": ("rows",),
     "write_rollups": ("rows",),
 }
-"""The parameters of each statement that changes something."""
+"""The parameters of each statement that writes."""
 
 
 class Arrival(NamedTuple):
-    """Readings that were received together."""
+    """Readings that arrived together."""
 
     received_at: int
     readings: int
 
 
 class RowCounts(NamedTuple):
-    """How many rows the tables have."""
+    """The number of rows of each table."""
 
     readings: int
     events: int
@@ -66,7 +66,7 @@ class SensorDevice(NamedTuple):
 
 
 class EventRow(NamedTuple):
-    """A row of `ml_events` with its notification, and the names of whom it is about."""
+    """A row of `ml_events` with its notification and the names of the device and sensor."""
 
     id: int
     event_key: str
@@ -80,7 +80,7 @@ class EventRow(NamedTuple):
     device_id: int
     device: str
     sensor_id: int | None
-    """None: the event is the device's."""
+    """None for an event of the device."""
     sensor: str | None
     unit: str | None
     is_read: int | None
@@ -88,11 +88,11 @@ class EventRow(NamedTuple):
     at: int
     resolved_at: int | None
     ended_by: int | None
-    """Id of the first event of the same sensor (or device) that happened at its end."""
+    """Id of the first event of the same sensor (or device) at the time this one ended."""
 
 
 class Present(NamedTuple):
-    """Whether something is there."""
+    """One row if something exists."""
 
     present: int
 
@@ -101,7 +101,7 @@ class LatestEvent(NamedTuple):
     """One of the newest events."""
 
     created_at: Any
-    """As the engine has it."""
+    """As the engine returns it."""
     event_type: str
     message: str | None
 
@@ -120,7 +120,7 @@ class StoredModel(NamedTuple):
 
 
 class SchemaColumn(NamedTuple):
-    """A column of the schema that is there."""
+    """A column of the database."""
 
     table_name: str
     column_name: str
@@ -128,7 +128,7 @@ class SchemaColumn(NamedTuple):
 
 
 class SchemaObject(NamedTuple):
-    """An index, view, trigger or procedure that is there."""
+    """An index, view, trigger or procedure of the database."""
 
     object_type: str
     object_name: str
@@ -136,7 +136,7 @@ class SchemaObject(NamedTuple):
 
 
 class DeviceKey(NamedTuple):
-    """A key that only one device may use."""
+    """The key of a single device."""
 
     api_key_hash: str
     device_uuid: str
@@ -145,7 +145,7 @@ class DeviceKey(NamedTuple):
 
 
 class ListedSensor(NamedTuple):
-    """A device with one of its active sensors; its columns are null where it has none."""
+    """A device with one of its active sensors; the sensor columns are null if it has none."""
 
     device_uuid: str
     device: str
@@ -157,7 +157,7 @@ class ListedSensor(NamedTuple):
 
 
 class ForecastSensor(NamedTuple):
-    """An active sensor whose future is asked for."""
+    """An active sensor that is due for a forecast."""
 
     id: int
     device_id: int
@@ -169,7 +169,7 @@ class ForecastSensor(NamedTuple):
 
 
 class InstalledSensor(NamedTuple):
-    """A device, deleted ones too, with one of its sensors; null where it has none."""
+    """A device, deleted or not, with one of its sensors; null if it has none."""
 
     device_id: int
     device_uuid: str
@@ -192,7 +192,7 @@ class Migration(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Up to which record the readings of a partition are stored."""
+    """The last record of a partition whose readings are stored."""
 
     partition_number: int
     topic_id: str | None
@@ -200,14 +200,14 @@ class Progress(NamedTuple):
 
 
 class RuleVersion(NamedTuple):
-    """From when on a version of the rules applies."""
+    """The time from which a version of the rules applies."""
 
     applies_from: int
     version: str
 
 
 class SensorName(NamedTuple):
-    """What a text needs to know of a sensor."""
+    """The names of a sensor and its device, for texts."""
 
     sensor_id: int
     name: str
@@ -218,7 +218,7 @@ class SensorName(NamedTuple):
 
 
 class NewestEvent(NamedTuple):
-    """The highest id in `ml_events`, 0 where there is none."""
+    """The highest id in `ml_events`; 0 if there is none."""
 
     id: int
 
@@ -229,7 +229,7 @@ class NewestReading(NamedTuple):
     sensor_id: int
     id: int
     ts: int
-    """Event time, else time of receipt, epoch microseconds UTC."""
+    """Event time, else arrival time; epoch microseconds UTC."""
     seq: int
     value: float
 
@@ -247,7 +247,7 @@ class PredictionId(NamedTuple):
 
 
 class ModelPrediction(NamedTuple):
-    """What a model predicted for some time."""
+    """The prediction of a model for one time."""
 
     model_name: str
     window_points: int | None
@@ -264,18 +264,18 @@ class EarlierReading(NamedTuple):
     ts: int
     """Event time, epoch microseconds UTC."""
     received_at: int
-    """Likewise."""
+    """Epoch microseconds UTC."""
 
 
 class RulesOfVersion(NamedTuple):
-    """A version of the rules, and one time from which it applied."""
+    """A version of the rules, and a time from which it applied."""
 
     applies_from: int
     rules: str
 
 
 class SensorModel(NamedTuple):
-    """An active sensor and its active model, whose columns are null where it has none."""
+    """An active sensor and its active model; the model columns are null if it has none."""
 
     id: int
     device_id: int
@@ -289,7 +289,7 @@ class SensorModel(NamedTuple):
 
 
 class DeviceSensor(NamedTuple):
-    """A device with one of its active sensors, which is null where it has none."""
+    """A device with one of its active sensors, which is null if it has none."""
 
     device_id: int
     sensor_uuid: str | None
@@ -309,14 +309,14 @@ ARRIVALS_BETWEEN = Query(
     Arrival,
     ("device_id", "sensor_id", "dated_from", "dated_before", "received_until", "most"),
 )
-"""Newest first; of all of the device's sensors where `sensor_id` is null."""
+"""Newest first. If `sensor_id` is null, for all sensors of the device."""
 COUNT_ROWS = Query("count_rows", RowCounts)
 DEVICES_OF_SENSORS = Query("devices_of_sensors", SensorDevice, ("sensor_ids",))
-"""`sensor_ids` is a JSON array. Those that are not there, or inactive, have no row."""
+"""`sensor_ids` is a JSON array. Unknown and inactive sensors have no row."""
 EVENT_BY_KEY = Query("event_by_key", EventRow, ("first_key", "key_beyond"))
-"""A few of those whose keys lie between, newest first."""
+"""A few events whose keys are in between, newest first."""
 EVENTS_BETWEEN = Query("events_between", EventRow, ("begin", "end"))
-"""Of [begin, end), as text, by time; those with a key."""
+"""Events with a key in [begin, end), which are text; in order of time."""
 HAS_MIGRATIONS = Query("has_migrations", Present)
 HAS_READINGS = Query("has_readings", Present)
 LATEST_EVENTS = Query("latest_events", LatestEvent)
@@ -324,9 +324,9 @@ LIST_ALL_MODELS = Query("list_all_models", StoredModel)
 LIST_COLUMNS = Query("list_columns", SchemaColumn)
 LIST_DEVICE_KEYS = Query("list_device_keys", DeviceKey)
 LIST_DEVICES = Query("list_devices", ListedSensor, ("name",))
-"""All of them where `name` is null."""
+"""All devices if `name` is null."""
 LIST_DUE_SENSORS = Query("list_due_sensors", ForecastSensor)
-"""Those whose newest reading their last forecast has not seen; a type's together."""
+"""Sensors with readings since their last forecast, grouped by type."""
 LIST_INSTALLATION = Query("list_installation", InstalledSensor)
 LIST_MIGRATIONS = Query("list_migrations", Migration)
 LIST_OBJECTS = Query("list_objects", SchemaObject)
@@ -335,16 +335,16 @@ LIST_RULE_VERSIONS = Query("list_rule_versions", RuleVersion)
 LIST_SENSOR_NAMES = Query("list_sensor_names", SensorName)
 NEWEST_EVENT = Query("newest_event", NewestEvent)
 NEWEST_READINGS = Query("newest_readings", NewestReading, ("sensor_ids", "most"))
-"""`sensor_ids` is a JSON array; at most `most` of each, in no order. Those without event time have
-seq -1, and there may be `most` of them besides."""
+"""`sensor_ids` is a JSON array. At most `most` readings of each sensor, in no particular order,
+plus at most `most` readings without event time, which have seq -1."""
 NOW_MS = Query("now_ms", DatabaseClock)
 PREDICTION_AT = Query("prediction_at", PredictionId, ("sensor_id", "model_id", "predicted_at"))
 """`predicted_at` is text."""
 PREDICTIONS_FOR = Query("predictions_for", ModelPrediction, ("sensor_id", "target"))
 READINGS_BEFORE = Query("readings_before", EarlierReading, ("sensor_id", "until", "most"))
-"""The newest with an event time before `until`, newest first."""
+"""The newest readings with an event time before `until`, newest first."""
 RULES_OF_VERSION = Query("rules_of_version", RulesOfVersion, ("version",))
 SENSOR_WITH_MODEL = Query("sensor_with_model", SensorModel, ("sensor_id",))
 SENSORS_OF_DEVICE = Query("sensors_of_device", DeviceSensor, ("device_uuid",))
-"""No row: there is no such device."""
+"""No rows if there is no such device."""
 TIES_OF_EVENT = Query("ties_of_event", TiedEvent, ("event_key",))

@@ -1,1 +1,22 @@
 """The engine of one partition: pure functions of its sequence and of the rules."""
+
+from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Engine, Outcome, Times
+from dataflows.engine.no_data import FACTOR, LEAST_MS
+from dataflows.engine.panes import PANE_MS, aggregate
+from dataflows.engine.partition_step import Watch
+from dataflows.engine.windows import WINDOWS, WindowState
+
+__all__ = [
+    "FACTOR",
+    "LEAST_MS",
+    "PANE_MS",
+    "WINDOWS",
+    "DuplicateLogic",
+    "Engine",
+    "Outcome",
+    "Times",
+    "Watch",
+    "WindowState",
+    "aggregate",
+]

@@ -14,15 +14,15 @@ from contract.event import Event
 from contract.predictions import HORIZON_MS, Predictions
 from contract.rollups import ROLLUP_MS, Rollups
 from contract.table import Snapshot, Table, restore, snapshot_of
-from dataflows.engine.detector import Detector
 from dataflows.engine.no_data import NoDataState
 from dataflows.engine.panes import Late, PaneState
 from dataflows.engine.predictions import PredictionState
 from dataflows.engine.rollups import RollupRows, RollupState
 from dataflows.engine.rows import PartitionRows
-from dataflows.engine.verdicts import VerdictState
 from dataflows.engine.windows import WindowState
+from dataflows.events.detector import Detector
 from dataflows.events.levels import LevelState
+from dataflows.events.verdicts import VerdictState
 from dataflows.events.writing import EventWriter
 from dataflows.state.earlier import as_tables
 from rules.columns import Rules
@@ -153,7 +153,7 @@ class Engine:
         transitions, flappings = self._levels.step(panes, verdicts, rules, len(ids))
         made, deviations = self._predictions.step(closed, windows, arrival, ids, rules.trends)
         told = [rollups.step(closed, arrival, len(ids)) for rollups in self._rollups]
-        writer = EventWriter(names, rows, rules, verdicts)
+        writer = EventWriter(names, ids, rows.devices.id, rules, verdicts)
         events = [
             *map(writer.transition, transitions),
             *map(writer.flapping, flappings),

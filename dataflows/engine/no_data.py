@@ -12,37 +12,18 @@ Nearly always nobody is silent, and a piece of the sequence is taken at once. Th
 devices of which that cannot be said beforehand are gone through record by record.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from contract.columns import NEVER, Ints
 from contract.table import ROWS, Table, column
 from dataflows.engine.rows import ReadingRows
+from dataflows.events.changes import NoDataChange
 from dataflows.segments import begins, lengths
 
 LEAST_MS = 30_000
 FACTOR = 5
 _GAPS = 4
 _FOREVER = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class NoDataChange:
-    """A sensor or a device fell silent, or was heard again."""
-
-    row: int
-    """The sensor's row, or the device's."""
-    device: int
-    """The device's row."""
-    is_device: bool
-    begins: bool
-    at: int
-    """Arrival time at which it counts as silent, or was heard again, epoch milliseconds UTC."""
-    heard_at: int
-    """When it had last been heard before."""
-    since: int
-    """The `at` of the silence's beginning."""
 
 
 class HeardTable(Table):

@@ -22,7 +22,7 @@ from dataflows.metrics import (
     SENSORS,
     SNAPSHOT_SECONDS,
 )
-from ml.online.partition import PartitionDetector
+from ml.online import PartitionDetector
 from rules.columns import Rules
 from rules.history import RuleBook
 

@@ -7,7 +7,7 @@ called off, and more than twice the deviation within w10, so that noise is not. 
 between "as predicted" and "off" is passed on.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from contract.predictions import HORIZON_MS, LARGEST
 from contract.table import ROWS, Table, column
 from dataflows.engine.panes import PaneResult
 from dataflows.engine.rollups import RollupRows, RollupState
+from dataflows.events.changes import Deviation
 from dataflows.segments import begins
 from rules.models import Trends
 from rules.panes import Windows
@@ -28,26 +29,6 @@ _OFF_REL = 0.2
 _FAR_REL = 0.5
 _NO_LESS = 1e-6
 """The least size that a relative error is taken of."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deviation:
-    """A sensor began, or ceased, to be where it was not predicted to be."""
-
-    pane: int
-    """Index into the panes of the step."""
-    begins: bool
-    far: bool
-    """Off by half of the predicted value or more."""
-    seen: float
-    """The mean of w10."""
-    value: float
-    """What was predicted."""
-    error: float
-    relative: float
-    predicted_at: int
-    since: int
-    """End of the pane with which the sensor began to be off, epoch milliseconds UTC."""
 
 
 class OpenPredictions(Table):

@@ -31,7 +31,7 @@ _COLUMNS = (
     "time", "time_time", "time_value", "value_value",
 )  # fmt: skip
 """What is kept of a pane; all of it fits a float64."""
-_END, _MEAN = _COLUMNS.index("end"), _COLUMNS.index("mean")
+_END, _COUNT, _MEAN = (_COLUMNS.index(name) for name in ("end", "count", "mean"))
 
 
 class WindowState(Table):
@@ -61,6 +61,9 @@ class WindowState(Table):
             w10=concatenate([part.w10 for part in parts]),
             end_before=np.concatenate([part.end_before for part in parts]),
             mean_before=np.concatenate([part.mean_before for part in parts]),
+            lately_end=np.concatenate([part.lately_end for part in parts], axis=1),
+            lately_count=np.concatenate([part.lately_count for part in parts], axis=1),
+            lately_mean=np.concatenate([part.lately_mean for part in parts], axis=1),
         )
 
     def _step(self, panes: Panes) -> Windows:
@@ -76,6 +79,7 @@ class WindowState(Table):
             lately = self._shift(new, rows, starts, count)
         before = lately[_END, 1].copy()
         mean_before = lately[_MEAN, 1].copy()
+        count_lately = lately[_COUNT].copy()  # the others are not overwritten
         w5, w10 = _windows(lately, panes.last)
         return Windows(
             w1=_pane_alone(panes),
@@ -83,6 +87,9 @@ class WindowState(Table):
             w10=w10,
             end_before=np.where(before > NEVER, before, NEVER).astype(np.int64),
             mean_before=mean_before,
+            lately_end=lately[_END],
+            lately_count=count_lately,
+            lately_mean=lately[_MEAN],
         )
 
     def _shift(

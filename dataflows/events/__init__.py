@@ -1,1 +1,16 @@
 """Levels, and the events and texts that their changes lead to."""
+
+from dataflows.events.levels import LevelState
+from dataflows.events.verdicts import Verdicts, VerdictState
+from dataflows.events.writing import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
+
+__all__ = [
+    "BACK",
+    "DEVIATION",
+    "FLAPPING",
+    "RECOVERED",
+    "SILENT",
+    "LevelState",
+    "VerdictState",
+    "Verdicts",
+]

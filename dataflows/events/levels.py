@@ -10,15 +10,14 @@ the level, the newest weighing half as much again as the oldest. An evaluation h
 the rules give it pane by pane, with hysteresis but before quiet panes are counted.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import NEVER, Ints
 from contract.level import Level
 from contract.table import Table, column
-from dataflows.engine.verdicts import BY_DETECTOR, NOBODY, Verdicts
+from dataflows.events.changes import Flapping, Transition
+from dataflows.events.verdicts import BY_DETECTOR, NOBODY, Verdicts
 from dataflows.segments import begins, lengths
 from rules.columns import Rules
 from rules.detector import DETECTOR
@@ -33,39 +32,6 @@ FLAPPING_OUT = 0.25 * 100 * _STEPS
 _BITS = (np.arange(1024)[:, None] >> np.arange(10)) & 1
 _SHARE_NEW = _BITS @ _WEIGHT[:10]
 _SHARE_OLD = _BITS @ _WEIGHT[10:]
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A sensor's level changed with the closing of a pane."""
-
-    pane: int
-    """Index into the panes of the step."""
-    before: Level
-    after: Level
-    since: int
-    """End of the pane with which the sensor left NORMAL, epoch milliseconds UTC."""
-    changed_at: int
-    """End of the pane that brought `before`, likewise."""
-    kind_before: int
-    """The number of the kind of rule that asked for `before`."""
-    kind: int
-    """That of the kind that asks for `after`."""
-    rule: int
-    """The rule that asks for `after`, an index into `Rules.rule`, or `NOBODY`, or `BY_DETECTOR`."""
-    silent: bool
-    """Whether the sensor is flapping."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flapping:
-    """A sensor began, or ceased, to change its level with almost every pane."""
-
-    pane: int
-    begins: bool
-    since: int
-    """End of the pane with which it began."""
-    level: Level
 
 
 class LevelState(Table):
@@ -157,7 +123,8 @@ class LevelState(Table):
                 Transition(
                     pane=p, before=before, after=after, since=since,
                     changed_at=int(self.changed_at[r]), kind_before=int(self.kind[r]),
-                    kind=kind, rule=rule, silent=bool(self.flapping[r] != NEVER),
+                    kind=kind, rule=rule, quiet=int(self.quiet[r]),
+                    clear_after=int(self.clear_after[r]), silent=bool(self.flapping[r] != NEVER),
                 )
             )  # fmt: skip
             self.level[r], self.quiet[r], self.clear_after[r] = after, 0, clear_after

@@ -6,14 +6,12 @@ from typing import Any
 
 import msgspec
 
+from contract.columns import NEVER, Ints
 from contract.event import Event, device_event_key, event_key
 from contract.level import Level
-from dataflows.engine.no_data import NoDataChange
-from dataflows.engine.predictions import Deviation
-from dataflows.engine.rows import PartitionRows
-from dataflows.engine.verdicts import Verdicts
-from dataflows.events.levels import Flapping, Transition
+from dataflows.events.changes import Deviation, Flapping, NoDataChange, Transition
 from dataflows.events.texts import message, title, word
+from dataflows.events.verdicts import Verdicts
 from rules.columns import Rules
 from rules.detector import DETECTOR
 from rules.kind import Cause, finite
@@ -43,7 +41,10 @@ class EventWriter:
     """What events are told from: one step of one partition."""
 
     names: Names
-    rows: PartitionRows
+    sensor_id: Ints
+    """(S,) of each sensor's row."""
+    device_id: Ints
+    """(D,) of each device's row."""
     rules: Rules
     verdicts: Verdicts
 
@@ -77,6 +78,11 @@ class EventWriter:
             text = message(
                 self.names.language, cause.message, named, change.after, value=value, **cause.words
             )
+        if change.after > change.before:
+            payload["streak"] = int(self.verdicts.streak[pane])
+        else:
+            payload |= {"quiet": change.quiet, "quiet_needed": change.clear_after}
+        payload["panes"] = self._lately(pane)
         resolves = None
         if change.before is not Level.NORMAL:
             code = _code(change.before, change.kind_before)
@@ -92,6 +98,19 @@ class EventWriter:
             ends=change.after is Level.NORMAL,
             silent=change.silent,
         )
+
+    def _lately(self, pane: int) -> list[tuple[int, int, float]]:
+        """End, readings and mean of the pane and of up to nine before it, newest last."""
+        windows = self.windows
+        ends, counts, means = (
+            column[::-1, pane].tolist()
+            for column in (windows.lately_end, windows.lately_count, windows.lately_mean)
+        )
+        return [
+            (int(end), int(count), mean)
+            for end, count, mean in zip(ends, counts, means, strict=True)
+            if end > NEVER
+        ]
 
     def _cause(self, pane: int, change: Transition, unit: str) -> Cause:
         """Why the pane raised the level."""
@@ -162,11 +181,11 @@ class EventWriter:
     def no_data(self, change: NoDataChange) -> Event:
         """A sensor or a device fell silent, or was heard again."""
         language = self.names.language
-        device_id, sensor_id = int(self.rows.devices.id[change.device]), None
+        device_id, sensor_id = int(self.device_id[change.device]), None
         if change.is_device:
             named, who = self.names.device(device_id), "device"
         else:
-            sensor_id = int(self.rows.sensors.id[change.row])
+            sensor_id = int(self.sensor_id[change.row])
             named, who = self.names.of(sensor_id, device_id), "sensor"
         lasted = change.at - change.heard_at
         payload = {
@@ -201,8 +220,8 @@ class EventWriter:
         )
 
     def _who(self, pane: int) -> tuple[Named, int, int]:
-        sensor_id = int(self.rows.sensors.id[self.panes.row[pane]])
-        device_id = int(self.rows.devices.id[self.panes.device[pane]])
+        sensor_id = int(self.sensor_id[self.panes.row[pane]])
+        device_id = int(self.device_id[self.panes.device[pane]])
         return self.names.of(sensor_id, device_id), sensor_id, device_id
 
     def _payload(self, pane: int, level: Level) -> dict[str, Any]:

@@ -1,1 +1,26 @@
 """What a flow keeps between two runs: its columns, the stores, and who holds them."""
+
+from dataflows.state.claims import Claim, arrange, in_use, stores
+from dataflows.state.stores import (
+    FLOW,
+    MARK,
+    WATCH,
+    check_store,
+    make_store,
+    read_states,
+    store_files,
+)
+
+__all__ = [
+    "FLOW",
+    "MARK",
+    "WATCH",
+    "Claim",
+    "arrange",
+    "check_store",
+    "in_use",
+    "make_store",
+    "read_states",
+    "store_files",
+    "stores",
+]

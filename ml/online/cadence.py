@@ -1,20 +1,21 @@
-"""How often a sensor's panes come, and how many are missing before one."""
+"""The usual interval between a sensor's panes, and the number of panes missing before each one."""
 
 import numpy as np
 
 from contract.columns import Floats
 
 FIELDS = ("end", "interval")
-"""What is kept of a sensor: the end of its last pane, and the usual interval, both in ms."""
+"""The state of a sensor: the end of its last pane and the usual interval, both in ms."""
 _SHORTER, _LONGER = 0.1, 0.01
-"""How fast the interval follows: missing panes make it longer, and should not for long."""
+"""Rates at which the interval shrinks and grows. It grows slowly, because a long interval is often
+just a missing pane."""
 
 
 def missing(state: Floats, seen: Floats, end: Floats) -> Floats:
-    """(S,) whole panes that are missing before those that end at `end` (S,), in ms.
+    """(S,) number of whole panes missing before the panes that end at `end` (S,), in ms.
 
-    `state` (FIELDS, S) is changed in place; `seen` (S,) tells how many panes came before, and what
-    is in the state where it is 0 does not matter.
+    `state` (FIELDS, S) is updated in place. `seen` (S,) is the number of earlier panes; the state
+    is ignored where it is 0.
     """
     last, interval = state
     if not seen.all():

@@ -1,9 +1,9 @@
-"""Corrects a score by its own record: how often it was exceeded, against how often it should be.
+"""Corrects a score by its history: how often it was exceeded, compared with how often it should be.
 
-A score s claims that the share 10^-s of normal panes exceeds it. For two scores the claim is held
-against what happened, with the claim itself as the prior; between them, and beyond, the correction
-is a line. What is right by the long run of a sensor's panes is thus right whatever their
-distribution; the tail tells how it goes on where the record has nothing to say.
+A score s claims that the share 10^-s of normal panes exceeds it. At two scores, the claim is
+compared with the observed frequency, with the claim itself as the prior. Between and beyond these
+two scores the correction is linear. In the long run the scores are therefore calibrated whatever
+the distribution of a sensor's panes; the tail extrapolates to scores that have not been observed.
 """
 
 from dataclasses import dataclass
@@ -13,24 +13,25 @@ import numpy as np
 from contract.columns import Floats
 
 FIELDS = ("count", "low", "high")
-"""What is kept of a sensor: how many scores came, and for either bound how often it was exceeded,
-as a multiple of what it claims, less 1."""
+"""The state of a sensor: the number of scores, and for each bound how often it was exceeded, as a
+multiple of the claimed frequency, minus 1."""
 _LOW, _HIGH = 1.5, 2.5
 _FLATTEST, _STEEPEST = 0.5, 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The parameters; the state is the caller's."""
+    """The parameters. The caller holds the state."""
 
     prior: float = 30.0
-    """The claim weighs as much as so many scores above the bound that came as it says."""
+    """Weight of the claim: that of `prior` observed scores above the bound."""
     rate: float = 1e-4
-    """How fast a score is forgotten, in the end."""
+    """Forgetting rate once enough scores were seen."""
 
     def score_then_learn(self, state: Floats, score: Floats) -> Floats:
-        """(S,) the scores corrected by those before; `state` (FIELDS, S), zeros before the first
-        score, is changed in place.
+        """(S,) the scores, corrected by the earlier ones.
+
+        `state` (FIELDS, S), zeros before the first score, is updated in place.
         """
         count, low, high = state
         first = _LOW - self._shift(low)
@@ -54,7 +55,7 @@ class Calibration:
         return corrected
 
     def _change(self, bound: float, ratio: Floats, count: Floats, score: Floats) -> Floats:
-        """By how much the record of a bound changes."""
+        """The change of a bound's observed frequency."""
         rate: Floats = 1.0 / (count + self.prior * 10.0**bound)
         np.maximum(rate, self.rate, out=rate)
         change: Floats = (score > bound) * 10.0**bound
@@ -65,7 +66,9 @@ class Calibration:
 
     @staticmethod
     def _shift(ratio: Floats) -> Floats:
-        """By how much a bound claims too much; within a factor of ten, since records are short."""
+        """log10 of the observed over the claimed frequency, limited to a factor of ten because the
+        history is short.
+        """
         shift = ratio + 1.0
         np.maximum(shift, 0.1, out=shift)
         np.minimum(shift, 10.0, out=shift)

@@ -1,10 +1,10 @@
-"""How well the last few values of each sensor fit to what came so many values earlier.
+"""How similar the last few values of each sensor are to its earlier values, at every lag.
 
-For each lag the squared difference between the newest values and those before them is kept up as an
-exponentially weighted mean, so a new value costs one pass over the lags, and nothing is searched.
-The smallest are the distances to the nearest neighbours of the last stretch, as in Burnaev and
-Ishimtsev, "Conformalized density- and distance-based anomaly detection in time-series data" (2016),
-and in the matrix profile (Yeh and others, 2016).
+For each lag, an exponentially weighted mean of the squared difference between the newest values and
+the values one lag earlier is maintained. A new value costs one pass over the lags; there is no
+search. The smallest means are the distances from the last stretch to its nearest neighbours, as in
+Burnaev and Ishimtsev, "Conformalized density- and distance-based anomaly detection in time-series
+data" (2016), and in the matrix profile (Yeh and others, 2016).
 """
 
 import numpy as np
@@ -14,28 +14,28 @@ from contract.columns import Floats, Ints
 from contract.table import ROWS, Table, column
 
 LARGEST = 1e150
-"""Values must not be beyond it: their squares must be finite."""
+"""Limit of absolute values, so that their squares are finite."""
 _MOST, _NONE = 1e300, 1e149
-"""In place of a squared difference that is not known, and below its root."""
+"""Stands for an unknown squared difference; a value just below its square root."""
 _APART = 16
 _NEIGHBOURS = 3
-"""How many neighbours a stretch should have: what happened once before is not yet usual."""
+"""Number of neighbours averaged: a stretch that occurred only once before is still unusual."""
 
 
 class Lags(Table):
-    """For each sensor the last `memory` values.
+    """The last `memory` values of each sensor.
 
     Args:
-        window: how many values a stretch is long, about: the weight of a value falls by 1/window
-            with each that follows.
-        memory: how many stretches it may look like; a multiple of 16.
+        window: approximate length of a stretch in values: the weight of a value falls by 1/window
+            with each following value.
+        memory: number of earlier stretches to compare with; a multiple of 16.
 
     Raises:
-        ValueError: the memory is not, or is too short.
+        ValueError: `memory` is not a multiple of 16 or is too short.
     """
 
     count: Floats = column(np.float64, 0.0)
-    """(S,) values before."""
+    """(S,) number of earlier values."""
     past: Floats = column(np.float64, 0.0)
     """(S, lags) newest first."""
     unlike: Floats = column(np.float64, 0.0)
@@ -43,10 +43,10 @@ class Lags(Table):
 
     def __init__(self, window: int, memory: int) -> None:
         if memory % _APART or memory < _NEIGHBOURS * _APART:
-            raise ValueError(f"memory: {memory} is no multiple of {_APART}, or below 48")
+            raise ValueError(f"memory: {memory} is not a multiple of {_APART}, or is below 48")
         self.memory = memory
         self.apart = 2 * window
-        """Stretches that begin nearer to each other than this are the same."""
+        """Stretches whose starts are closer than this count as the same."""
         self._keep = 1.0 - 1.0 / window
         self._lags = memory + self.apart - 1
         self._lag = np.arange(1.0, self._lags + 1)
@@ -55,12 +55,14 @@ class Lags(Table):
     def add(
         self, row: Ints, value: Floats, age: Floats | None = None, most: Floats | None = None
     ) -> tuple[Floats, Floats]:
-        """Add one value to each sensor of `row`, which ascends; `age` is how many values are
-        missing before it, and by so much less what came before counts; a squared difference counts
-        for no more than `most`, so that it can be forgotten.
+        """Add one value to each sensor of `row`, which is ascending.
 
-        Gives how many stretches it could look like (P,), and the differences at each lag (P, lags),
-        to be read and not kept.
+        `age` is the number of values missing before it; the weight of earlier values decays by as
+        many steps. Squared differences are capped at `most`, so that a large one decays in
+        reasonable time.
+
+        Returns the number of stretches available for comparison (P,), and the differences at each
+        lag (P, lags), which the caller must not keep or modify.
         """
         every = len(row) == len(self.past)
         past = self.past if every else self.past[row]
@@ -87,8 +89,8 @@ class Lags(Table):
         return np.maximum(count - 2.0 * self.apart + 1.0, 0.0), unlike
 
     def repeat(self, row: int, times: int, period: int) -> None:
-        """Let a sensor's last `period` values, or the last one where there are not so many, stand
-        for so many that are missing. They are not compared with those before.
+        """Fill `times` missing values of a sensor by repeating its last `period` values, or its
+        last value if it has fewer. The filled values are not compared with earlier ones.
         """
         times = min(times, self._lags)
         period = period if self.count[row] >= period <= self._lags else 1
@@ -99,8 +101,9 @@ class Lags(Table):
         self.count[row] += times
 
     def nearest(self, unlike: Floats, neighbours: Floats, most: float = np.inf) -> Floats:
-        """(P,) the mean distance to the nearest neighbours, of the `most` first stretches of all;
-        of no meaning where there are none.
+        """(P,) the mean distance to the nearest neighbours among the `most` oldest stretches.
+
+        Meaningless for a sensor that has no neighbours.
         """
         far = unlike[:, self.apart - 1 :]
         if neighbours.max() > most:
@@ -108,7 +111,7 @@ class Lags(Table):
             far = np.where((place >= 0) & (place < most), far, _MOST)
         elif neighbours.min() < self.memory:
             far = np.where(self._lag[: self.memory] <= neighbours[:, None], far, _MOST)
-        # neighbours stand next to each other: of 16 lags far apart only the best is looked at
+        # neighbours are adjacent lags: keep only the best of each 16 lags that are far apart
         near = far.reshape(len(far), _APART, -1).min(axis=1)
         near.partition(_NEIGHBOURS - 1, axis=1)
         near = np.sqrt(near[:, :_NEIGHBOURS])
@@ -122,8 +125,8 @@ class Lags(Table):
     def nearest_of(
         self, lag: Ints, unlike: Floats, neighbours: Floats
     ) -> tuple[Floats, NDArray[np.bool_]]:
-        """(P,) the least distance at each sensor's own lags, `lag` (P, lags), and whether there is
-        one.
+        """(P,) the smallest distance at each sensor's own lags, `lag` (P, lags), and (P,) whether
+        there is one.
         """
         known = (lag < (neighbours + self.apart)[:, None]) & (lag <= self._lags)
         at = np.take_along_axis(unlike, np.minimum(lag, self._lags) - 1, axis=1)

@@ -1,16 +1,17 @@
-"""Finds what is unusual by its level or by its noise, in a few numbers for each sensor.
+"""Detects panes with an unusual level or unusual noise, with a few numbers of state per sensor.
 
-Two things are followed: a short mean of the values, and the short mean size of their steps. Each is
-compared with its own slow mean, in units of its own slow mean deviation; deviations are cut before
-they are learnt from (Huber, "Robust estimation of a location parameter", 1964), so that one strange
-pane hardly moves what is normal. The stranger of the two counts, and as there are two chances, its
-share counts twice.
+Two quantities are tracked: a short mean of the values, and a short mean of the size of their steps.
+Each is compared with its own slow mean, in units of its own slow mean deviation. Deviations are
+clipped before they are learned from (Huber, "Robust estimation of a location parameter", 1964), so
+that one outlier hardly changes what is normal. The higher of the two scores counts; because two
+quantities are tested, its share is doubled.
 
-A sensor that stays unusual for `settle` panes has a new normal: its slow means begin anew, and for
-16 panes nothing is said. So long does a level shift stay strange, however great it is.
+A sensor that stays unusual for `settle` panes has a new normal: its slow means are reset, and it
+scores 0 for 16 panes. A level shift of any size is therefore unusual for about `settle` panes.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
 from contract.table import Table, block, fields_of
@@ -28,53 +29,58 @@ _NUMBERS = (
     *fields_of(level=("mean", "size", *tail.FIELDS), noise=("mean", "size", *tail.FIELDS)),
     *fields_of(calibration=calibration.FIELDS),
 )
+_BY_LEVEL, _BY_NOISE, _BY_QUIET = range(3)
 _AT_ONCE = 2_000
-"""Sensors whose numbers stay in the processor's cache together."""
+"""Number of sensors per chunk, so that their numbers fit in the processor's cache."""
 _LARGEST = 1e150
 _SMALLEST = 1e-9
-"""A deviation below this share of the level is none."""
+"""A deviation below this share of the level counts as zero."""
 _TINY = 1e-150
 _TWICE = float(np.log10(2.0))
 _UNUSUAL_FROM = 1.5
-"""From this score on a pane is unusual enough to count."""
+"""Lowest score at which a pane counts towards `settle`."""
 _NOTHING = 0.1
-"""A deviation below this share of the usual one is as good as none."""
+"""Added to every deviation, as a share of the usual one, so that tiny deviations score alike."""
 _QUIET, _QUIETEST = 0.1, 0.01
-"""Steps below the first share of the usual ones tell more the smaller they are, down to the
-second: a stuck sensor is stranger than any burst of noise."""
+"""Steps below the first share of the usual ones score higher the smaller they are, down to the
+second share: a stuck sensor is more unusual than any burst of noise."""
 _CUT = 3.0
-"""So many mean deviations are the most that is learnt from."""
+"""Deviations are clipped at this multiple of the mean deviation before they are learned from."""
 _FEW, _UNCUT = 16, 30
-"""So many deviations at the beginning tell nothing, and so many are learnt from as they are."""
+"""Number of first deviations that are not scored, and of those that are not clipped."""
 
 
 class LevelNoise(Table):
-    """For each sensor two short means, and what is normal for them.
+    """Two short means per sensor, and what is normal for each.
 
     Args:
-        level_window: over about how many panes the level is taken.
-        noise_window: over about how many panes the size of steps is taken.
-        memory: how many panes what is normal is learnt from.
-        settle: after how many unusual panes in a row what is normal is learnt anew.
-        grace_period: how many panes of a sensor are learnt from before any is scored.
-        learn_for: after how many panes what is normal stays as it is; None: it is always learnt.
-        tails: how deviations become shares.
-        calibrations: how shares are corrected.
+        level_window: approximate number of panes that the level is averaged over.
+        noise_window: approximate number of panes that the step size is averaged over.
+        memory: number of panes that what is normal is learned from.
+        settle: number of consecutive unusual panes after which what is normal is learned again.
+        grace_period: number of panes of a sensor that are learned from before the first one is
+            scored.
+        learn_for: number of panes after which what is normal is frozen; None: learn forever.
+        tails: converts deviations to shares.
+        calibrations: corrects the shares.
 
-    One sensor, whose panes end every second:
+    One sensor with a pane every second:
 
     >>> detector = LevelNoise()
     >>> detector.grow(1)
     >>> for second in range(1, 500):
     ...     usual = np.array([20.0 + second % 7])
     ...     score = detector.score_then_learn(np.array([0]), np.array([1000 * second]), usual)
-    >>> bool(score[0] < 2)  # more than one pane in 100 is like the last
+    >>> bool(score[0] < 2)  # more than 1 pane in 100 looks like the last one
     True
     >>> score = detector.score_then_learn(np.array([0]), np.array([500_000]), np.array([90.0]))
-    >>> bool(score[0] > 4)  # not one in 10 000 is like this
+    >>> bool(score[0] > 4)  # fewer than 1 pane in 10 000 look like this
     True
     """
 
+    view: NDArray[np.int8]
+    """(P,) what was most unusual of each pane of the last call, an index into
+    `rules.detector.VIEWS`."""
     numbers: Floats = block(dict.fromkeys(_NUMBERS, 0.0))
     """(23, S) see `_NUMBERS`."""
 
@@ -102,26 +108,29 @@ class LevelNoise(Table):
         )
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
-        """(P,) -log10 of the share of the sensor's normal panes that are as strange as each pane;
-        0 in the grace period. At most one pane a sensor; `row` ascends, `end` is in ms.
+        """(P,) -log10 of the share of the sensor's normal panes that are as unusual as each pane; 0
+        in the grace period.
+
+        Takes at most one pane per sensor. `row` is ascending, `end` is in ms.
         """
         value = np.minimum(np.maximum(value, -_LARGEST), _LARGEST)
         time = end.astype(np.float64)
         score = np.empty(len(row))
+        self.view = np.empty(len(row), np.int8)
         for first in range(0, len(row), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
             rows = row[part]
             if rows[-1] - rows[0] == len(rows) - 1:
                 numbers = self.numbers[:, rows[0] : rows[-1] + 1]
-                score[part] = self._step(numbers, time[part], value[part])
+                score[part], self.view[part] = self._step(numbers, time[part], value[part])
             else:
                 numbers = self.numbers.take(rows, axis=1)
-                score[part] = self._step(numbers, time[part], value[part])
+                score[part], self.view[part] = self._step(numbers, time[part], value[part])
                 self.numbers[:, rows] = numbers
         return score
 
     def interval(self, row: Ints) -> Floats:
-        """(P,) how often the panes of each sensor come, in ms; 0 before the second."""
+        """(P,) the usual interval between the panes of each sensor, in ms; 0 before the second."""
         interval: Floats = self.numbers[_CADENCE.stop - 1, row]
         return interval
 
@@ -130,7 +139,7 @@ class LevelNoise(Table):
         usual: Floats = self.numbers[_LEVEL.start, row]
         return usual
 
-    def _step(self, numbers: Floats, end: Floats, value: Floats) -> Floats:
+    def _step(self, numbers: Floats, end: Floats, value: Floats) -> tuple[Floats, NDArray[np.int8]]:
         seen, before, short, steps, unusual, settled = numbers[:6]
         gap = cadence.missing(numbers[_CADENCE], seen, end)
         if not seen.all():
@@ -145,7 +154,7 @@ class LevelNoise(Table):
         change -= steps
         change *= self._noise_rate
         if gap.any():
-            change *= gap == 0  # a step over missing panes is no usual one
+            change *= gap == 0  # a step across missing panes is not representative
         steps += change
         normal = numbers
         if self._learn_for is not None and (done := seen >= self._learn_for).any():
@@ -153,10 +162,11 @@ class LevelNoise(Table):
         least = np.abs(short)
         least *= _SMALLEST
         least += _TINY
+        moves = np.where(steps < _QUIET * normal[_NOISE.start], _BY_QUIET, _BY_NOISE)
         score = self._compare(normal[_LEVEL], settled, short, least)
-        np.maximum(
-            score, self._compare(normal[_NOISE], settled, steps, least, quiet=True), out=score
-        )
+        of_noise = self._compare(normal[_NOISE], settled, steps, least, quiet=True)
+        view = np.where(of_noise > score, moves, _BY_LEVEL).astype(np.int8)
+        np.maximum(score, of_noise, out=score)
         score -= _TWICE
         np.maximum(score, 0.0, out=score)
         score = self._calibrations.score_then_learn(normal[_CALIBRATION], score)
@@ -172,13 +182,13 @@ class LevelNoise(Table):
         if (over := unusual >= self._settle).any():
             unusual[over] = settled[over] = 0
         score[seen <= self.grace_period] = 0.0
-        return score
+        return score, view
 
     def _compare(
         self, normal: Floats, settled: Floats, short: Floats, least: Floats, quiet: bool = False
     ) -> Floats:
-        """Score a short mean, and learn from it what is normal; deviations below `least` are none,
-        and where it tells of noise, `quiet` is strange too.
+        """Score a short mean, then learn from it. Deviations below `least` count as zero. With
+        `quiet`, for the noise, a very low mean is unusual too.
         """
         mean, size = normal[:2]
         if not settled.all():

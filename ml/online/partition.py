@@ -1,11 +1,13 @@
-"""The detectors of a partition's sensors: light for all, and deep for those that are given it.
+"""The detectors of a partition: the light one for every sensor, the deep one where it is enabled.
 
-The deep one does not see what is too quiet (a stuck sensor looks like its past), the light one does
-not see what is only out of place; so a sensor that is given the deep one keeps the light one.
+The deep detector (`self_similarity`) misses a stuck sensor, which looks like its past. The light
+detector (`level_noise`) misses usual values at an unusual time. A sensor with the deep detector
+therefore keeps the light one.
 
-It has the verbs of the flow's `Detector`: sensors by their ids, several panes of a sensor at once,
-levels instead of scores. A bound is how many panes a day may be called unusual while nothing is
-wrong; what score that is follows from how often the sensor's panes come.
+`PartitionDetector` has the interface of the flow's `Detector`: sensors by id, several panes of a
+sensor per call, levels instead of scores. A bound is the number of panes per day that may be
+reported as unusual while nothing is wrong; the score for it follows from the interval between the
+sensor's panes.
 """
 
 from collections.abc import Sequence
@@ -18,10 +20,11 @@ from contract.level import Level
 from contract.table import Table, column
 from ml.online.level_noise import LevelNoise
 from ml.online.self_similarity import SelfSimilarity
-from rules.detector import Bounds
+from rules.detector import VIEWS, Bounds, Findings
 
 _DAY_MS = 86_400_000.0
-_NOBODY = -1
+_NO_ROW = -1
+_BY_SHAPE = VIEWS.index("shape")
 _TWICE = float(np.log10(2.0))
 
 
@@ -29,17 +32,18 @@ class PartitionDetector(Table):
     """The state of all sensors of one partition.
 
     Args:
-        light: scores every sensor; fresh.
-        deep: scores those that `give` names as well, once it is out of its grace period; fresh.
-        bounds: which scores are WARN and CRITICAL.
+        light: scores every sensor; without state yet.
+        deep: also scores the sensors that `use` names, once it is past its grace period; without
+            state yet.
+        bounds: the scores for WARN and CRITICAL.
     """
 
     sensor_id: Ints = column(np.int64, 0)
-    """(S,) ascending."""
+    """(S,) in ascending order."""
     row: Ints = column(np.int64, 0, stored=np.int32)
-    """(S,) the row of each sensor; rows are in the order of appearance."""
-    deep_row: Ints = column(np.int64, _NOBODY, stored=np.int32)
-    """(S,) by row; `_NOBODY` where a sensor has no deep detector."""
+    """(S,) the row of each sensor; rows are in order of first appearance."""
+    deep_row: Ints = column(np.int64, _NO_ROW, stored=np.int32)
+    """(S,) by row; `_NO_ROW` where a sensor has no deep detector."""
 
     def __init__(
         self,
@@ -50,30 +54,38 @@ class PartitionDetector(Table):
         super().__init__()
         self.bounds = bounds or Bounds()
         self._light, self._deep = light or LevelNoise(), deep or SelfSimilarity()
-        self._given = np.empty(0, np.int64)
+        self._deep_ids = np.empty(0, np.int64)
 
     def use(self, deep: Sequence[int] | Ints, bounds: Bounds) -> None:
-        """From now on these bounds hold, and the sensors `deep`, and no others, have the deep
-        detector. One that had it keeps what it knows; one that loses it loses that.
+        """Apply these bounds, and enable the deep detector for exactly the sensors `deep`.
+
+        A sensor that already had it keeps its state; a sensor that loses it loses its state.
         """
         self.bounds = bounds
-        self._given = np.unique(np.asarray(deep, np.int64))
-        self._light.grow(self.rows)  # after a restart they may lack what is new in this version
+        self._deep_ids = np.unique(np.asarray(deep, np.int64))
+        self._light.grow(self.rows)  # a snapshot of an older version may lack these tables
         self._deep.grow(int((self.deep_row >= 0).sum()))
-        kept = np.flatnonzero((self.deep_row >= 0) & np.isin(self._ids_by_row(), self._given))
+        kept = np.flatnonzero((self.deep_row >= 0) & np.isin(self._ids_by_row(), self._deep_ids))
         self._deep.keep(self.deep_row[kept])
-        self.deep_row[:] = _NOBODY
+        self.deep_row[:] = _NO_ROW
         self.deep_row[kept] = np.arange(len(kept))
-        self._add_deep(np.flatnonzero(np.isin(self._ids_by_row(), self._given)))
+        self._add_deep(np.flatnonzero(np.isin(self._ids_by_row(), self._deep_ids)))
 
-    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> tuple[NDArray[np.int8], Floats]:
-        """(P,) the level that each pane would deserve, scored before it is learnt from; (P,) the
-        value about which the sensor usually is. The panes of a sensor stand together, by their
-        ends.
+    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> Findings:
+        """What is found in P panes, each scored before it is learned from.
+
+        The panes of a sensor are contiguous and sorted by end.
         """
-        level, usual = np.zeros(len(sensor_id), np.int8), np.zeros(len(sensor_id))
-        if not len(sensor_id):
-            return level, usual
+        panes = len(sensor_id)
+        findings = Findings(
+            level=np.zeros(panes, np.int8),
+            usual=np.zeros(panes),
+            score=np.zeros(panes),
+            bound=np.zeros((2, panes)),
+            view=np.zeros(panes, np.int8),
+        )
+        if not panes:
+            return findings
         starts = np.flatnonzero(np.r_[True, sensor_id[1:] != sensor_id[:-1]])
         count = np.diff(np.r_[starts, len(sensor_id)])
         row = self._rows(sensor_id[starts])
@@ -83,36 +95,40 @@ class PartitionDetector(Table):
         for turn in range(int(count.max())):  # the n-th pane of every sensor at once
             on = count > turn
             pane, rows = starts[on] + turn, row[on]
-            usual[pane] = self._light.usual(rows)
-            score = self._score(rows, end[pane], mean[pane])
+            findings.usual[pane] = self._light.usual(rows)
+            score, findings.view[pane] = self._score(rows, end[pane], mean[pane])
             panes_a_day = np.log10(_DAY_MS / np.maximum(self._light.interval(rows), 1.0))
-            reached = score >= np.maximum(panes_a_day - bounds[:, on], 1.0)
-            level[pane] = np.where(
+            bound = np.maximum(panes_a_day - bounds[:, on], 1.0)
+            reached = score >= bound
+            findings.score[pane], findings.bound[:, pane] = score, bound
+            findings.level[pane] = np.where(
                 reached[1], Level.CRITICAL, np.where(reached[0], Level.WARN, Level.NORMAL)
             )
-        return level, usual
+        return findings
 
     @property
     def tables(self) -> dict[str, Table]:
-        """Everything that lives longer than a piece, by name."""
+        """All tables that are kept between pieces, by name."""
         return {"detector": self, "level_noise": self._light} | self._deep.tables
 
-    def _score(self, row: Ints, end: Ints, value: Floats) -> Floats:
-        """Where both detectors score, the higher score; as there are two chances, its share counts
-        twice.
+    def _score(self, row: Ints, end: Ints, value: Floats) -> tuple[Floats, NDArray[np.int8]]:
+        """The score and its view; where both detectors score, the higher one. Because there are two
+        detectors, its share is doubled.
         """
         score = self._light.score_then_learn(row, end, value)
+        view = self._light.view
         deep_row = self.deep_row[row]
         if len(on := np.flatnonzero(deep_row >= 0)):
             on = on[np.argsort(deep_row[on])]
             ready = self._deep.ready(deep_row[on])
             deep = self._deep.score_then_learn(deep_row[on], end[on], value[on])
             on, deep = on[ready], deep[ready]
+            view[on[deep > score[on]]] = _BY_SHAPE
             score[on] = np.maximum(np.maximum(score[on], deep) - _TWICE, 0.0)
-        return score
+        return score, view
 
     def _rows(self, sensor_id: Ints) -> Ints:
-        """The rows of sensors, all different; new ones are made for those that have none."""
+        """The rows of distinct sensors. Sensors without a row get a new one."""
         place = np.searchsorted(self.sensor_id, sensor_id)
         known = place < len(self.sensor_id)
         known[known] = self.sensor_id[place[known]] == sensor_id[known]
@@ -123,7 +139,7 @@ class PartitionDetector(Table):
             order = np.argsort(self.sensor_id)
             self.sensor_id, self.row = self.sensor_id[order], self.row[order]
             self._light.grow(self.rows)
-            self._add_deep(rows[np.isin(new, self._given)])
+            self._add_deep(rows[np.isin(new, self._deep_ids)])
             place = np.searchsorted(self.sensor_id, sensor_id)
         return self.row[place]
 

@@ -1,4 +1,4 @@
-"""What every detector can do, in its array form: one pane of each of many sensors at a time."""
+"""The interface of every detector, in array form: one pane of each of many sensors per call."""
 
 from typing import Protocol
 
@@ -6,17 +6,17 @@ from contract.columns import Floats, Ints
 
 
 class Scorer(Protocol):
-    """Sensors are rows of a `Table`, numbered from 0. One by one, the arrays have one element."""
+    """Sensors are rows of a `Table`, numbered from 0. For one sensor, pass arrays of length 1."""
 
     grace_period: int
-    """How many panes of a sensor are learnt from before any is scored."""
+    """Number of panes of a sensor that are learned from before the first one is scored."""
 
     def grow(self, rows: int) -> None:
-        """Grow to `rows` sensors, new ones after those that are there."""
+        """Grow to `rows` sensors; new sensors are appended."""
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
-        """(P,) how strange each pane is: at least 0, finite, and 0 in the grace period.
+        """(P,) how unusual each pane is: at least 0, finite, and 0 in the grace period.
 
-        At most one pane a sensor; `row` ascends, `end` is in ms and later than the sensor's last,
-        `value` is finite.
+        Takes at most one pane per sensor. `row` is ascending, `end` is in ms and later than the
+        end of the sensor's previous pane, `value` is finite.
         """

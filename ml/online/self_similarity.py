@@ -1,18 +1,18 @@
-"""Finds what a sensor has not done before: no stretch of its past looks like the last one.
+"""Detects behaviour that is new for a sensor: no stretch of its past looks like the last one.
 
-Three things are asked at once. Do the last panes look like any others? Do the last hours, in means
-of a quarter of an hour? And do these look like those at the same time of an earlier day? A
-season needs no model of its own: where there is one, its length is a lag that fits.
+Three comparisons are made: the last panes with all earlier panes; the last hours, in means of 15
+minutes, with all earlier hours; and the last hours with the same time of earlier days. Seasonality
+needs no model: its period is one of the lags.
 
-Each question has its own distances, and its own record of what is usual. The answers are shares of
-normal panes; where there are three chances, the least share counts three times. A mean of many
-panes is one chance in so many panes, and its answer holds until the next.
+Each comparison has its own distances and its own history of usual distances. The results are shares
+of normal panes. Because three comparisons are made, the smallest share is tripled. A mean covers
+many panes, so its share is divided by that number, and its result holds until the next mean.
 
-A level shift is strange until it looks like itself: after `16 * window` panes at most, however
-great it is, and after five to eight for most. After missing panes what came before them counts for
-as much less as time has passed; missing means are taken to be those of the day before.
+A level shift is unusual until enough of the new level has been seen: for at most `16 * window`
+panes, whatever its size, and usually for five to eight. After missing panes, the weight of earlier
+panes decays with the time that has passed. Missing means are filled with those of the day before.
 
-A stuck sensor looks like its past, so this detector is no use against it; the light one is.
+A stuck sensor looks like its past, so this detector does not detect it; `level_noise` does.
 """
 
 import numpy as np
@@ -26,21 +26,22 @@ from ml.online.lags import LARGEST, Lags
 
 _DAY_MS = 86_400_000
 _MEANS_MS = np.array([15, 30, 60, 120, 180, 240, 360, 720, 1440], np.float64) * 60_000.0
-"""Over so much time values are averaged: the shortest that is no shorter than a sensor's usual
-interval, so that there are whole numbers of them in a day."""
+"""Averaging periods; each divides a day. A sensor gets the shortest that is not shorter than its
+usual interval."""
 _CHOSEN_AFTER = 16
-"""So many panes tell the usual interval."""
+"""Number of panes after which the usual interval is known."""
 _DAYS = 10
 _THRICE = float(np.log10(3.0))
 _CUT, _UNCUT = 10.0, 30
-"""So many usual steps are the most that is learnt from, after the first panes."""
+"""After the first panes, steps are clipped at this multiple of the usual step."""
 _GREATEST, _FINEST, _SMALLEST = 1e3, 1e-3, 1e-9
-"""Differences above so many usual steps of a sensor are all the same, so that they are forgotten in
-time; those below so many, or below that share of its value, are none."""
+"""Differences above the first multiple of a sensor's usual step are capped, so that they decay in
+reasonable time. Differences below the second multiple, or below the third as a share of the value,
+count as zero."""
 
 _SEEN, _VALUE, _STEP, _LENGTH, _BUCKET, _SUM, _COUNT, _HELD = range(8)
-"""`_LENGTH`, `_BUCKET`, `_SUM`, `_COUNT`: of the mean that is being taken. `_HELD`: the answer of
-the last one."""
+"""`_LENGTH`, `_BUCKET`, `_SUM`, `_COUNT`: the mean in progress. `_HELD`: the result of the last
+complete mean."""
 _CADENCE = slice(8, 8 + len(cadence.FIELDS))
 _USUAL = (*tail.FIELDS, *fields_of(calibration=calibration.FIELDS))
 _PANES = slice(_CADENCE.stop, _CADENCE.stop + len(_USUAL))
@@ -53,18 +54,20 @@ _NUMBERS = (
 
 
 class SelfSimilarity(Table):
-    """For each sensor the last `memory` panes and the last `memory` means.
+    """The last `memory` panes and the last `memory` means of each sensor.
 
     Args:
-        window: how many panes a stretch is long, about: the weight of a pane falls by 1/window
-            with each that follows.
-        mean_window: how many means.
-        memory: how many stretches, of panes and of means, are compared with; a multiple of 16.
-        grace_period: how many panes of a sensor are learnt from before any is scored.
-        learn_for: after how many panes what is normal stays as it is, and hours are not asked
-            about any more; None: it is always learnt. Not more than `memory`.
-        tails: how distances become shares.
-        calibrations: how shares are corrected.
+        window: approximate length of a stretch in panes: the weight of a pane falls by 1/window
+            with each following pane.
+        mean_window: the same for stretches of means.
+        memory: number of earlier stretches, of panes and of means, to compare with; a multiple of
+            16.
+        grace_period: number of panes of a sensor that are learned from before the first one is
+            scored.
+        learn_for: number of panes after which what is normal is frozen and means are no longer
+            compared; None: learn forever. At most `memory`.
+        tails: converts distances to shares.
+        calibrations: corrects the shares.
     """
 
     numbers: Floats = block(dict.fromkeys(_NUMBERS, 0.0))
@@ -92,7 +95,7 @@ class SelfSimilarity(Table):
 
     @property
     def tables(self) -> dict[str, Table]:
-        """Everything that lives longer than a piece, by name."""
+        """All tables that are kept between pieces, by name."""
         return {
             "self_similarity": self,
             "self_similarity_panes": self.panes,
@@ -100,14 +103,16 @@ class SelfSimilarity(Table):
         }
 
     def grow(self, rows: int) -> None:
-        """Grow to `rows` sensors, new ones after those that are there."""
+        """Grow to `rows` sensors; new sensors are appended."""
         super().grow(rows)
         self.panes.grow(rows)
         self.means.grow(rows)
 
     def score_then_learn(self, row: Ints, end: Ints, value: Floats) -> Floats:
-        """(P,) -log10 of the share of the sensor's normal panes that are as strange as each pane;
-        0 in the grace period. At most one pane a sensor; `row` ascends, `end` is in ms.
+        """(P,) -log10 of the share of the sensor's normal panes that are as unusual as each pane; 0
+        in the grace period.
+
+        Takes at most one pane per sensor. `row` is ascending, `end` is in ms.
         """
         value = np.minimum(np.maximum(value, -LARGEST), LARGEST)
         time = end.astype(np.float64)
@@ -117,14 +122,14 @@ class SelfSimilarity(Table):
         none, most = self._sizes(numbers, value)
         neighbours, unlike = self.panes.add(row, value, missing, most)
         score = np.zeros(len(row))
-        if (asked := neighbours > 0).all():
+        if (ready := neighbours > 0).all():
             near = self.panes.nearest(unlike, neighbours, self._learn_for)
-            score = self._answer(numbers[_PANES], np.maximum(near, none))
-        elif asked.any():
-            near = self.panes.nearest(unlike[asked], neighbours[asked], self._learn_for)
-            state = numbers[_PANES, asked]
-            score[asked] = self._answer(state, np.maximum(near, none[asked]))
-            numbers[_PANES, asked] = state
+            score = self._score(numbers[_PANES], np.maximum(near, none))
+        elif ready.any():
+            near = self.panes.nearest(unlike[ready], neighbours[ready], self._learn_for)
+            state = numbers[_PANES, ready]
+            score[ready] = self._score(state, np.maximum(near, none[ready]))
+            numbers[_PANES, ready] = state
         self._take_means(numbers, row, time, value, none)
         np.maximum(score, numbers[_HELD], out=score)
         score -= np.where(numbers[_HOURS.start] > self._tails.grace_period, _THRICE, 0.0)
@@ -138,17 +143,17 @@ class SelfSimilarity(Table):
         return score
 
     def ready(self, row: Ints) -> NDArray[np.bool_]:
-        """(P,) whether the next pane of each sensor is out of the grace period."""
+        """(P,) whether the next pane of each sensor is past the grace period."""
         return np.asarray(self.numbers[_SEEN, row] >= self.grace_period)
 
     def keep(self, rows: Ints | NDArray[np.intp] | NDArray[np.bool_]) -> None:
-        """Forget all sensors but these, which are numbered anew, in this order."""
+        """Drop all other sensors. The kept ones are renumbered in the given order."""
         super().keep(rows)
         self.panes.keep(rows)
         self.means.keep(rows)
 
-    def _answer(self, state: Floats, distance: Floats) -> Floats:
-        """The shares that such distances have, -log10; learnt from."""
+    def _score(self, state: Floats, distance: Floats) -> Floats:
+        """-log10 of the share of each distance; then learn from them."""
         tails, calibrations = state[: len(tail.FIELDS)], state[len(tail.FIELDS) :]
         ready = tails[0] >= self._tails.grace_period
         score = self._tails.score_then_learn(tails, np.log(distance))
@@ -163,7 +168,7 @@ class SelfSimilarity(Table):
     def _take_means(
         self, numbers: Floats, row: Ints, end: Floats, value: Floats, none: Floats
     ) -> None:
-        """Add the panes to their means, and ask about each mean that is complete."""
+        """Add the panes to their means, and compare each mean that is complete."""
         length, bucket = numbers[_LENGTH], numbers[_BUCKET]
         if (starts := numbers[_SEEN] == _CHOSEN_AFTER).any():
             interval = numbers[_CADENCE][1, starts]
@@ -173,17 +178,17 @@ class SelfSimilarity(Table):
         on = length > 0
         now = np.floor_divide(end - 1, length, out=bucket.copy(), where=on)
         if len(index := np.flatnonzero(on & (now != bucket))):
-            numbers[_HELD, index] = self._ask(numbers, index, row[index], none)
-            for one in index[now[index] - bucket[index] > 1].tolist():
-                missing = int(now[one] - bucket[one]) - 1
-                self.means.repeat(int(row[one]), missing, int(_DAY_MS / length[one]))
+            numbers[_HELD, index] = self._compare_means(numbers, index, row[index], none)
+            for place in index[now[index] - bucket[index] > 1].tolist():
+                missing = int(now[place] - bucket[place]) - 1
+                self.means.repeat(int(row[place]), missing, int(_DAY_MS / length[place]))
             bucket[index] = now[index]
             numbers[_SUM, index] = numbers[_COUNT, index] = 0.0
         numbers[_SUM] += np.where(on, value, 0.0)
         numbers[_COUNT] += on
 
-    def _ask(self, numbers: Floats, index: Ints, row: Ints, none: Floats) -> Floats:
-        """The answers of complete means, as chances in panes."""
+    def _compare_means(self, numbers: Floats, index: Ints, row: Ints, none: Floats) -> Floats:
+        """The scores of complete means, corrected for the number of panes in a mean."""
         length = numbers[_LENGTH, index]
         mean = numbers[_SUM, index] / numbers[_COUNT, index]
         neighbours, unlike = self.means.add(row, mean)
@@ -199,7 +204,7 @@ class SelfSimilarity(Table):
         of_today = of_hours[has_day]
         state = np.concatenate((numbers[_HOURS, of_hours], numbers[_TODAY, of_today]), axis=1)
         distance = np.concatenate((hours, today[has_day]))
-        both = self._answer(state, np.maximum(distance, np.concatenate((none, none[has_day]))))
+        both = self._score(state, np.maximum(distance, np.concatenate((none, none[has_day]))))
         numbers[_HOURS, of_hours] = state[:, : len(of_hours)]
         numbers[_TODAY, of_today] = state[:, len(of_hours) :]
         least = both[: len(of_hours)].copy()
@@ -209,8 +214,8 @@ class SelfSimilarity(Table):
         return np.where(answer > 0, answer + np.log10(np.maximum(panes, 1.0)), 0.0)
 
     def _sizes(self, numbers: Floats, value: Floats) -> tuple[Floats, Floats]:
-        """(P,) the difference that is none, and the squared one above which all are the same;
-        `value` is learnt from.
+        """(P,) the difference below which values count as equal, and the squared difference at
+        which it is capped. Then learn from `value`.
         """
         seen, before, usual = numbers[_SEEN], numbers[_VALUE], numbers[_STEP]
         none = np.maximum(_FINEST * usual, _SMALLEST * np.abs(before))

@@ -1,10 +1,10 @@
-"""What share of a sensor's normal panes exceeds a value, learnt as the values come.
+"""Estimates online what share of a sensor's normal panes exceeds a value.
 
-A quantile that one value in ten exceeds is followed by steps of its own size (stochastic
-approximation: Robbins and Monro, "A stochastic approximation method", 1951). Above it the tail is
-a power law, whose exponent is the mean logarithm of the excess (Hill, "A simple general approach
-to inference about the tail of a distribution", 1975). One strange value moves either by a bounded
-amount, so what is found today can still be found next week.
+The quantile that one value in ten exceeds is tracked in steps proportional to the usual distance
+from it (stochastic approximation: Robbins and Monro, "A stochastic approximation method", 1951).
+Above it, the tail is a power law whose exponent is the mean logarithm of the excess (Hill, "A
+simple general approach to inference about the tail of a distribution", 1975). A single outlier
+changes both by a bounded amount, so an anomaly that is detected today is still detected next week.
 """
 
 from dataclasses import dataclass
@@ -14,34 +14,34 @@ import numpy as np
 from contract.columns import Floats
 
 FIELDS = ("count", "quantile", "exponent", "spread")
-"""What is kept of a sensor: how many values came, the quantile, the tail's exponent, the usual
+"""The state of a sensor: the number of values, the quantile, the tail's exponent, and the usual
 distance from the quantile."""
 _DECADE = float(np.log(10.0))
 _STEP = 5.0
-"""A step of the quantile, in usual distances and by the rate."""
+"""Step size of the quantile, as a multiple of the rate and of the usual distance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The parameters; the state is the caller's."""
+    """The parameters. The caller holds the state."""
 
     beyond: float = 0.1
     """The share of values above the quantile."""
     rate: float = 0.0005
-    """How fast things are forgotten, once there is enough to forget."""
+    """Forgetting rate once enough values were seen."""
     exponent: float = 0.2
-    """The tail's, before anything is known: about that of a normal distribution."""
+    """Initial exponent of the tail: about that of a normal distribution."""
     least: float = 0.05
-    """No tail is believed to be thinner."""
+    """Lower limit of the exponent."""
     most: float = 2.0
-    """An excess counts for at most so many times the usual one."""
+    """An excess is capped at this multiple of the usual one."""
     grace_period: int = 80
-    """The first values, which score 0."""
+    """Number of first values that score 0."""
 
     def score_then_learn(self, state: Floats, value: Floats) -> Floats:
         """(S,) -log10 of the share of values that exceed each `value`, which is a logarithm.
 
-        `state` (FIELDS, S), zeros before the first value, is changed in place.
+        `state` (FIELDS, S), zeros before the first value, is updated in place.
         """
         count, quantile, exponent, spread = state
         if not count.all():

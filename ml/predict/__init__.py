@@ -1,4 +1,4 @@
-"""Forecasts and what is stored of them.
+"""Forecasts and the rows stored for them.
 
 `series` -> `ridge` -> `forecast` and `residuals` -> `forest` compute, for many sensors at once;
 `fleet` runs them for a chunk of sensors of one type; `outlook` -> `assessment` -> `forecast_rows`

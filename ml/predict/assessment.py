@@ -1,7 +1,7 @@
-"""How bad a forecast is: by the user's thresholds where there are any, else by the sensor's type.
+"""Severity of a forecast: by the user's thresholds if there are any, else by the sensor's type.
 
-What statistics find strange counts for less than what a user has said: a strange reading inside the
-user's bounds is no more than `info`.
+The user's thresholds outrank statistics: an anomalous reading inside the user's bounds is at most
+`info`.
 """
 
 from collections.abc import Sequence
@@ -16,30 +16,33 @@ RANGES = {
     "power": (0.0, 100_000.0),
     "voltage": (0.0, 100_000.0),
 }
-"""What is recommended for a type, in its unit, where no user has said anything."""
+"""Recommended range per type, in its unit; used where the user has set no thresholds."""
 _FAR = 0.1
-"""Beyond a recommended range by so much of its span the risk is HIGH."""
+"""Beyond a recommended range by more than this share of its span, the risk is HIGH."""
 _BY_SEVERITY = {"critical": ("critical", "HIGH"), "warning": ("warning", "MEDIUM")}
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What a forecast means."""
+    """Severity and risk of a forecast."""
 
     severity: str
     """`info`, `warning` or `critical`."""
     risk_level: str
     """`NONE` (nothing to compare with), `LOW`, `MEDIUM` or `HIGH`."""
     breach: Threshold | None
-    """The user's threshold that the forecast is beyond."""
+    """The user's threshold that the forecast breaches."""
     recommended: tuple[float, float] | None
-    """The range of the sensor's type, where it was compared with that."""
+    """The range of the sensor's type, if the forecast was compared with that."""
 
 
 def assess(
     sensor_type: str, predicted: float, thresholds: Sequence[Threshold], *, anomalous: bool
 ) -> Assessment:
-    """Compare a forecast, and whether the newest readings are strange, with what should be."""
+    """Compare a forecast with the thresholds or the recommended range.
+
+    `anomalous`: whether one of the newest readings is anomalous.
+    """
     if thresholds:
         breach = worst(thresholds, predicted)
         severity, risk = _BY_SEVERITY.get(breach.severity if breach else "", ("info", "LOW"))
@@ -51,7 +54,7 @@ def assess(
 
 
 def anomaly_type(thresholds: Sequence[Threshold], value: float) -> str:
-    """The event type of a strange reading: `notice` where the user's bounds hold it for good."""
+    """Event type of an anomalous reading: `notice` within the user's bounds, else `warning`."""
     return "notice" if thresholds and worst(thresholds, value) is None else "warning"
 
 

@@ -1,4 +1,4 @@
-"""A few connections to the database that many threads share."""
+"""A small pool of database connections, shared by many threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +10,11 @@ from sql.database import Database
 from sql.schema import open_database
 
 _BROKEN = (UnavailableError, SetupError)
-"""After these a connection is not used again."""
+"""After one of these errors, the connection is closed and not reused."""
 
 
 class Connections:
-    """At most `most` of them, opened when they are needed."""
+    """At most `most` connections, opened on demand."""
 
     def __init__(self, settings: Settings, most: int = 8, wait_s: float = 3.0) -> None:
         self._settings = settings
@@ -25,17 +25,17 @@ class Connections:
 
     @contextmanager
     def one(self) -> Iterator[Database]:
-        """A connection for this thread, for the time of the block. It is closed when the block
-        fails by more than a caller's or a row's fault.
+        """A connection for this thread, for the duration of the block. It is closed if the block
+        fails with anything but a fault of the caller or of a row.
 
         Raises:
-            UnavailableError: all are in use for too long, or the server does not answer.
+            UnavailableError: no connection became free in time, or the server does not answer.
             SetupError: see `open_database`.
         """
         try:
             database = self._free.get(timeout=self._wait_s)
         except Empty as error:
-            raise UnavailableError("too many requests wait for the database") from error
+            raise UnavailableError("too many requests are waiting for the database") from error
         try:
             if database is None:
                 database = open_database(self._settings)
@@ -50,7 +50,7 @@ class Connections:
             self._free.put(database)
 
     def close(self) -> None:
-        """Close those that nobody uses."""
+        """Close all idle connections."""
         while True:
             try:
                 database = self._free.get_nowait()

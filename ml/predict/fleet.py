@@ -8,7 +8,7 @@ import numpy as np
 from ml.predict.forecast import LINE, TOO_FEW, Forecasts, forecast
 from ml.predict.forecast_rows import ModelRow
 from ml.predict.forest import Anomalies, anomalies
-from ml.predict.outlook import Outlook, Strange
+from ml.predict.outlook import Anomaly, Outlook
 from ml.predict.residuals import Residuals, residuals
 from ml.predict.series import Series
 from rules.line import NAME, TYPE, VERSION, LineModel, encode, moment
@@ -21,12 +21,12 @@ HORIZON_MINUTES = 10
 def outlooks(
     sensors: Sequence[ForecastSensor], readings: Series
 ) -> Iterator[tuple[Outlook, ModelRow, int]]:
-    """The outlook of each sensor that has readings, the model that it comes from, and the row of
-    the newest reading that was seen. Row s of `readings` is sensor s's.
+    """For each sensor that has readings: its outlook, its model, and the id of the newest reading's
+    row. Row s of `readings` belongs to sensor s.
     """
     forecasts = forecast(readings, HORIZON_MINUTES)
-    found = residuals(readings)
-    strange = anomalies(found)
+    residual = residuals(readings)
+    worst = anomalies(residual)
     for row in np.flatnonzero(readings.count).tolist():
         last = int(readings.last[row])
         outlook = Outlook(
@@ -41,37 +41,37 @@ def outlooks(
             window=int(forecasts.window[row]),
             engine=LINE if forecasts.straight[row] else TOO_FEW,
             judged=True,
-            strange=_strange(readings, found, strange, row),
+            anomaly=_anomaly(readings, residual, worst, row),
         )
-        model = _model(readings, forecasts, found, row)
+        model = _model(readings, forecasts, residual, row)
         yield outlook, model, int(readings.newest_id[row])
 
 
-def _strange(readings: Series, found: Residuals, strange: Anomalies, row: int) -> Strange | None:
-    column = int(strange.column[row])
+def _anomaly(readings: Series, residual: Residuals, worst: Anomalies, row: int) -> Anomaly | None:
+    column = int(worst.column[row])
     if column < 0:
         return None
     value = float(readings.value[row, column])
-    off_line, jump = np.abs(found.feature[row, column]).tolist()
+    off_line, jump = np.abs(residual.feature[row, column]).tolist()
     jumped = jump > off_line
-    return Strange(
+    return Anomaly(
         at=int(readings.ts[row, column]),
         value=value,
         jumped=jumped,
-        usual=float(readings.value[row, column - 1] if jumped else found.expected[row, column]),
-        scale=float(found.scale[row, int(jumped)]),
-        score=float(strange.score[row]),
+        usual=float(readings.value[row, column - 1] if jumped else residual.expected[row, column]),
+        scale=float(residual.scale[row, int(jumped)]),
+        score=float(worst.score[row]),
     )
 
 
-def _model(readings: Series, forecasts: Forecasts, found: Residuals, row: int) -> ModelRow:
+def _model(readings: Series, forecasts: Forecasts, residual: Residuals, row: int) -> ModelRow:
     first, last = int(readings.ts[row, 0]), int(readings.ts[row, readings.last[row]])
     lines = forecasts.lines
-    judged = bool(found.newest[row].any())
+    judged = bool(residual.newest[row].any())
     model = LineModel(
         slope_per_minute=float(lines.slope[row]),
         intercept=float(lines.intercept[row]),
-        residual_scale=float(found.scale[row, 0] if judged else lines.scatter[row]),
+        residual_scale=float(residual.scale[row, 0] if judged else lines.scatter[row]),
         r2=float(lines.r2[row]),
         points=int(readings.count[row]),
         trained_from=moment(first),

@@ -1,13 +1,12 @@
-"""What sensors will measure some time ahead, from their newest readings.
+"""Forecasts the values of sensors some minutes ahead, from their newest readings.
 
-A ridge line, with three things that the old system's line lacked. A slope that is within four
-standard errors of none is none: noise that the readings of a minute happen to lean by would be
-beyond every threshold ten minutes later. A line is followed for no longer than it was seen to hold:
-half a minute of a wave tells nothing of the next ten. And where readings stay near the one before
-(errors that follow each other as an AR(1) process; Cochrane and Orcutt, "Application of least
-squares regression to relationships containing auto-correlated error terms", 1949), the standard
-error is larger, and the distance of the newest reading from the line fades away instead of being
-forgotten at once.
+The forecast is a ridge line, with three improvements over the previous system. A slope within four
+standard errors of zero counts as zero: otherwise, a slope fitted to one minute of noise would cross
+every threshold ten minutes later. A line is extrapolated no further than the time span it was
+fitted to: half a minute of a wave does not predict the next ten minutes. And where readings are
+autocorrelated (the errors are an AR(1) process; Cochrane and Orcutt, "Application of least squares
+regression to relationships containing auto-correlated error terms", 1949), the standard error is
+larger, and the newest reading's distance from the line decays instead of being dropped at once.
 """
 
 from dataclasses import dataclass, replace
@@ -23,27 +22,27 @@ from ml.predict.series import Series
 from rules.line import LineModel
 
 POINTS = 500
-"""How many readings a sensor's line goes through at most."""
+"""Maximum number of readings that a sensor's line is fitted to."""
 FEWEST = 20
-"""With fewer there is no line, but the mean of the last few."""
+"""With fewer readings, the forecast is the mean of the last `FEW` instead of a line."""
 FEW = 5
 _FEW_CONFIDENCE = 0.2
 _LEAST, _MOST = 0.2, 0.95
-"""Bounds of the confidence in a line."""
+"""Limits of the confidence of a line."""
 _STEEP = 1e-3
-"""Units a minute from which on a trend is up or down."""
+"""A steeper slope, in units per minute, is a trend up or down."""
 _CERTAIN = 4.0
-"""Standard errors that a slope is at least, to be one."""
+"""Minimum of a slope in standard errors; a smaller one counts as zero."""
 MEAN, LINE, SLOPE, TOO_FEW = "moving_average", "ridge_line", "model_slope", "few_readings"
-"""What makes a forecast: the mean of the window; the line through it; its mean and the slope of a
-model; the mean of the last few, where there are too few for a line.
+"""The methods: the mean of the window; the line through the window; its mean and the slope of a
+model; the mean of the last few readings, where there are too few for a line.
 """
 TREND = {-1: "down", 0: "stable", 1: "up"}
 
 
 @dataclass(frozen=True, slots=True)
 class Forecasts:
-    """One for each of S sensors that has readings."""
+    """Forecasts of S sensors; valid for the sensors that have readings."""
 
     value: Floats
     """(S,) in the sensor's unit."""
@@ -52,11 +51,11 @@ class Forecasts:
     trend: Ints
     """(S,) -1, 0 or 1: down, stable, up."""
     window: Ints
-    """(S,) how many readings it was made of."""
+    """(S,) number of readings used."""
     straight: NDArray[np.bool_]
-    """(S,) whether it is a line's; else a mean's."""
+    """(S,) True: the forecast is a line; False: a mean."""
     lines: Lines
-    """Flat at that mean where it is not."""
+    """Constant at the mean where `straight` is False."""
 
 
 class Ahead(NamedTuple):
@@ -66,15 +65,15 @@ class Ahead(NamedTuple):
     confidence: float
     trend: int
     slope: float
-    """Units a minute; 0 of a mean."""
+    """Units per minute; 0 for a mean."""
     window: int
     engine: str
-    """What made it: one of the words below."""
+    """The method: `MEAN`, `LINE` or `SLOPE`."""
 
 
 def forecast(series: Series, horizon_minutes: float) -> Forecasts:
-    """The ridge line of each sensor, so many minutes past its newest reading; with less than
-    `FEWEST` readings the mean of the last `FEW`.
+    """The value of each sensor's ridge line, `horizon_minutes` past its newest reading; with fewer
+    than `FEWEST` readings, the mean of the last `FEW`.
     """
     straight = series.count >= FEWEST
     column = np.arange(series.ts.shape[1])
@@ -98,13 +97,13 @@ def forecast(series: Series, horizon_minutes: float) -> Forecasts:
 
 
 def ahead(series: Series, horizon_minutes: int, window: int, model: LineModel | None) -> Ahead:
-    """Of the first sensor of `series`, which has at most `window` readings and at least one.
+    """The forecast of the first sensor of `series`, which has 1 to `window` readings.
 
-    Without a model: their mean. With a model that has seen the last of them, or nearly: their mean,
-    moved along the model's slope, up to `LineModel.until`. A short window says where a sensor is,
-    but not where it goes: the slope of a minute at 1 Hz, taken ten minutes ahead, is off by 4
-    deviations of the noise, and one of 500 readings by 0.2. With an older model: the ridge line
-    through the window.
+    Without a model: the mean of the readings. With a model whose `LineModel.until` is not before
+    the last reading: their mean, moved along the model's slope, up to `until`. A short window shows
+    where a sensor is, but not its trend: extrapolated ten minutes ahead, the slope of one minute at
+    1 Hz is off by 4 standard deviations of the noise, that of 500 readings by 0.2. With an older
+    model: the ridge line through the window.
     """
     count = int(series.count[0])
     value, minutes = series.value[0, :count], series.minutes[0, :count]
@@ -112,8 +111,8 @@ def ahead(series: Series, horizon_minutes: int, window: int, model: LineModel | 
     if model is None:
         return Ahead(_bounded(value.mean()), full, 0, 0.0, count, MEAN)
     if series.ts[0, count - 1] <= model.until:
-        believed = (model.until - int(series.ts[0, count - 1])) / 60_000
-        apart = float(minutes[-1] - minutes.mean()) + min(horizon_minutes, believed)
+        valid = (model.until - int(series.ts[0, count - 1])) / 60_000
+        apart = float(minutes[-1] - minutes.mean()) + min(horizon_minutes, valid)
         trend = int(np.sign(model.slope_per_minute)) if abs(model.slope_per_minute) > _STEEP else 0
         confidence = 0.5 * (model.r2 + min(1.0, model.points / POINTS))
         return Ahead(
@@ -136,8 +135,8 @@ def ahead(series: Series, horizon_minutes: int, window: int, model: LineModel | 
 
 
 def _line_ahead(series: Series, horizon_minutes: float) -> tuple[Lines, Floats]:
-    """The line of each sensor as far as it can be believed, and the value so much past its newest
-    reading (S,).
+    """The line of each sensor, flat where its slope is not significant, and (S,) its value
+    `horizon_minutes` past the newest reading.
     """
     lines = fit(series)
     slack = np.sqrt((1.0 - lines.memory) / (1.0 + lines.memory))

@@ -1,4 +1,4 @@
-"""A sensor's forecast as what is stored: one prediction, its model, and its events."""
+"""Turns a sensor's forecast into rows: one prediction, its model, and its events."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import msgspec
 from contract.event import Event, event_key
 from ml.predict.assessment import Assessment, anomaly_type, assess
 from ml.predict.forecast import TREND
-from ml.predict.outlook import Outlook, Strange
+from ml.predict.outlook import Anomaly, Outlook
 from ml.predict.texts import Words
 from rules.threshold import BOUND_COLUMNS, Threshold
 from sinks.events import event_row
@@ -18,11 +18,11 @@ EXPLANATION_LENGTH = 1000
 _MINUTE_MS = 60_000
 _TITLE_LENGTH, _MESSAGE_LENGTH = 255, 1000
 _NAMES = (100, 60, 30, 12, 6)
-"""To how many characters names are cut, in turn, until a text is short enough."""
+"""Lengths to which names are cut, tried in turn until a text is short enough."""
 
 
 class ModelRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A row of `ml_models`: the one of that id, else the sensor's one of that name."""
+    """A row of `ml_models`, identified by id, or else by sensor and name."""
 
     id: int | None = None
     name: str = ""
@@ -32,16 +32,18 @@ class ModelRow(msgspec.Struct, frozen=True, omit_defaults=True):
     accuracy: float | None = None
     metadata: msgspec.Raw | None = None
     refresh: bool = False
-    """Whether a row that is there is made anew, active or not; else only active ones count."""
+    """True: an existing row is updated, active or not. False: an existing row is used only if it is
+    active.
+    """
 
 
 class ForecastEvent(msgspec.Struct, frozen=True):
-    """One of a forecast's events, as `write_forecast` takes it."""
+    """An event of a forecast, as `write_forecast` takes it."""
 
     event_key: str
     at: str
     dedupe_from: str
-    """Nothing is written where an event of the same code, later than this, is still open."""
+    """The event is not written if one of the same code, later than this, is still open."""
     event_type: str
     event_code: str
     title: str
@@ -51,7 +53,7 @@ class ForecastEvent(msgspec.Struct, frozen=True):
 
 
 class ForecastRow(msgspec.Struct, frozen=True):
-    """What `write_forecast.sql` takes. Times are text, see sinks/times.py."""
+    """The input of `write_forecast.sql`. Times are text, see sinks/times.py."""
 
     sensor_id: int
     device_id: int
@@ -64,14 +66,14 @@ class ForecastRow(msgspec.Struct, frozen=True):
     window_points: int
     trend: str
     is_anomaly: int | None
-    """None: as it is, or 0."""
+    """None: keep the stored value, or 0 for a new row."""
     anomaly_score: float | None
     risk_level: str
     severity: str
     explanation: msgspec.Raw
     engine_name: str
     last_reading_id: int | None
-    """Where the sensor's watermark goes; None: it stays."""
+    """The sensor's new watermark; None: it is not changed."""
     events: list[ForecastEvent]
 
 
@@ -84,16 +86,16 @@ def forecast_row(
     dedupe_minutes: int,
     last_reading_id: int | None = None,
 ) -> ForecastRow:
-    """All rows of one forecast. The same forecast leads to the same rows."""
+    """All rows of one forecast. The same forecast gives the same rows."""
     value = round(outlook.value, 5)
-    strange = outlook.strange
-    found = assess(outlook.sensor.type, value, thresholds, anomalous=strange is not None)
+    anomaly = outlook.anomaly
+    assessment = assess(outlook.sensor.type, value, thresholds, anomalous=anomaly is not None)
     events = []
-    if found.breach is not None:
-        events.append(_breach(outlook, found, found.breach, language))
-    if strange is not None:
-        kind = anomaly_type(thresholds, strange.value)
-        events.append(_anomaly(outlook, found, strange, kind, language))
+    if assessment.breach is not None:
+        events.append(_breach(outlook, assessment, assessment.breach, language))
+    if anomaly is not None:
+        kind = anomaly_type(thresholds, anomaly.value)
+        events.append(_anomaly(outlook, assessment, anomaly, kind, language))
     return ForecastRow(
         sensor_id=outlook.sensor.id,
         device_id=outlook.sensor.device_id,
@@ -105,25 +107,25 @@ def forecast_row(
         horizon_minutes=outlook.horizon_minutes,
         window_points=outlook.window,
         trend=TREND[outlook.trend],
-        is_anomaly=int(strange is not None) if outlook.judged else None,
+        is_anomaly=int(anomaly is not None) if outlook.judged else None,
         anomaly_score=_score(outlook) if outlook.judged else None,
-        risk_level=found.risk_level,
-        severity=found.severity,
-        explanation=msgspec.Raw(explanation(language, outlook, found).encode()),
+        risk_level=assessment.risk_level,
+        severity=assessment.severity,
+        explanation=msgspec.Raw(explanation(language, outlook, assessment).encode()),
         engine_name=outlook.engine,
         last_reading_id=last_reading_id,
         events=[_event_row(event, dedupe_minutes) for event in events],
     )
 
 
-def explanation(language: str, outlook: Outlook, found: Assessment) -> str:
-    """JSON of at most 1000 characters; names are cut for it."""
+def explanation(language: str, outlook: Outlook, assessment: Assessment) -> str:
+    """JSON of at most 1000 characters; names are shortened to fit."""
 
     def say(words: Words) -> str:
         return msgspec.json.encode(
             {
                 "source": "ml_baseline",
-                "severity": found.severity,
+                "severity": assessment.severity,
                 "short_message": words.short_message,
                 "recommended_action": words.recommended_action,
                 "details": {
@@ -132,7 +134,7 @@ def explanation(language: str, outlook: Outlook, found: Assessment) -> str:
                     "anomaly_score": _score(outlook),
                     "confidence": round(outlook.confidence, 4),
                     "horizon_minutes": outlook.horizon_minutes,
-                    "risk_level": found.risk_level,
+                    "risk_level": assessment.risk_level,
                     "sensor_type": words.short(outlook.sensor.type),
                     "location": words.short(outlook.sensor.device),
                     "engine": outlook.engine,
@@ -140,7 +142,9 @@ def explanation(language: str, outlook: Outlook, found: Assessment) -> str:
             }
         ).decode()
 
-    return _fitting(say, lambda names: Words(language, outlook, found, names), EXPLANATION_LENGTH)
+    return _fitting(
+        say, lambda names: Words(language, outlook, assessment, names), EXPLANATION_LENGTH
+    )
 
 
 def _event(
@@ -185,59 +189,61 @@ def _event_row(event: Event, dedupe_minutes: int) -> ForecastEvent:
     )
 
 
-def _breach(outlook: Outlook, found: Assessment, breach: Threshold, language: str) -> Event:
+def _breach(outlook: Outlook, assessment: Assessment, breach: Threshold, language: str) -> Event:
     kind, row = breach.severity, breach.as_row()
 
     def words(names: int) -> Words:
-        return Words(language, outlook, found, names)
+        return Words(language, outlook, assessment, names)
 
     return _event(
         outlook,
         outlook.predicted_at,
         BREACH,
         event_type=kind,
-        title=_fitting(lambda one: one.breach_title(breach), words, _TITLE_LENGTH),
-        message=_fitting(lambda one: one.breach_message(breach), words, _MESSAGE_LENGTH),
+        title=_fitting(lambda texts: texts.breach_title(breach), words, _TITLE_LENGTH),
+        message=_fitting(lambda texts: texts.breach_message(breach), words, _MESSAGE_LENGTH),
         value=round(outlook.value, 5),
         payload=(
             {
                 "threshold_id": breach.alert_threshold_id,
                 **{name: row[name] for name in BOUND_COLUMNS},
             }
-            | _shared(outlook, found, words(_NAMES[0]), kind)
+            | _shared(outlook, assessment, words(_NAMES[0]), kind)
         ),
     )
 
 
 def _anomaly(
-    outlook: Outlook, found: Assessment, strange: Strange, kind: str, language: str
+    outlook: Outlook, assessment: Assessment, anomaly: Anomaly, kind: str, language: str
 ) -> Event:
     def words(names: int) -> Words:
-        return Words(language, outlook, found, names)
+        return Words(language, outlook, assessment, names)
 
     return _event(
         outlook,
-        strange.at,
+        anomaly.at,
         ANOMALY,
         event_type=kind,
-        title=_fitting(lambda one: one.strange_title, words, _TITLE_LENGTH),
-        message=_fitting(lambda one: one.strange_message(strange, kind), words, _MESSAGE_LENGTH),
-        value=strange.value,
+        title=_fitting(lambda texts: texts.anomaly_title, words, _TITLE_LENGTH),
+        message=_fitting(
+            lambda texts: texts.anomaly_message(anomaly, kind), words, _MESSAGE_LENGTH
+        ),
+        value=anomaly.value,
         payload=(
-            _shared(outlook, found, words(_NAMES[0]), kind)
+            _shared(outlook, assessment, words(_NAMES[0]), kind)
             | {
-                "recommended_action": words(_NAMES[0]).strange_action(kind),
-                "value": strange.value,
-                "expected": round(strange.usual, 5),
-                "residual_scale": round(strange.scale, 5),
+                "recommended_action": words(_NAMES[0]).anomaly_action(kind),
+                "value": anomaly.value,
+                "expected": round(anomaly.usual, 5),
+                "residual_scale": round(anomaly.scale, 5),
             }
         ),
     )
 
 
-def _shared(outlook: Outlook, found: Assessment, words: Words, kind: str) -> dict[str, object]:
+def _shared(outlook: Outlook, assessment: Assessment, words: Words, kind: str) -> dict[str, object]:
     return {
-        "severity": found.severity,
+        "severity": assessment.severity,
         "action_required": kind != "notice",
         "anomaly_score": _score(outlook),
         "trend": TREND[outlook.trend],
@@ -249,11 +255,11 @@ def _shared(outlook: Outlook, found: Assessment, words: Words, kind: str) -> dic
 
 
 def _score(outlook: Outlook) -> float:
-    return 0.0 if outlook.strange is None else round(outlook.strange.score, 4)
+    return 0.0 if outlook.anomaly is None else round(outlook.anomaly.score, 4)
 
 
 def _fitting(say: Callable[[Words], str], words: Callable[[int], Words], most: int) -> str:
-    """The text, with names as long as they can be in so many UTF-16 units, as nvarchar has them."""
+    """The text with the longest names that fit in `most` UTF-16 units, the units of nvarchar."""
     text = ""
     for names in _NAMES:
         text = say(words(names))

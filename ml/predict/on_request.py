@@ -1,4 +1,4 @@
-"""One forecast that somebody asks for, from the sensor's active model."""
+"""One forecast on request, from the sensor's active model."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,8 +20,8 @@ _log = structlog.get_logger("predict")
 
 
 class AskError(IotError):
-    """The caller's: what is asked for cannot be given. `status` is the HTTP status for that,
-    `reason` a word for programs.
+    """The caller's fault: the request cannot be served. `status` is the HTTP status, `reason` a
+    machine-readable code.
     """
 
     def __init__(self, text: str, status: int, reason: str) -> None:
@@ -32,7 +32,7 @@ class AskError(IotError):
 
 @dataclass(frozen=True, slots=True)
 class MadePrediction:
-    """A row of `predictions`, as it was stored."""
+    """A row of `predictions`, as stored."""
 
     model_id: int
     prediction_id: int
@@ -46,9 +46,9 @@ class _Active:
     """A sensor's active model."""
 
     id: int | None
-    """None: there is none yet."""
+    """None: the sensor has no model yet."""
     line: LineModel | None
-    """None: it is a moving average, or cannot be read."""
+    """None: the model is a moving average or cannot be read."""
 
 
 def predict(
@@ -61,12 +61,13 @@ def predict(
     language: str,
     create_model: bool,
 ) -> MadePrediction:
-    """Forecast from the newest `window` readings, and store it with the event that it leads to.
+    """Forecast from the newest `window` readings, and store the forecast and its event, if any.
 
-    The same request over the same readings leads to the same row; another horizon replaces it.
+    The same request over the same readings gives the same row; another horizon replaces it.
 
     Raises:
-        AskError: the sensor is unknown, has no readings, or has no model and none may be made.
+        AskError: the sensor is unknown, has no readings, or has no model and `create_model` is
+            False.
         IotError: by blame, see `Database`.
     """
     sensor, model = _sensor(database, sensor_id)
@@ -80,25 +81,25 @@ def predict(
     if model.id is None and not create_model:
         raise AskError(
             f"sensor {sensor_id} has no active model: train one with `python -m ml.batch --once`, "
-            "or set AUTO_CREATE_MODEL=true to have a baseline made",
+            "or set AUTO_CREATE_MODEL=true to create a baseline",
             409,
             "no_model",
         )
-    made = ahead(readings, horizon_minutes, window, model.line)
+    forecast = ahead(readings, horizon_minutes, window, model.line)
     last = int(readings.last[0])
     outlook = Outlook(
         sensor=sensor,
         predicted_at=int(readings.ts[0, last]),
         newest=float(readings.value[0, last]),
         horizon_minutes=horizon_minutes,
-        value=made.value,
-        confidence=made.confidence,
-        trend=made.trend,
-        slope=made.slope,
-        window=made.window,
-        engine=made.engine,
+        value=forecast.value,
+        confidence=forecast.confidence,
+        trend=forecast.trend,
+        slope=forecast.slope,
+        window=forecast.window,
+        engine=forecast.engine,
         judged=False,
-        strange=None,
+        anomaly=None,
     )
     at = text_of(outlook.predicted_at)
     name, kind, version = BASELINE
@@ -115,7 +116,7 @@ def predict(
     model_id = model.id or _sensor(database, sensor_id)[1].id
     stored = database.query(PREDICTION_AT, sensor_id, model_id, at)
     if model_id is None or not stored:
-        raise SetupError(f"the prediction of sensor {sensor_id} was deleted as soon as it was made")
+        raise SetupError(f"the prediction of sensor {sensor_id} was deleted as it was stored")
     return MadePrediction(
         model_id=model_id,
         prediction_id=next(row.id for row in stored),
@@ -137,7 +138,7 @@ def _sensor(database: Database, sensor_id: int) -> tuple[ForecastSensor, _Active
         return sensor, _Active(model_id, decode(row.metadata))
     except ValueError as error:
         _log.warning(
-            "the model cannot be read, its forecast is the moving average: train it anew with "
+            "the model cannot be read, using the moving average instead: retrain it with "
             "`python -m ml.batch --once`, or set it inactive",
             model_id=model_id,
             sensor_id=sensor_id,

@@ -1,4 +1,4 @@
-"""What is known of one sensor's near future, before it is put into words or rows."""
+"""The forecast of one sensor, before it is turned into texts and rows."""
 
 from dataclasses import dataclass
 
@@ -6,48 +6,48 @@ from sql.statements import ForecastSensor
 
 
 @dataclass(frozen=True, slots=True)
-class Strange:
-    """A reading that is not like those before it."""
+class Anomaly:
+    """A reading that differs from the earlier ones."""
 
     at: int
     """Event time, epoch milliseconds UTC."""
     value: float
     jumped: bool
-    """Compared with the reading before it; else with the line through all before it."""
+    """True: compared with the previous reading; False: with the line through all earlier ones."""
     usual: float
-    """What it was compared with."""
+    """The value that it was compared with."""
     scale: float
-    """How far from that readings usually are."""
+    """Usual distance of a reading from that value."""
     score: float
     """0.5 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """A forecast. All values are in the sensor's unit."""
+    """A forecast. Values are in the sensor's unit."""
 
     sensor: ForecastSensor
     predicted_at: int
-    """Event time of the newest reading that was seen, epoch milliseconds UTC."""
+    """Event time of the newest reading used, epoch milliseconds UTC."""
     newest: float
-    """That reading."""
+    """Value of that reading."""
     horizon_minutes: int
     value: float
     confidence: float
     trend: int
     """-1, 0 or 1: down, stable, up."""
     slope: float
-    """Units a minute."""
+    """Units per minute."""
     window: int
-    """How many readings it was made of."""
+    """Number of readings used."""
     engine: str
-    """What made it, a word."""
+    """The method, one of the constants in `ml.predict.forecast`."""
     judged: bool
-    """Whether somebody has looked if the newest readings are strange."""
-    strange: Strange | None
-    """The strangest of them."""
+    """Whether the newest readings were tested for anomalies."""
+    anomaly: Anomaly | None
+    """The most anomalous of them."""
 
     @property
     def target(self) -> int:
-        """The time that it is for, epoch milliseconds UTC."""
+        """The time that is forecast, epoch milliseconds UTC."""
         return self.predicted_at + self.horizon_minutes * 60_000

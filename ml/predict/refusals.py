@@ -1,4 +1,4 @@
-"""What the prediction service's server refuses before the application sees it."""
+"""Requests that the prediction service's HTTP server refuses before they reach the application."""
 
 from ml.predict.metrics import REQUESTS
 from runtime.refusals import Refusals

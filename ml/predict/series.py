@@ -1,4 +1,4 @@
-"""The newest readings of many sensors, a row of a matrix each."""
+"""The newest readings of many sensors, one matrix row per sensor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ _MINUTE_MS = 60_000.0
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """S sensors, at most P readings of each, oldest first, from column 0 on.
+    """At most P readings of each of S sensors, oldest first, starting at column 0.
 
-    What lies behind a sensor's last reading has no meaning; its values are 0.
+    Columns after a sensor's last reading are padding; their values are 0.
     """
 
     sensor_id: Ints
     """(S,)"""
     count: Ints
-    """(S,) how many readings it has, maybe none."""
+    """(S,) number of readings; may be 0."""
     newest_id: Ints
-    """(S,) row of its newest reading; 0 without any."""
+    """(S,) id of the newest reading's row; 0 without readings."""
     ts: Ints
     """(S, P) event time, epoch milliseconds UTC."""
     value: Floats
@@ -32,29 +32,29 @@ class Series:
 
     @property
     def there(self) -> NDArray[np.bool_]:
-        """(S, P) where a reading is."""
+        """(S, P) whether there is a reading; False for padding."""
         return np.arange(self.ts.shape[1]) < self.count[:, None]
 
     @property
     def minutes(self) -> Floats:
-        """(S, P) since the sensor's first reading here; 0 where none is."""
+        """(S, P) minutes since the sensor's first reading here; 0 for padding."""
         minutes: Floats = (self.ts - self.ts[:, :1]) / _MINUTE_MS
         return np.where(self.there, minutes, 0.0)
 
     @property
     def last(self) -> Ints:
-        """(S,) column of the newest reading; 0 without any."""
+        """(S,) column of the newest reading; 0 without readings."""
         return np.maximum(self.count - 1, 0)
 
 
 def series(sensor_ids: Sequence[int], rows: Sequence[Sequence[Any]], most: int) -> Series:
-    """Rows (sensor_id, id, ts, seq, value) in any order, the newest `most` of each sensor; `ts` is
-    in epoch microseconds UTC.
+    """The newest `most` readings of each sensor.
 
-    At equal times the higher seq is newer, then the higher id.
+    `rows` are (sensor_id, id, ts, seq, value) in any order; `ts` is in epoch microseconds UTC. At
+    equal times, the higher seq is newer, then the higher id.
 
-    >>> made = series([7, 8], [(8, 3, 60, 0, 1.5), (8, 2, 0, 0, 0.5), (8, 1, -1, 0, 9.0)], 2)
-    >>> made.count.tolist(), made.newest_id.tolist(), made.value[1].tolist()
+    >>> newest = series([7, 8], [(8, 3, 60, 0, 1.5), (8, 2, 0, 0, 0.5), (8, 1, -1, 0, 9.0)], 2)
+    >>> newest.count.tolist(), newest.newest_id.tolist(), newest.value[1].tolist()
     ([0, 2], [0, 3], [0.5, 1.5])
     """
     ids = np.array(sensor_ids, np.int64)
@@ -67,8 +67,8 @@ def series(sensor_ids: Sequence[int], rows: Sequence[Sequence[Any]], most: int) 
     width = max(int(count.max(initial=0)), 1)
     there = np.arange(width) < count[:, None]
     taken = ((end - count)[:, None] + np.arange(width))[there]
-    made_ts, made_value = np.zeros(there.shape, np.int64), np.zeros(there.shape)
-    made_ts[there], made_value[there] = ts[taken] // 1000, value[taken]
+    matrix_ts, matrix_value = np.zeros(there.shape, np.int64), np.zeros(there.shape)
+    matrix_ts[there], matrix_value[there] = ts[taken] // 1000, value[taken]
     newest = np.zeros(len(ids), np.int64)
     newest[count > 0] = row_id[end[count > 0] - 1]
-    return Series(ids, count, newest, made_ts, made_value)
+    return Series(ids, count, newest, matrix_ts, matrix_value)

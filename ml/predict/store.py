@@ -1,4 +1,4 @@
-"""What forecasts are made of and what is kept of them, in the configured database."""
+"""Reads the input of forecasts from the configured database, and writes their rows to it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from sql.database import Database
 from sql.statements import LIST_DUE_SENSORS, NEWEST_READINGS, ForecastSensor
 
 _ATTEMPTS = 5
-"""How often another writer may be faster with the same sensor."""
+"""Maximum number of attempts, when other writers write the same sensor at the same time."""
 
 
 def due_sensors(database: Database) -> list[ForecastSensor]:
-    """Active sensors with a reading that their last forecast has not seen, a type's together."""
+    """Active sensors with readings newer than their last forecast, ordered by type."""
     return database.query(LIST_DUE_SENSORS)
 
 
@@ -29,21 +29,21 @@ def newest_readings(database: Database, sensor_ids: Sequence[int], most: int) ->
 
 
 def thresholds_of(database: Database, sensor_ids: Sequence[int]) -> dict[int, list[Threshold]]:
-    """Each sensor's thresholds in force; none for one without any. Rows that make no sense give
-    none.
+    """The active thresholds of each sensor; an empty list for a sensor without any. Invalid rows
+    are skipped.
     """
-    found: dict[int, list[Threshold]] = defaultdict(list)
+    thresholds: dict[int, list[Threshold]] = defaultdict(list)
     for threshold in thresholds_of_sensors(database, sensor_ids):
-        found[threshold.sensor_id].append(threshold)
-    return found
+        thresholds[threshold.sensor_id].append(threshold)
+    return thresholds
 
 
 def write_forecast(database: Database, row: ForecastRow) -> None:
-    """Store all of it or nothing. What is there already is not written twice.
+    """Store all rows of a forecast or none. Rows that already exist are not written again.
 
     Raises:
-        RefusedError: the database will never take it.
-        UnavailableError: it does not answer.
+        RefusedError: the database rejects the rows; a retry would fail too.
+        UnavailableError: the database does not answer.
     """
     text = msgspec.json.encode(row).decode()
     for attempt in range(1, _ATTEMPTS + 1):

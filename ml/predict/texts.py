@@ -1,10 +1,10 @@
-"""What a person reads of a forecast, in Spanish or English: what was seen, compared with what, and
+"""The texts of a forecast, in Spanish or English: what was measured, what it is compared with, and
 what to do.
 """
 
 from ml.predict.assessment import Assessment
 from ml.predict.forecast import FEWEST, MEAN, TOO_FEW
-from ml.predict.outlook import Outlook, Strange
+from ml.predict.outlook import Anomaly, Outlook
 from rules.line import moment
 from rules.threshold import Threshold
 from rules.words import quantity
@@ -35,37 +35,37 @@ _TEXTS = {
         "none": "No hay que hacer nada.",
         "set": "No hay que hacer nada; defina un umbral si quiere que se vigile.",
         "breach_title": "{device} · {sensor}: se prevé fuera de {rule}",
-        "strange_title": "{device} · {sensor}: lectura anómala",
+        "anomaly_title": "{device} · {sensor}: lectura anómala",
         "names": "{device} · {sensor}.",
         "breach_ids": "Previsto: {predicted_value}; umbral: {threshold_id}.",
     },
     "en": {
-        "line": "{sensor} of {device} is at {newest}, and {value} is forecast in {horizon} min "
+        "line": "{sensor} of {device} is at {newest}; {value} is forecast in {horizon} min "
                 "({trend})",
-        "mean": "{sensor} of {device} is at {newest}; in {horizon} min {value} is expected, the "
+        "mean": "{sensor} of {device} is at {newest}; {value} is expected in {horizon} min, the "
                 "mean of its last {window} readings",
-        "up": "up by {slope} a minute", "down": "down by {slope} a minute", "stable": "stable",
+        "up": "up {slope} per minute", "down": "down {slope} per minute", "stable": "stable",
         "above": ", above {bound} ({rule}).",
         "below": ", below {bound} ({rule}).",
         "equal": ", the value that {rule} watches for.",
         "inside": ", within its thresholds.",
-        "recommended": ", within what is recommended ({low} to {high}).",
-        "not_recommended": ", outside what is recommended ({low} to {high}).",
+        "recommended": ", within the recommended range ({low} to {high}).",
+        "not_recommended": ", outside the recommended range ({low} to {high}).",
         "nothing": ", with no threshold to compare it with.",
-        "off_line": "The reading of {seen} at {time} UTC is {distance} off what was expected "
-                    "({usual}); usual for this sensor is {scale}.",
-        "jumped": "The reading of {seen} at {time} UTC is {distance} off the one before it "
-                  "({usual}); usual for this sensor is {scale}.",
-        "few": "Wait until there are {fewest} readings: fewer do not tell where it goes.",
+        "off_line": "The reading of {seen} at {time} UTC is {distance} off the expected value "
+                    "({usual}); {scale} is usual for this sensor.",
+        "jumped": "The reading of {seen} at {time} UTC is {distance} off the previous one "
+                  "({usual}); {scale} is usual for this sensor.",
+        "few": "Wait until there are {fewest} readings: with fewer, the trend is unknown.",
         "act": "Act on {device} before it happens.",
         "check": "Check {device} soon.",
         "look": "Check {sensor} of {device} and what it measures.",
-        "look_later": "Nothing urgent: its thresholds allow it. Check {sensor} if it happens "
-                      "again.",
+        "look_later": "Not urgent: the reading is within its thresholds. Check {sensor} if it "
+                      "happens again.",
         "none": "Nothing to do.",
-        "set": "Nothing to do; set a threshold to have it watched.",
-        "breach_title": "{device} · {sensor}: forecast beyond {rule}",
-        "strange_title": "{device} · {sensor}: unusual reading",
+        "set": "Nothing to do; set a threshold to monitor it.",
+        "breach_title": "{device} · {sensor}: forecast to breach {rule}",
+        "anomaly_title": "{device} · {sensor}: unusual reading",
         "names": "{device} · {sensor}.",
         "breach_ids": "Forecast: {predicted_value}; threshold: {threshold_id}.",
     },
@@ -76,44 +76,44 @@ _UNIT = 16
 
 
 class Words:
-    """The texts of one forecast, names cut to `names` characters."""
+    """The texts of one forecast, with names cut to `names` characters."""
 
     def __init__(
-        self, language: str, outlook: Outlook, found: Assessment, names: int = 100
+        self, language: str, outlook: Outlook, assessment: Assessment, names: int = 100
     ) -> None:
         self._texts = _TEXTS[language]
         self._outlook = outlook
-        self._found = found
+        self._assessment = assessment
         self._names = names
         self._unit = _cut(outlook.sensor.unit, min(names, _UNIT))
 
     @property
     def short_message(self) -> str:
-        """What was seen, compared with what; and the strangest reading."""
+        """The forecast, what it is compared with, and the anomalous reading, if any."""
         text = self._forecast()
-        strange = self._outlook.strange
-        return text if strange is None else f"{text} {self.strange(strange)}"
+        anomaly = self._outlook.anomaly
+        return text if anomaly is None else f"{text} {self.anomaly(anomaly)}"
 
     @property
     def recommended_action(self) -> str:
-        """What to do: nothing, as a rule."""
-        found, outlook = self._found, self._outlook
-        if found.breach is not None:
-            return self._text("act" if found.severity == "critical" else "check")
-        if outlook.strange is not None:
-            return self._text("look" if found.severity != "info" else "look_later")
-        if found.severity != "info":
+        """What to do; usually nothing."""
+        assessment, outlook = self._assessment, self._outlook
+        if assessment.breach is not None:
+            return self._text("act" if assessment.severity == "critical" else "check")
+        if outlook.anomaly is not None:
+            return self._text("look" if assessment.severity != "info" else "look_later")
+        if assessment.severity != "info":
             return self._text("check")
         if outlook.engine == TOO_FEW:
             return self._text("few", fewest=FEWEST)
-        return self._text("set" if found.risk_level == "NONE" else "none")
+        return self._text("set" if assessment.risk_level == "NONE" else "none")
 
     def breach_title(self, breach: Threshold) -> str:
-        """With the threshold's name."""
+        """A title with the threshold's name."""
         return self._text("breach_title", rule=self.short(breach.name))
 
     def breach_message(self, breach: Threshold) -> str:
-        """What is forecast, beyond what, by which threshold, and what to do."""
+        """The forecast, the bound it breaches, the threshold's name and id, and what to do."""
         ids = self._text(
             "breach_ids",
             predicted_value=quantity(self._outlook.value, self._unit),
@@ -122,35 +122,35 @@ class Words:
         return f"{self._forecast()} {ids} {self.recommended_action}"
 
     @property
-    def strange_title(self) -> str:
-        """Names device and sensor."""
-        return self._text("strange_title")
+    def anomaly_title(self) -> str:
+        """A title with the names of device and sensor."""
+        return self._text("anomaly_title")
 
-    def strange(self, strange: Strange) -> str:
-        """What was read, when, and what is usual."""
+    def anomaly(self, anomaly: Anomaly) -> str:
+        """The anomalous reading, its time, and what is usual."""
         unit = self._unit
         return self._text(
-            "jumped" if strange.jumped else "off_line",
-            seen=quantity(strange.value, unit),
-            time=f"{moment(strange.at):%H:%M:%S}",
-            distance=quantity(abs(strange.value - strange.usual), unit),
-            usual=quantity(strange.usual, unit),
-            scale=quantity(strange.scale, unit),
+            "jumped" if anomaly.jumped else "off_line",
+            seen=quantity(anomaly.value, unit),
+            time=f"{moment(anomaly.at):%H:%M:%S}",
+            distance=quantity(abs(anomaly.value - anomaly.usual), unit),
+            usual=quantity(anomaly.usual, unit),
+            scale=quantity(anomaly.scale, unit),
         )
 
-    def strange_message(self, strange: Strange, event_type: str) -> str:
-        """Likewise, of which sensor, and what to do."""
-        return f"{self._text('names')} {self.strange(strange)} {self.strange_action(event_type)}"
+    def anomaly_message(self, anomaly: Anomaly, event_type: str) -> str:
+        """The names of device and sensor, the anomalous reading, and what to do."""
+        return f"{self._text('names')} {self.anomaly(anomaly)} {self.anomaly_action(event_type)}"
 
-    def strange_action(self, event_type: str) -> str:
-        """What to do about a strange reading."""
+    def anomaly_action(self, event_type: str) -> str:
+        """What to do about an anomalous reading."""
         return self._text("look_later" if event_type == "notice" else "look")
 
     def _forecast(self) -> str:
-        outlook, found, unit = self._outlook, self._found, self._unit
+        outlook, assessment, unit = self._outlook, self._assessment, self._unit
         of_mean = outlook.engine in (MEAN, TOO_FEW)
         turn = {-1: "down", 0: "stable", 1: "up"}[outlook.trend]
-        said = self._text(
+        forecast = self._text(
             "mean" if of_mean else "line",
             newest=quantity(outlook.newest, unit),
             value=quantity(outlook.value, unit),
@@ -158,15 +158,15 @@ class Words:
             window=outlook.window,
             trend=self._texts[turn].format(slope=quantity(abs(outlook.slope), unit)),
         )
-        breach = found.breach
+        breach = assessment.breach
         if breach is not None:
-            return said + self._beyond(breach, outlook.value)
-        if found.recommended is not None:
-            low, high = (quantity(bound, unit) for bound in found.recommended)
-            outside = found.risk_level != "LOW"
+            return forecast + self._beyond(breach, outlook.value)
+        if assessment.recommended is not None:
+            low, high = (quantity(bound, unit) for bound in assessment.recommended)
+            outside = assessment.risk_level != "LOW"
             kind = "not_recommended" if outside else "recommended"
-            return said + self._text(kind, low=low, high=high)
-        return said + self._text("nothing" if found.risk_level == "NONE" else "inside")
+            return forecast + self._text(kind, low=low, high=high)
+        return forecast + self._text("nothing" if assessment.risk_level == "NONE" else "inside")
 
     def _beyond(self, breach: Threshold, value: float) -> str:
         rule, unit = self.short(breach.name), self._unit
@@ -183,11 +183,11 @@ class Words:
         )
 
     def short(self, text: str) -> str:
-        """A name, cut."""
+        """A name, cut to the maximum length."""
         return _cut(text, self._names)
 
 
 def _cut(text: str, most: int) -> str:
-    """Without control characters, which JSON writes in six."""
+    """Cut, and without control characters, which JSON escapes with six characters."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -17,8 +17,7 @@ from confluent_kafka.admin import (
 from contract.errors import UnavailableError
 from contract.partitions import partitions_text
 from contract.settings import Settings
-from dataflows.log.source import group
-from dataflows.log.topic_watch import untaken
+from dataflows.log import group, untaken
 from ops.doctor.finding import Finding, State, guarded
 from runtime.kafka import KafkaAccess, kafka_access
 from runtime.reach import check_reachable, cluster_metadata

@@ -6,11 +6,18 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from contract.errors import SetupError
-from dataflows.engine.duplicates import DuplicateLogic
-from dataflows.engine.engine import Engine, Times
-from dataflows.state.claims import Claim, in_use, stores
-from dataflows.state.stores import MARK, WATCH, check_store, read_states, store_files
-from ml.online.partition import PartitionDetector
+from dataflows.engine import DuplicateLogic, Engine, Times
+from dataflows.state import (
+    MARK,
+    WATCH,
+    Claim,
+    check_store,
+    in_use,
+    read_states,
+    store_files,
+    stores,
+)
+from ml.online import PartitionDetector
 from ops.doctor.finding import Finding, State, guarded
 from runtime.private import check_private
 

@@ -9,8 +9,8 @@ from contract.errors import SetupError
 from contract.level import Level
 from contract.packet import FUTURE_MS
 from contract.predictions import HORIZON_MS
-from dataflows.engine.panes import PANE_MS
-from dataflows.events.writing import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
+from dataflows.engine import PANE_MS
+from dataflows.events import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
 from ops.stored_events import StoredEvent, stored_events
 from rules.tables import KINDS, RuleSet, decode_rules, kind_of_code
 from sql.database import Database

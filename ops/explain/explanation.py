@@ -6,8 +6,8 @@ from itertools import pairwise, takewhile
 from typing import Any
 
 from contract.level import Level
-from dataflows.engine.no_data import FACTOR, LEAST_MS
-from dataflows.events.writing import BACK, DEVIATION, FLAPPING, RECOVERED
+from dataflows.engine import FACTOR, LEAST_MS
+from dataflows.events import BACK, DEVIATION, FLAPPING, RECOVERED
 from ops.explain.evidence import (
     BEFORE,
     MOST_PANES,
@@ -19,11 +19,11 @@ from ops.explain.evidence import (
     panes_wanted,
     target_of,
 )
-from ops.explain.past_panes import PaneLine, flapping_lines, lines, past, quiet
+from ops.explain.past_panes import PaneLine, flapping_lines, judged_lines, lines, past, quiet
 from ops.explain.rule_words import RuleWords, told
 from ops.stored_events import StoredEvent
 from rules.columns import Rules
-from rules.kind import CLEAR_AFTER, Rule
+from rules.kind import CLEAR_AFTER, RAISE_AFTER_SLOWLY, Rule
 from rules.tables import RuleSet, kind_of
 from rules.words import duration, quantity
 from sql.database import Database
@@ -195,7 +195,7 @@ def _panes(
     assert found.readings is not None
     those = past(event.sensor_id, found.readings)
     if those is None:
-        return [], None, set()
+        return judged_lines(event.details.get("panes", ())), None, set()
     if event.event_code == FLAPPING:
         all_lines, flaps = flapping_lines(those, rules)
         return all_lines[-panes_wanted(event) :], None, flaps
@@ -218,7 +218,10 @@ def _panes(
 def _doubt(event: StoredEvent, panes: list[PaneLine], notes: list[str]) -> None:
     """Notes on what the rebuilt pane of the event has, and had."""
     had = event.details.get("count")
-    if not panes or panes[-1].end != event.at:
+    if panes and panes[-1].min is None:
+        notes.append("sensor_readings has none of this time any more: the panes are those that the "
+                     "flow wrote into the event.")  # fmt: skip
+    elif not panes or panes[-1].end != event.at:
         notes.append("The readings of the event's own pane are not in sensor_readings any more.")
     elif had is not None and (more := panes[-1].count - had):
         begin = f"The event's pane has {panes[-1].count} readings here and had {had} when judged"
@@ -251,26 +254,65 @@ def _timers(found: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[Time
             Timer("off by", _off(said, event.unit)),
         ]  # fmt: skip
     elif falls(event):
-        assert found.readings is not None
-        assert event.sensor_id is not None
-        those = past(event.sensor_id, found.readings)
-        before = Level[said["from"]]
-        was = ended.details if ended else {}
-        calm = _panes_in_a_row(quiet(those, rules, before) if those else 0)
         timers = [
-            Timer("quiet", f"{calm} up to the event, not asking for {before.name} nor holding it"),
-            Timer("clear after", _panes_in_a_row(was.get("clear_after", CLEAR_AFTER), "quiet ")),
+            Timer("quiet", f"{_panes_in_a_row(_quiet(found, rules))} up to the event, not asking "
+                           f"for {said['from']} nor holding it"),
+            Timer("clear after", _panes_in_a_row(_quiet_needed(event, ended), "quiet ")),
         ]  # fmt: skip
     else:
         run = _run(panes, "beyond")
-        since = f", since the one that ended {clock(run[-1].end)}" if run else ""
+        streak = int(said.get("streak", len(run)))
+        ends = [end for end, *_ in said.get("panes", ())] or [pane.end for pane in panes]
+        since = ""
+        if 0 < streak <= len(ends):
+            since = f", since the one that ended {clock(ends[-streak])}"
         timers = []
-        if any(pane.said for pane in panes):
-            timers.append(Timer("beyond", f"{_panes_in_a_row(len(run))} up to the event{since}"))
+        if streak and ("streak" in said or any(pane.said for pane in panes)):
+            timers.append(Timer("beyond", f"{_panes_in_a_row(streak)} up to the event{since}"))
         if "raise_after" in said:
             timers.append(Timer("raise after", _panes_in_a_row(said["raise_after"])))
             timers.append(Timer("clear after", _panes_in_a_row(said["clear_after"], "quiet ")))
+        if "score" in said:
+            timers += _detected(said, event.unit)
     return timers + _lasted(event, ended)
+
+
+def _quiet(found: Evidence, rules: RuleSet) -> int:
+    """Panes in a row that let the level fall: as the engine counted them, else by the readings."""
+    event = found.event
+    if "quiet" in event.details:
+        return int(event.details["quiet"])
+    assert found.readings is not None
+    assert event.sensor_id is not None
+    those = past(event.sensor_id, found.readings)
+    return quiet(those, rules, Level[event.details["from"]]) if those else 0
+
+
+def _quiet_needed(event: StoredEvent, ended: StoredEvent | None) -> int:
+    if "quiet_needed" in event.details:
+        return int(event.details["quiet_needed"])
+    return int((ended.details if ended else {}).get("clear_after", CLEAR_AFTER))
+
+
+_UNUSUAL = {
+    "level": "its value",
+    "noise": "how much it moves",
+    "quiet": "that it hardly moves",
+    "shape": "how it moves",
+}
+
+
+def _detected(said: dict[str, Any], unit: str) -> list[Timer]:
+    """What the detector found, by the payload."""
+    chance = round(10 ** said["score"])
+    return [
+        Timer("unusual", f"{_UNUSUAL[said['unusual']]}; it is usually at about "
+                         f"{quantity(float(format(said['usual_value'], '.3g')), unit)}"),
+        Timer("score", f"{said['score']:g}, that is, one normal pane in {chance:,} is as unusual; "
+                       f"the bound was {said['score_bound']:g}"),
+        Timer("raise after", _panes_in_a_row(RAISE_AFTER_SLOWLY)),
+        Timer("clear after", _panes_in_a_row(CLEAR_AFTER, "quiet ")),
+    ]  # fmt: skip
 
 
 def _panes_in_a_row(count: int, which: str = "") -> str:

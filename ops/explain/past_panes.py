@@ -3,15 +3,14 @@
 Late readings are stored too, so a pane may hold more here than it did when it was judged.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from contract.level import Level
-from dataflows.engine.panes import aggregate
-from dataflows.engine.verdicts import Verdicts, VerdictState
-from dataflows.engine.windows import WindowState
-from dataflows.events.levels import LevelState
+from dataflows.engine import WindowState, aggregate
+from dataflows.events import LevelState, Verdicts, VerdictState
 from ops.explain.evidence import Readings
 from rules.columns import Rules
 from rules.kind import Closed, Rule
@@ -38,9 +37,10 @@ class PaneLine:
     """Epoch milliseconds UTC."""
     count: int
     mean: float
-    min: float
-    max: float
-    trend: float
+    min: float | None
+    """None, as max and trend, where only the event's payload knows of the pane."""
+    max: float | None
+    trend: float | None
     """Of w10, units per second."""
     said: str
     """What it was against the rule: `beyond` its condition, `inside`, or `held`: no longer beyond
@@ -59,6 +59,11 @@ def past(sensor_id: int, readings: Readings) -> Past | None:
     row = np.zeros(count, np.int64)
     panes = aggregate(row, row, readings.ts, readings.value)
     return Past(sensor_id, panes, WindowState().step(panes, 1), readings.whole)
+
+
+def judged_lines(panes: Sequence[tuple[int, int, float]]) -> list[PaneLine]:
+    """Panes (end, readings, mean) as the engine had them when it raised an event."""
+    return [PaneLine(end, count, mean, None, None, None, "", "") for end, count, mean in panes]
 
 
 def lines(those: Past, rule: Rule | None, unit: str) -> list[PaneLine]:

@@ -117,8 +117,8 @@ def _add_pane(table: Table, pane: PaneLine, event_at: int, cut: int) -> None:
         "event" if pane.end == event_at else "",
         clock(pane.end)[cut:],
         str(pane.count),
-        *(f"{value:.6g}" for value in (pane.mean, pane.min, pane.max)),
-        f"{pane.trend:+.3g}",
+        *("" if value is None else f"{value:.6g}" for value in (pane.mean, pane.min, pane.max)),
+        "" if pane.trend is None else f"{pane.trend:+.3g}",
         Text(f"{pane.said} ({pane.detail})" if pane.said and pane.detail else pane.said),
         style="bold" if pane.end == event_at else None,
     )

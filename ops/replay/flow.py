@@ -12,10 +12,10 @@ from contract.event import Event
 from contract.predictions import Predictions
 from contract.rollups import Rollups
 from contract.settings import Settings
-from dataflows.engine.partition_step import Watch
-from dataflows.log.source import PacketSource
+from dataflows.engine import Watch
+from dataflows.log import PacketSource
 from dataflows.readings import streams
-from dataflows.state.stores import FLOW
+from dataflows.state import FLOW
 from ops.replay.cut import Cut
 from ops.replay.spans import Part
 from ops.replay.tally import Tally

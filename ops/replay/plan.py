@@ -13,7 +13,7 @@ import msgspec
 
 from contract.errors import SetupError
 from contract.settings import Settings
-from dataflows.engine.engine import Times
+from dataflows.engine import Times
 from ops.replay.spans import Part
 
 LIVE, DRY_RUN = "live", "dry-run"

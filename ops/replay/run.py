@@ -20,10 +20,9 @@ from rich.console import Console
 
 from contract.errors import SetupError, error_of_ours
 from contract.settings import Settings
-from dataflows.engine.partition_step import Watch
-from dataflows.log.source import group
-from dataflows.log.topic_watch import TopicWatch
-from dataflows.state.stores import make_store
+from dataflows.engine import Watch
+from dataflows.log import TopicWatch, group
+from dataflows.state import make_store
 from ops.replay.cut import Cut
 from ops.replay.difference import Difference, as_found, difference
 from ops.replay.flow import RowSinks, replay_graph, span_source

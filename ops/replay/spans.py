@@ -10,7 +10,7 @@ from contract.errors import SetupError, UnavailableError
 from contract.packet import MAX_TIME_MS
 from contract.partitions import partitions_text
 from contract.settings import Settings
-from dataflows.log.source import Span, consumer_config
+from dataflows.log import Span, consumer_config
 from ops.replay.moments import Moment, Offset
 from runtime.kafka import KafkaAccess, kafka_access
 from runtime.reach import why_no_answer

@@ -7,7 +7,7 @@ import numpy as np
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contract.columns import PacketColumns
-from dataflows.log.decode import BadRecord
+from dataflows.log import BadRecord
 
 _State = tuple[int, int, dict[int, int]]
 

@@ -1,6 +1,6 @@
-"""SQL Server: how to connect, cut scripts, and read its errors.
+"""SQL Server: connecting, splitting scripts, and classifying errors.
 
-`pyodbc` is imported here and nowhere else, so only when SQL Server is chosen.
+`pyodbc` is only imported here, so it is only needed for SQL Server.
 """
 
 import platform
@@ -23,11 +23,11 @@ from contract.errors import (
 from contract.settings import Settings
 
 begin = None
-"""Our files for SQL Server are single procedure calls; the procedures hold the transactions."""
+"""Our files for SQL Server are single procedure calls, and the procedures use transactions."""
 turn = nullcontext()
 
 _LONG = 2_000
-"""More characters than this are a long text."""
+"""Longest text, in characters, that is passed as an ordinary parameter."""
 _STATEMENTS = Path(__file__).parent / "statements"
 _NO_SUCH_DATABASE = {911, 4060}
 _RETRY = {
@@ -35,19 +35,19 @@ _RETRY = {
     6005, 8645, 8651, 9001, 9002, 10053, 10054, 10060, 10928, 10929, 17142, 18401, 40197, 40501,
     40613, 41301, 41302, 41305, 41325, 41839, 49918, 49919, 49920,
 }  # fmt: skip
-"""Away, starting, or short of something that may be had again: memory, locks, disk."""
+"""Unavailable, starting, or temporarily short of memory, locks or disk."""
 _TIMED_OUT = ("HYT00", "HYT01")
 _RETRY_STATES = ("40001", "08S01", "08001", "IMC", *_TIMED_OUT)
-"""How SQLSTATEs begin."""
+"""Prefixes of SQLSTATEs."""
 _CONFLICT = {2601, 2627}
 _REFUSED = {220, 245, 515, 517, 547, 2628, 8114, 8115, 8152}
 
 
 def connect(settings: Settings, *, create: bool) -> Any:
-    """Log in; with `create`, make the database `DB_NAME` when the server has none.
+    """Log in. With `create`, create the database `DB_NAME` if it does not exist.
 
-    A statement may take `DB_QUERY_TIMEOUT_SECONDS`, except with `create`: a schema script takes
-    what it takes.
+    A statement may take `DB_QUERY_TIMEOUT_SECONDS`. With `create` there is no limit, because a
+    schema script may take long.
     """
     pyodbc = _pyodbc()
     try:
@@ -57,7 +57,7 @@ def connect(settings: Settings, *, create: bool) -> Any:
             raise
         if not create:
             raise SetupError(
-                f"{settings.database} does not exist, or this user may not open it: run "
+                f"{settings.database} does not exist, or this user cannot open it: run "
                 "`python -m sql` to create it"
             ) from error
         with _log_in(pyodbc, settings, "master") as master:
@@ -77,17 +77,17 @@ def _log_in(pyodbc: Any, settings: Settings, database: str) -> Any:
 
 
 def batches(script: str) -> list[str]:
-    """What stands between lines that say GO, as `sqlcmd` cuts it."""
+    """Split a script at lines that contain only GO, like `sqlcmd`."""
     pieces = re.split(r"^\s*GO\s*$", script, flags=re.MULTILINE | re.IGNORECASE)
     return [piece for piece in pieces if piece.strip()]
 
 
 def execute(connection: Any, statement: str, parameters: Sequence[object]) -> Any:
-    """Begin a statement. A long text goes as nvarchar(max), where the driver would make it ntext,
+    """Start a statement. A long text is passed as nvarchar(max). The driver would choose ntext,
     which OPENJSON and some collations refuse.
     """
     cursor = connection.cursor()
-    long = [isinstance(one, str) and len(one) > _LONG for one in parameters]
+    long = [isinstance(value, str) and len(value) > _LONG for value in parameters]
     if any(long):
         whole = (_pyodbc().SQL_WVARCHAR, 0, 0)
         cursor.setinputsizes([whole if is_long else None for is_long in long])
@@ -96,7 +96,7 @@ def execute(connection: Any, statement: str, parameters: Sequence[object]) -> An
 
 @contextmanager
 def alone(settings: Settings, connection: Any) -> Iterator[None]:
-    """By a lock of the server's, of this connection."""
+    """Take an application lock of the server, owned by this connection."""
     what = "@Resource = N'iot_schema', @LockOwner = N'Session'"
     mode = "@LockMode = N'Exclusive', @LockTimeout = -1"
     connection.execute(f"EXEC sp_getapplock {what}, {mode}").close()
@@ -107,18 +107,18 @@ def alone(settings: Settings, connection: Any) -> Iterator[None]:
 
 
 def check(connection: Any) -> None:
-    """A server's database has no file that could be replaced under a connection."""
+    """Nothing to check: the file of a server's database cannot be replaced while it is open."""
 
 
 def finish(cursor: Any) -> None:
-    """Take every result: behind the first may lie an error, and closing early ends the rest."""
+    """Read every result: errors may follow the first, and closing early would cancel the rest."""
     while cursor.nextset():
         pass
     cursor.close()
 
 
 def blame(error: Exception) -> type[IotError]:
-    """By the server's error numbers, else by SQLSTATE."""
+    """Classify by the server's error numbers, else by SQLSTATE."""
     numbers, state = _numbers(error), str(error.args[0]) if error.args else ""
     if numbers & _CONFLICT:
         return ConflictError
@@ -130,20 +130,20 @@ def blame(error: Exception) -> type[IotError]:
 
 
 def _numbers(error: Exception) -> set[int]:
-    """The native error numbers, several where the driver tells several errors at once: each stands
-    in parentheses behind its text.
+    """The native error numbers; several if the driver reports several errors at once. Each is in
+    parentheses after its text.
 
     >>> sorted(_numbers(Exception("28000", "a (1) b (18456) (SQLDriverConnect); c (4060)")))
     [4060, 18456]
     """
     text = str(error.args[-1]) if error.args else ""
-    found = re.findall(r"\((-?\d+)\)(?= \(SQL\w+\)|;|$)", text)
-    return {int(number) for number in found}
+    numbers = re.findall(r"\((-?\d+)\)(?= \(SQL\w+\)|;|$)", text)
+    return {int(number) for number in numbers}
 
 
 def _pyodbc() -> Any:
     try:
-        import pyodbc  # noqa: PLC0415 - needs the system's libodbc, which SQLite users lack
+        import pyodbc  # noqa: PLC0415 - needs libodbc, which SQLite users do not have
     except ModuleNotFoundError as error:
         raise SetupError(
             "DB_ENGINE: SQL Server needs pyodbc, which is not installed: "
@@ -158,8 +158,8 @@ def _pyodbc() -> Any:
 
 
 def connection_string(settings: Settings, driver: str, database: str) -> str:
-    """What the ODBC driver is given; each value in braces, so that none can end it early."""
-    assert settings.db_password is not None  # load_settings refuses that
+    """The ODBC connection string. Each value is in braces, so that it cannot end early."""
+    assert settings.db_password is not None  # load_settings requires it
     parts = {
         "DRIVER": driver,
         "SERVER": f"{settings.db_host},{settings.db_port}",
@@ -169,7 +169,7 @@ def connection_string(settings: Settings, driver: str, database: str) -> str:
         "Encrypt": "yes" if settings.db_encrypt else "no",
         "TrustServerCertificate": "yes" if settings.db_trust_server_certificate else "no",
         "APP": "iot-pipeline",
-        "ConnectRetryCount": "0",  # we connect anew ourselves, and know what was lost
+        "ConnectRetryCount": "0",  # we reconnect ourselves, because we know what was lost
     }
     if settings.db_multi_subnet_failover:
         parts["MultiSubnetFailover"] = "yes"
@@ -179,7 +179,7 @@ def connection_string(settings: Settings, driver: str, database: str) -> str:
 
 
 def _distribution() -> str:
-    """The folder of the wheel that fits this Linux; any other system has to name its driver."""
+    """The folder in the wheel for this Linux. Other systems have to name their driver."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -192,17 +192,17 @@ def _distribution() -> str:
 
 
 def odbc_driver(settings: Settings) -> str:
-    """The name or file of the driver that is used; it is there.
+    """The name or file of the driver in use, after checking that it exists.
 
     Raises:
         SetupError: pyodbc or the system library is missing.
-        SettingError: there is no driver, or not the one that is named.
+        SettingError: there is no driver, or the named one does not exist.
     """
     driver = _driver(settings)
     if driver not in _pyodbc().drivers() and not Path(driver).is_file():
         raise SettingError(
             f"ODBC_DRIVER: {driver} is neither a registered driver (odbcinst -q -d) nor a file: "
-            "correct it, or leave it out for Microsoft's own"
+            "correct it, or unset it to use Microsoft's driver"
         )
     return driver
 
@@ -222,5 +222,5 @@ def _driver(settings: Settings) -> str:
             return str(file)
     raise SettingError(
         "ODBC_DRIVER: no Microsoft ODBC driver is registered: install one, "
-        "or pip install 'iot-pipeline[mssql]', or name a driver"
+        "run pip install 'iot-pipeline[mssql]', or set ODBC_DRIVER to another driver"
     )

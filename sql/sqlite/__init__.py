@@ -1,4 +1,4 @@
-"""SQLite: how to connect, cut scripts, and read its errors."""
+"""SQLite: connecting, splitting scripts, and classifying errors."""
 
 import fcntl
 import os
@@ -13,20 +13,20 @@ from contract.errors import IotError, RefusedError, SetupError, UnavailableError
 from contract.settings import Settings
 
 begin = "BEGIN IMMEDIATE"
-turn = Lock()  # SQLite lets one write, and would make the others of us sleep and ask again
+turn = Lock()  # SQLite allows one writer, and would make our other threads sleep and poll
 
 _BUSY_S = 5.0
 
 
 class _Connection(sqlite3.Connection):
-    """Knows which file it has open: SQLite would write on into one that was deleted or replaced."""
+    """Remembers its file, because SQLite would keep writing to a deleted or replaced one."""
 
     path: Path
     file: tuple[int, int]
 
 
 def check(connection: sqlite3.Connection) -> None:
-    """See that the file is still the one that stands under its name.
+    """Check that the path still names the file that is open.
 
     Raises:
         SetupError: it was deleted or replaced.
@@ -42,13 +42,13 @@ def check(connection: sqlite3.Connection) -> None:
         what = "was replaced by another file"
     raise SetupError(
         f"IOT_SQLITE_PATH: {connection.path} {what} while it was open. Put the right file there "
-        "(`python -m sql` makes an empty one), and start again: the flow says at its start whether "
-        "readings are missing, and how to bring them back"
+        "(`python -m sql` creates an empty one), then start again: on start, the flow reports "
+        "whether readings are missing and how to restore them"
     )
 
 
 def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
-    """Open the file `IOT_SQLITE_PATH`; write-ahead, so that readers never block the writer."""
+    """Open the file `IOT_SQLITE_PATH` in WAL mode, so that readers never block the writer."""
     path = settings.iot_sqlite_path
     if not path.parent.is_dir():
         raise SetupError(f"IOT_SQLITE_PATH: the folder {path.parent} does not exist")
@@ -60,7 +60,7 @@ def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
         path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, factory=_Connection
     )
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # a commit outlives a power cut
+    connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power failure
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -65536")  # 64 MiB
@@ -71,7 +71,7 @@ def connect(settings: Settings, *, create: bool) -> sqlite3.Connection:
 
 @contextmanager
 def alone(settings: Settings, connection: sqlite3.Connection) -> Iterator[None]:
-    """By a lock on a file beside the database, which is removed in the end."""
+    """Lock a file beside the database, which is removed at the end."""
     file = settings.iot_sqlite_path.with_name(f"{settings.iot_sqlite_path.name}.schema-lock")
     descriptor = _locked(file)
     try:
@@ -85,21 +85,21 @@ def _locked(file: Path) -> int:
     while True:
         descriptor = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):  # whoever had it has removed it since we opened it
+        with suppress(FileNotFoundError):  # the previous holder removed the file after we opened it
             if file.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
         os.close(descriptor)
 
 
 def batches(script: str) -> list[str]:
-    """The statements of a script."""
-    found, rest = [], ""
+    """Split a script into its statements."""
+    statements, rest = [], ""
     for line in script.splitlines(keepends=True):
         rest += line
         if sqlite3.complete_statement(rest):
-            found.append(rest)
+            statements.append(rest)
             rest = ""
-    return found
+    return statements
 
 
 def execute(
@@ -115,7 +115,7 @@ def finish(cursor: sqlite3.Cursor) -> None:
 
 
 def blame(error: Exception) -> type[IotError]:
-    """By SQLite's own result code."""
+    """Classify by SQLite's result code."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
         return SetupError

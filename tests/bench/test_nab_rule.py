@@ -30,40 +30,42 @@ def score(points, **at):
     return given
 
 
-def test_a_window_is_found_by_any_alarm_in_it_and_the_delay_counts_from_its_beginning():
-    one = series(2000, (1000, 1100), (1500, 1600))
-    rating = rate_scores([one], [score(2000, _1030=5.0, _1090=9.0)])
+def test_any_alarm_in_a_window_finds_it_and_the_delay_counts_from_its_start():
+    file = series(2000, (1000, 1100), (1500, 1600))
+    rating = rate_scores([file], [score(2000, _1030=5.0, _1090=9.0)])
     assert rating.found == 0.5
     assert rating.median_delay_points == 30
     assert rating.alarms_per_1000 == 0
 
 
-def test_the_bound_is_the_lowest_that_keeps_to_one_alarm_in_1000_points_outside():
-    one = series(4000, (3000, 3100))
+def test_the_bound_is_the_lowest_with_at_most_one_alarm_per_1000_points_outside():
+    file = series(4000, (3000, 3100))
     outside = {f"_{700 + 100 * index}": 9.0 - index for index in range(9)}
-    rating = rate_scores([one], [score(4000, **outside, _3050=6.5)])
-    assert rating.bound == 6.5  # 3 300 points count outside: 9, 8 and 7 are allowed, 6 is not
+    rating = rate_scores([file], [score(4000, **outside, _3050=6.5)])
+    assert (
+        rating.bound == 6.5
+    )  # 3 300 points count outside: 3 alarms (9, 8, 7) are allowed, a 4th (6) is not
     assert rating.found == 1
     assert rating.alarms_per_1000 == pytest.approx(3 / 3.3)
 
 
-def test_an_alarm_silences_the_next_50_points():
-    one = series(4000, (3000, 3100))
+def test_an_alarm_mutes_the_next_50_points():
+    file = series(4000, (3000, 3100))
     burst = {f"_{1000 + index}": 8.0 for index in range(51)}
-    rating = rate_scores([one], [score(4000, **burst, _1200=7.0, _1300=7.0, _3050=7.0)])
+    rating = rate_scores([file], [score(4000, **burst, _1200=7.0, _1300=7.0, _3050=7.0)])
     assert (rating.bound, rating.found) == (7.0, 1)
-    rating = rate_scores([one], [score(4000, **burst, _1051=8.0, _1200=7.0, _1300=7.0, _3050=7.0)])
+    rating = rate_scores([file], [score(4000, **burst, _1051=8.0, _1200=7.0, _1300=7.0, _3050=7.0)])
     assert (rating.bound, rating.found) == (8.0, 0)
 
 
-def test_points_on_probation_do_not_count():
-    one = series(4000, (3000, 3100))
+def test_points_in_the_probation_period_do_not_count():
+    file = series(4000, (3000, 3100))
     early = {f"_{index}": 9.0 for index in range(0, 600, 60)}
-    assert rate_scores([one], [score(4000, **early, _3050=1.0)]).found == 1
+    assert rate_scores([file], [score(4000, **early, _3050=1.0)]).found == 1
 
 
-def test_files_are_read_scored_and_written_for_nabs_scorer(tmp_path):
-    said: list[str] = []
+def test_files_are_scored_and_written_for_nabs_scorer(tmp_path):
+    progress: list[str] = []
     data, out = tmp_path / "data", tmp_path / "out"
     (data / "some").mkdir(parents=True)
     stamps = np.arange("2014-01-01", "2014-01-03", 300, dtype="datetime64[s]")
@@ -72,8 +74,8 @@ def test_files_are_read_scored_and_written_for_nabs_scorer(tmp_path):
     window = ["2014-01-02 00:00:00.000000", "2014-01-02 01:00:00.000000"]
     (data / "windows.json").write_text(dumps({"some/file.csv": [window]}))
     ours = {name: nab.DETECTORS[name] for name in ("light", "deep")}
-    result = nab.run(data, out, said.append, ours)
-    assert len(said) == 2
+    result = nab.run(data, out, progress.append, ours)
+    assert len(progress) == 2
     assert set(result.figures) == {
         f"{prefix}{name}"
         for prefix in ("", "light_")

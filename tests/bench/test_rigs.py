@@ -6,7 +6,7 @@ from contract.errors import SetupError
 
 
 def write(folder, shifted):
-    """A rig whose first sensor is shifted from point 500 to 550, and one without labels."""
+    """Write a rig whose first sensor is shifted from point 500 to 550, and one without labels."""
     rng = np.random.default_rng(0)
     value = rng.normal(size=(600, 8))
     anomaly = (np.arange(600) >= 500) & (np.arange(600) < 550)
@@ -24,7 +24,7 @@ def write(folder, shifted):
     (folder.parent / "anomaly-free" / "1.csv").write_text("datetime\n")
 
 
-def test_a_point_is_found_where_any_sensor_of_the_rig_is_warn(tmp_path):
+def test_a_point_is_detected_if_any_sensor_of_the_rig_is_warn(tmp_path):
     write(tmp_path / "valve1", 50.0)
     result = skab.run(tmp_path)
     for prefix in ("", "light_"):
@@ -34,7 +34,7 @@ def test_a_point_is_found_where_any_sensor_of_the_rig_is_warn(tmp_path):
     assert {name for name, *_ in result.rows} >= {"isolation_forest", "t_squared"}
 
 
-def test_points_learnt_from_are_normal_and_silent(tmp_path):
+def test_points_of_the_learning_period_are_normal_and_raise_no_alarm(tmp_path):
     write(tmp_path / "valve1", 0.0)
     figures = skab.run(tmp_path).figures
     assert figures["false_alarm_rate"] * 550 == pytest.approx(

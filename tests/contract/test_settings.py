@@ -96,27 +96,27 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_userna
     ("values", "said"),
     [
         ({"security_protocol": "TLS"}, "KAFKA_SECURITY_PROTOCOL: Input should be"),
-        ({"security_protocol": "SASL_SSL"}, "KAFKA_SASL_MECHANISM is not set, and SASL_SSL"),
-        (SASL, "KAFKA_SASL_PASSWORD is not set, and KAFKA_SASL_MECHANISM=PLAIN needs it"),
+        ({"security_protocol": "SASL_SSL"}, "KAFKA_SASL_MECHANISM is not set, but SASL_SSL"),
+        (SASL, "KAFKA_SASL_PASSWORD is not set, but KAFKA_SASL_MECHANISM=PLAIN requires it"),
         (
             {"sasl_username": "u"},
-            "KAFKA_SASL_USERNAME is set, and KAFKA_SECURITY_PROTOCOL is PLAINTEXT",
+            "KAFKA_SASL_USERNAME is set, but KAFKA_SECURITY_PROTOCOL is PLAINTEXT",
         ),
         (
             {"ssl_ca_location": "ca.pem"},
-            "KAFKA_SSL_CA_LOCATION is set, and KAFKA_SECURITY_PROTOCOL is PLAINTEXT",
+            "KAFKA_SSL_CA_LOCATION is set, but KAFKA_SECURITY_PROTOCOL is PLAINTEXT",
         ),
         (
             {"security_protocol": "SSL", "ssl_certificate_location": "c.pem"},
-            "KAFKA_SSL_KEY_LOCATION is not set, and KAFKA_SSL_CERTIFICATE_LOCATION is",
+            "KAFKA_SSL_KEY_LOCATION is not set, but KAFKA_SSL_CERTIFICATE_LOCATION is",
         ),
         (
             {"security_protocol": "SSL", "ssl_key_location": "k.pem"},
-            "KAFKA_SSL_CERTIFICATE_LOCATION is not set, and KAFKA_SSL_KEY_LOCATION is",
+            "KAFKA_SSL_CERTIFICATE_LOCATION is not set, but KAFKA_SSL_KEY_LOCATION is",
         ),
         (
             {"security_protocol": "SSL", "ssl_key_password": "p"},
-            "KAFKA_SSL_KEY_LOCATION is not set, and KAFKA_SSL_KEY_PASSWORD is",
+            "KAFKA_SSL_KEY_LOCATION is not set, but KAFKA_SSL_KEY_PASSWORD is",
         ),
     ],
 )

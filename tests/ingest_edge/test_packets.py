@@ -151,10 +151,10 @@ WRONG = [
     (body(reading()).replace(b'"value"', b'"value": 1, "v\\u0061lue"'), "the same name twice"),
     (body(reading(ts=5)).replace(b'"ts"', b'"ts": 4, "ts"'), "the same name twice"),
     (body(reading(), ts=5).replace(b'"ts"', b'"ts": null, "ts"'), "the same name twice"),
-    (body(reading(ts=NOW // 1000)), "give epoch seconds, not milliseconds"),
-    (body(reading(ts=NOW)), "give epoch seconds, not microseconds"),
-    (body(reading(ts=5, timestamp=6)), "readings[0].ts: timestamp gives a time as well"),
-    (body(reading(), sensor_ts=5, timestamp=6), "timestamp: sensor_ts gives a time as well"),
+    (body(reading(ts=NOW // 1000)), "send epoch seconds, not milliseconds"),
+    (body(reading(ts=NOW)), "send epoch seconds, not microseconds"),
+    (body(reading(ts=5, timestamp=6)), "readings[0].ts: timestamp is set too"),
+    (body(reading(), sensor_ts=5, timestamp=6), "timestamp: sensor_ts is set too"),
 ]
 
 

@@ -13,6 +13,7 @@ from contract.packet import Packet, pack
 from contract.settings import Settings, child_environment
 from dataflows.engine.engine import Engine, Times
 from dataflows.log.decode import record_columns
+from ml.online.partition import PartitionDetector
 from ops.devices import SensorSpec, register
 from rules.columns import Rules
 from rules.history import LiveRules
@@ -60,12 +61,12 @@ class Story:
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", tuple(columns.values())
         )
 
-    def tell(self, records, times=None):
+    def tell(self, records, times=None, detector=None):
         """Records (arrival, [(sensor, ts, value)]), or (arrival, None) for a heartbeat, from START
         on in seconds, through engine and sinks."""
         book = LiveRules(self.settings)
         rules = Rules(book.load())
-        engine = Engine(times or Times())
+        engine = Engine(times or Times(), detector)
         columns = record_columns(*self._packets(records))
         outcome = engine.step(columns, rules, book.names)
         self.events += outcome.events
@@ -499,10 +500,47 @@ def test_readings_that_are_gone_are_told_of(story, database):
     hot(story)
     story.tell(closed(each_second(20, 20, 85)))
     database._connection.execute("DELETE FROM sensor_readings")
-    read, told = story.explain(story.event("ML_BEHAVIOR_STATE"))
+    event = story.event("ML_BEHAVIOR_STATE")
+    read, told = story.explain(event)
+    had = [(pane["end"], pane["count"], pane["mean"], pane["min"]) for pane in told["panes"]]
+    assert had == [(event.at - 2000, 1, 20, None), (event.at - 1000, 1, 20, None),
+                   (event.at, 1, 85, None)]  # fmt: skip
+    assert "the panes are those that the flow wrote into the event" in read
+    assert marked(told) == [("asked", "threshold", "WARN")]
+    assert timers(told)["beyond"].startswith("1 pane up to the event")
+
+    database._connection.execute("UPDATE ml_events SET payload = json_remove(payload, '$.panes')")
+    read, told = story.explain(event)
     assert told["panes"] == []
     assert "readings of the event's own pane are not in sensor_readings any more" in read
-    assert marked(told) == [("asked", "threshold", "WARN")]
+
+
+def test_what_the_engine_knew_comes_before_what_the_readings_say_now(story, database):
+    hot(story, consecutive_readings=3)
+    story.tell(closed(each_second(20, 20, 85, 86, 87)))
+    event = story.event("ML_BEHAVIOR_STATE")
+    database._connection.execute("UPDATE sensor_readings SET value = 85 WHERE value = 20")
+    _, told = story.explain(event)
+    assert timers(told)["beyond"].startswith("3 panes in a row up to the event")
+
+
+def test_an_event_of_the_detector_says_what_was_unusual_and_by_how_much(story):
+    noisy = np.random.default_rng(1).normal(20, 0.5, 400).tolist()
+    story.tell(closed(each_second(*noisy, *[60.0] * 20)), detector=PartitionDetector())
+    event = story.event("TRANSIENT_ANOMALY")
+    _, told = story.explain(event)
+    payload = json.loads(event.payload)
+    assert payload["unusual"] == "level"
+    assert payload["score"] >= payload["score_bound"] > 1
+    said = timers(told)
+    assert said["unusual"].startswith("its value; it is usually at about 20")
+    assert said["score"].startswith(f"{payload['score']:g}, that is, one normal pane in ")
+    assert said["beyond"].startswith("3 panes in a row up to the event")
+    assert (said["raise after"], said["clear after"]) == (
+        "3 panes in a row", "5 quiet panes in a row"
+    )  # fmt: skip
+    assert payload["panes"][-1] == [event.at, 1, 60.0]
+    assert len(payload["panes"]) == 10
 
 
 def test_a_key_that_no_event_has_is_answered_by_how_to_find_one(story):

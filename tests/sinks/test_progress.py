@@ -67,7 +67,7 @@ def test_a_database_that_has_less_than_the_flow_had_is_refused(settings, databas
 def test_an_empty_database_is_refused_and_one_of_before_there_was_progress_is_not(
     settings, database, sensor
 ):
-    with pytest.raises(SetupError, match="it has nothing, and the flow has taken those up to 5"):
+    with pytest.raises(SetupError, match="it has nothing, but the flow has read those up to 5"):
         StoredProgress(database, TOPIC).check(3, "id", 5)
     part = readings_sink(settings).build_part("store", "0", None)
     part.write_batch([readings((1000, 0, 1.0))])

@@ -240,7 +240,12 @@ def test_a_state_that_only_lacks_columns_is_taken_over_and_they_are_filled():
     [
         ("levels", "level", np.zeros(3), r"levels: level is float64 \(3,\), expected int8"),
         ("levels", "mood", np.zeros(3), "levels: this version has no mood"),
-        ("open_predictions/60000", "age", np.zeros((5, 3), np.uint16), "expected uint16 \\(12, rows"),
+        (
+            "open_predictions/60000",
+            "age",
+            np.zeros((5, 3), np.uint16),
+            "expected uint16 \\(12, rows",
+        ),
         ("partition", "arrival", "1", "partition: arrival is str, expected int"),
         (
             "windows",

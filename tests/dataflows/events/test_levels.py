@@ -5,6 +5,7 @@ import pytest
 
 from contract.table import Table, single
 from rules.columns import Rules
+from rules.detector import Findings
 from rules.tables import make_rules
 from tests.dataflows.streams import NO_RULES, Partition, closed, each_second, heartbeat, laid_open
 
@@ -373,7 +374,14 @@ class Above100(Table):
             if self.seen.get(sensor, 0) >= 3:
                 found[index] = int(value > 100) + int(value > 200)
             self.seen = self.seen | {sensor: self.seen.get(sensor, 0) + 1}
-        return found, np.full(len(mean), 50.0)
+        count = len(mean)
+        return Findings(
+            level=found,
+            usual=np.full(count, 50.0),
+            score=np.full(count, 6.5),
+            bound=np.array([[4.0], [5.0]]).repeat(count, axis=1),
+            view=np.ones(count, np.int8),
+        )
 
 
 def test_a_detector_is_believed_at_the_third_pane_in_a_row():

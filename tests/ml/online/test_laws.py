@@ -57,7 +57,7 @@ def sensors():
 
 
 @detectors
-def test_whatever_finite_values_come_scores_are_finite_and_not_negative(make):
+def test_scores_of_extreme_finite_values_are_finite_and_not_negative(make):
     rng = np.random.default_rng(2)
     extreme = [0.0, 1e308, -1e308, 5e-324, -5e-324, 1e-300, 1e154, 1.0, -1.0]
     value = np.concatenate(
@@ -74,7 +74,7 @@ def test_whatever_finite_values_come_scores_are_finite_and_not_negative(make):
 
 
 @detectors
-def test_warm_up_is_silent_and_then_something_is_said(make):
+def test_scores_are_0_in_the_grace_period_and_not_always_0_afterwards(make):
     detector = make()
     given = scores(detector, noise(POINTS, 20))
     assert not given[: detector.grace_period].any()
@@ -82,7 +82,7 @@ def test_warm_up_is_silent_and_then_something_is_said(make):
 
 
 @detectors
-def test_a_detector_is_picklable_and_goes_on_as_if_nothing_had_happened(make):
+def test_an_unpickled_detector_gives_the_same_scores(make):
     value = sensors()
     detector = make()
     whole = scores(make(), value)
@@ -93,7 +93,7 @@ def test_a_detector_is_picklable_and_goes_on_as_if_nothing_had_happened(make):
 
 
 @detectors
-def test_a_snapshot_is_plain_arrays_and_restores_everything(make):
+def test_a_snapshot_has_only_plain_values_and_restores_the_whole_state(make):
     value = sensors()
     detector, other = make(), make()
     first = scores(detector, value[:250], end=SECOND * np.arange(1, 251))
@@ -118,7 +118,7 @@ def test_a_snapshot_with_other_columns_is_refused(make):
 
 
 @detectors
-def test_state_does_not_grow_with_what_was_seen(make):
+def test_the_state_does_not_grow_with_the_number_of_panes(make):
     detector = make()
     scores(detector, noise(200, 3))
     before = size(detector)
@@ -127,7 +127,7 @@ def test_state_does_not_grow_with_what_was_seen(make):
 
 
 @pytest.mark.parametrize("name", MOST_BYTES)
-def test_state_of_a_sensor_is_bounded(name):
+def test_the_state_per_sensor_is_bounded(name):
     detector = EVERY[name]()
     detector.grow(10)
     assert 0 < size(detector) / 10 <= MOST_BYTES[name]
@@ -143,14 +143,14 @@ def test_the_order_of_sensors_does_not_matter(make):
 
 
 @detectors
-def test_the_array_form_equals_the_form_one_by_one(make):
+def test_the_array_form_gives_the_same_scores_as_single_sensors(make):
     value = sensors()
-    alone = [scores(make(), value[:, one]) for one in range(value.shape[1])]
+    alone = [scores(make(), value[:, sensor]) for sensor in range(value.shape[1])]
     assert np.array_equal(scores(make(), value), np.concatenate(alone, axis=1), equal_nan=True)
 
 
 @detectors
-def test_sensors_that_come_later_change_nothing_for_the_others(make):
+def test_sensors_added_later_do_not_affect_the_others(make):
     value = noise(POINTS, 3)
     value[:250, 2] = np.nan
     detector = make()
@@ -164,7 +164,7 @@ def test_sensors_that_come_later_change_nothing_for_the_others(make):
 
 @pytest.mark.parametrize("make", [LevelNoise, SelfSimilarity], ids=["light", "deep"])
 @pytest.mark.parametrize("sensors", [1, 3, 17, 2500])
-def test_many_sensors_score_as_one_does(make, sensors):
+def test_many_sensors_score_like_a_single_one(make, sensors):
     value = noise(170 if sensors > 100 else 1200, 1)
     value = np.where(np.arange(len(value)) % 50 == 49, 9.0, value[:, 0])[:, None]
     if make is SelfSimilarity and sensors > 100:

@@ -4,14 +4,14 @@ import pytest
 from ml.online.level_noise import LevelNoise
 from tests.ml.streams import noise, scores
 
-STRANGE = 2.0
+UNUSUAL = 2.0
 
 
 def share(given):
-    return (given >= STRANGE).mean()
+    return (given >= UNUSUAL).mean()
 
 
-def test_a_spike_and_a_burst_of_noise_are_strange():
+def test_a_spike_and_a_burst_of_noise_are_unusual():
     value = noise(2000, 40)
     value[1500] += 30
     value[1800:1815] *= 6
@@ -21,7 +21,7 @@ def test_a_spike_and_a_burst_of_noise_are_strange():
     assert share(given[1000:1500]) < 0.03
 
 
-def test_a_stuck_sensor_is_stranger_than_a_burst_of_noise():
+def test_a_stuck_sensor_is_more_unusual_than_a_burst_of_noise():
     value = noise(2000, 40)
     value[1500:1600] = value[1499]
     given = scores(LevelNoise(), value)
@@ -29,7 +29,7 @@ def test_a_stuck_sensor_is_stranger_than_a_burst_of_noise():
 
 
 @pytest.mark.parametrize("shift", [20.0, -50.0, 1e6])
-def test_a_level_shift_is_strange_at_once_and_normal_after_160_panes(shift):
+def test_a_level_shift_is_unusual_at_once_and_normal_after_160_panes(shift):
     value = noise(2500, 40)
     value[1500:] += shift
     given = scores(LevelNoise(), value)
@@ -37,7 +37,7 @@ def test_a_level_shift_is_strange_at_once_and_normal_after_160_panes(shift):
     assert share(given[1660:]) < 0.02
 
 
-def test_a_shift_that_comes_back_within_the_time_to_settle_leaves_no_trace():
+def test_a_shift_that_ends_before_it_settles_does_not_change_what_is_normal():
     value = noise(2000, 40)
     value[1500:1540] += 50
     value[1900:1920] += 6
@@ -46,7 +46,7 @@ def test_a_shift_that_comes_back_within_the_time_to_settle_leaves_no_trace():
     assert share(given[1910:1920]) > 0.95
 
 
-def test_a_constant_sensor_is_never_strange_and_its_change_is_so_for_a_while():
+def test_a_constant_sensor_is_normal_and_its_change_is_unusual_for_a_while():
     value = np.full(2000, 21.5)
     assert not share(scores(LevelNoise(), value))
     value[1000:] = 21.6
@@ -62,7 +62,7 @@ def test_units_do_not_matter(value):
     assert np.allclose(scores(LevelNoise(), -value), plain, atol=1e-6)
 
 
-def test_missing_panes_are_not_strange_and_hide_nothing():
+def test_missing_panes_are_normal_and_hide_no_anomalies():
     rng = np.random.default_rng(3)
     value = 20 + noise(4000, 40)
     value[rng.random(value.shape) < 0.2] = np.nan
@@ -76,8 +76,8 @@ def test_missing_panes_are_not_strange_and_hide_nothing():
 
 
 @pytest.mark.parametrize("kind", ["normal", "Laplace", "Student's t", "autocorrelated", "rounded"])
-def test_on_steady_noise_as_many_panes_are_strange_as_asked_for_within_a_factor(kind):
-    """The factor is 2 at one pane in 100, and 8 at one in 1 000, most of it on the safe side."""
+def test_on_steady_noise_the_share_of_unusual_panes_is_within_a_factor_of_the_requested_one(kind):
+    """The factor is 2 at one pane in 100, and 8 below or 2 above at one in 1 000."""
     rng = np.random.default_rng(4)
     points, sensors = 8000, 50
     value = noise(points, sensors)
@@ -95,7 +95,7 @@ def test_on_steady_noise_as_many_panes_are_strange_as_asked_for_within_a_factor(
     assert 1e-3 / 8 < (given >= 3).mean() < 1e-3 * 2
 
 
-def test_what_was_normal_stays_so_where_learning_ends():
+def test_what_is_normal_is_frozen_after_learning_ends():
     value = noise(2000, 40)
     value[1000:] += 20
     given = scores(LevelNoise(learn_for=800), value)

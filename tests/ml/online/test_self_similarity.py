@@ -4,14 +4,14 @@ import pytest
 from ml.online.self_similarity import SelfSimilarity
 from tests.ml.streams import QUARTER, daily, noise, scores
 
-STRANGE = 2.0
+UNUSUAL = 2.0
 
 
 def share(given):
-    return (given >= STRANGE).mean()
+    return (given >= UNUSUAL).mean()
 
 
-def test_a_wave_of_another_frequency_is_strange_though_its_values_are_usual():
+def test_a_wave_of_another_frequency_is_unusual_although_its_values_are_not():
     point = np.arange(2000)[:, None]
     value = 10 * np.sin(point / 10) + noise(2000, 10)
     value[1500:1600] = 10 * np.sin(point[1500:1600] / 4) + noise(100, 10, seed=1)
@@ -20,7 +20,7 @@ def test_a_wave_of_another_frequency_is_strange_though_its_values_are_usual():
     assert share(given[700:1500]) < 0.02
 
 
-def test_a_night_at_noon_is_strange_though_nights_are_usual():
+def test_night_values_at_noon_are_unusual():
     value = daily(14, 10)
     nine, five = 12 * 96 + 36, 12 * 96 + 68
     value[nine:five] = 10 + noise(five - nine, 10, seed=1)
@@ -30,7 +30,7 @@ def test_a_night_at_noon_is_strange_though_nights_are_usual():
 
 
 @pytest.mark.parametrize("step", [120_000, 300_000, 1_800_000, 3_600_000])
-def test_days_are_known_whatever_the_interval(step):
+def test_days_are_compared_at_every_interval(step):
     value = daily(12, 3, step)
     a_day = 86_400_000 // step
     nine, five = 10 * a_day + 9 * a_day // 24, 10 * a_day + 17 * a_day // 24
@@ -40,7 +40,7 @@ def test_days_are_known_whatever_the_interval(step):
 
 
 @pytest.mark.parametrize("shift", [20.0, -50.0, 1e6])
-def test_a_level_shift_is_strange_at_once_and_normal_after_130_panes(shift):
+def test_a_level_shift_is_unusual_at_once_and_normal_after_130_panes(shift):
     value = noise(2500, 10)
     value[1500:] += shift
     given = scores(SelfSimilarity(), value)
@@ -48,7 +48,7 @@ def test_a_level_shift_is_strange_at_once_and_normal_after_130_panes(shift):
     assert share(given[1630:]) < 0.02
 
 
-def test_what_happened_once_before_is_still_strange():
+def test_what_happened_once_before_is_still_unusual():
     value = noise(1500, 10)
     value[[700, 1200]] += 30
     given = scores(SelfSimilarity(), value)
@@ -56,7 +56,7 @@ def test_what_happened_once_before_is_still_strange():
     assert share(given[1200]) == 1.0
 
 
-def test_a_constant_sensor_is_never_strange_and_its_change_is_so_for_a_while():
+def test_a_constant_sensor_is_normal_and_its_change_is_unusual_for_a_while():
     value = np.full(2000, 21.5)
     assert not share(scores(SelfSimilarity(), value))
     value[1000:] = 21.6
@@ -66,7 +66,7 @@ def test_a_constant_sensor_is_never_strange_and_its_change_is_so_for_a_while():
 
 
 @pytest.mark.parametrize("memory", [0, 32, 100])
-def test_a_memory_that_cannot_be_is_refused(memory):
+def test_an_invalid_memory_is_refused(memory):
     with pytest.raises(ValueError, match="memory"):
         SelfSimilarity(memory=memory)
 
@@ -78,7 +78,7 @@ def test_units_do_not_matter(unit):
     assert np.allclose(scores(SelfSimilarity(), unit * value, step=QUARTER), plain, atol=1e-6)
 
 
-def test_days_are_known_after_half_a_day_is_missing():
+def test_days_are_compared_after_half_a_day_is_missing():
     value = daily(14, 10)
     nine, five = 12 * 96 + 36, 12 * 96 + 68
     value[10 * 96 : 10 * 96 + 48] = np.nan
@@ -87,7 +87,7 @@ def test_days_are_known_after_half_a_day_is_missing():
     assert share(given[nine : nine + 12].max(axis=0)) == 1.0
 
 
-def test_missing_panes_are_not_strange_and_hide_nothing():
+def test_missing_panes_are_normal_and_hide_no_anomalies():
     rng = np.random.default_rng(3)
     value = daily(20, 10)
     value[rng.random(value.shape) < 0.1] = np.nan
@@ -101,8 +101,8 @@ def test_missing_panes_are_not_strange_and_hide_nothing():
 
 
 @pytest.mark.parametrize("kind", ["normal", "Laplace", "autocorrelated", "daily"])
-def test_on_steady_noise_hardly_more_panes_are_strange_than_asked_for(kind):
-    """At most 2 times as many, and not none at one in 100."""
+def test_on_steady_noise_at_most_twice_the_requested_panes_are_unusual(kind):
+    """And at one pane in 100, at least a tenth of the requested ones."""
     value = noise(7000, 20)
     if kind == "Laplace":
         value = np.random.default_rng(4).laplace(size=value.shape)
@@ -116,7 +116,7 @@ def test_on_steady_noise_hardly_more_panes_are_strange_than_asked_for(kind):
     assert (given[1500:] >= 3).mean() < 1e-3 * 2
 
 
-def test_what_was_normal_stays_so_where_learning_ends():
+def test_what_is_normal_is_frozen_after_learning_ends():
     value = noise(1200, 10)
     value[800:] += 20
     given = scores(SelfSimilarity(learn_for=400), value)

@@ -6,7 +6,7 @@ from ml.online.calibration import Calibration
 from ml.online.tail import Tail
 
 
-def test_the_tail_tells_the_share_of_a_power_law_beyond_what_was_seen():
+def test_the_tail_extrapolates_a_power_law():
     rng = np.random.default_rng(0)
     excess = rng.exponential(0.3, (8000, 50))  # logarithms of a power law
     state = np.zeros((len(tail.FIELDS), 50))
@@ -17,7 +17,7 @@ def test_the_tail_tells_the_share_of_a_power_law_beyond_what_was_seen():
     assert np.median(score) == pytest.approx(5, abs=0.5)
 
 
-def test_one_strange_value_hardly_moves_the_tail():
+def test_one_outlier_hardly_changes_the_tail():
     rng = np.random.default_rng(0)
     state = np.zeros((len(tail.FIELDS), 1))
     for value in rng.normal(size=2000):
@@ -27,7 +27,7 @@ def test_one_strange_value_hardly_moves_the_tail():
     assert np.allclose(state[1:], before[1:], rtol=0.02, atol=0.02)
 
 
-def test_the_record_makes_right_what_is_claimed_wrongly():
+def test_the_calibration_corrects_wrong_claims():
     rng = np.random.default_rng(1)
     claimed = 1.3 * rng.exponential(1 / np.log(10), (20_000, 50))  # too high
     state = np.zeros((len(calibration.FIELDS), 50))
@@ -37,7 +37,7 @@ def test_the_record_makes_right_what_is_claimed_wrongly():
         assert (given >= bound).mean() == pytest.approx(10**-bound, rel=0.5)
 
 
-def test_a_record_keeps_the_order_of_scores():
+def test_the_calibration_keeps_the_order_of_scores():
     state = np.array([[1000.0] * 3, [-0.99, 0.0, 20.0], [20.0, 0.0, -0.99]])
     given = [
         Calibration().score_then_learn(state.copy(), np.full(3, s)) for s in np.linspace(0, 9, 99)
@@ -45,7 +45,7 @@ def test_a_record_keeps_the_order_of_scores():
     assert (np.diff(given, axis=0) > 0).all()
 
 
-def test_missing_panes_are_counted_whatever_the_interval():
+def test_missing_panes_are_counted_at_every_interval():
     for step in (1_000.0, 300_000.0):
         state = np.zeros((len(cadence.FIELDS), 1))
         gaps = [
@@ -55,7 +55,7 @@ def test_missing_panes_are_counted_whatever_the_interval():
         assert gaps == [0, 0, 0, 0, 1, 0, 9, 0]
 
 
-def test_a_first_interval_that_was_a_gap_is_soon_mended():
+def test_the_interval_recovers_quickly_from_an_initial_gap():
     state = np.zeros((len(cadence.FIELDS), 1))
     for seen, end in enumerate((0, 3600, *range(3601, 3700))):
         cadence.missing(state, np.array([float(seen)]), np.array([1000.0 * end]))

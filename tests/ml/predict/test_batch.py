@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from contract.settings import Settings, child_environment
-from ml.batch import BatchSummary, Stop, run_once
+from ml.batch import BatchSummary, run_once
 from ml.predict.forecast import forecast
 from ml.predict.store import newest_readings
 from rules.line import decode
@@ -26,7 +26,7 @@ RANDOM = np.random.default_rng(5)
 
 
 def run(place, dedupe=10, settings=None):
-    return run_once(place.database, settings or place.settings, dedupe, Stop())
+    return run_once(place.database, settings or place.settings, dedupe)
 
 
 def events(place, sensor):
@@ -252,13 +252,14 @@ def test_a_sensor_whose_row_is_refused_is_counted_and_the_others_go_on(here):
 def test_a_stop_is_heard_between_two_sensors(here):
     for _ in range(5):
         here.store(here.sensor(), [20.0] * 30)
-    stop = Stop()
+    stopped = []
 
     def after_two(done, total):
         assert total == 5
-        stop.asked = done == 2
+        if done == 2:
+            stopped.append(True)
 
-    summary = run_once(here.database, here.settings, 10, stop, after_two)
+    summary = run_once(here.database, here.settings, 10, lambda: bool(stopped), after_two)
     assert (summary.due, summary.predicted) == (5, 2)
     assert here.row("SELECT COUNT(*) FROM predictions") == (2,)
 

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from contract.errors import UnavailableError
-from ml.batch import Stop, run_once
+from ml.batch import run_once
 from ml.predict.metrics import REGISTRY
 from ml.service import app
 from tests.databases import environment_of
@@ -245,7 +245,7 @@ def test_a_model_trained_in_batch_is_used_online_and_keeps_what_the_batch_found(
     sensor = place.sensor()
     values = [20.0 + n / 10 for n in range(99)] + [80.0]
     place.store(sensor, values)
-    run_once(place.database, place.settings, 10, Stop())
+    run_once(place.database, place.settings, 10)
     before = place.row(
         "SELECT id, is_anomaly, anomaly_score, engine_name FROM predictions WHERE sensor_id = ?",
         sensor,

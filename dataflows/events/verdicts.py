@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from contract.columns import Floats, Ints
 from contract.level import Level
 from contract.table import ROWS, Table, column, single
-from dataflows.engine.detector import Detector
+from dataflows.events.detector import Detector
 from dataflows.segments import begins, lengths
 from rules.columns import Rules
 from rules.kind import RAISE_AFTER_SLOWLY, Closed, Group, Judged, Memory, Rule
@@ -18,6 +18,8 @@ from rules.tables import KINDS, RuleSet, kind_of
 BY_DETECTOR = -2
 """In place of a rule's index: the detector asks."""
 NOBODY = -1
+_NOTED = 4
+"""How much a kind may note of a pane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,10 @@ class Verdicts:
     rule: Ints
     """(P,) the first rule that asks for that level, an index into `Rules.rule`; `NOBODY`, or
     `BY_DETECTOR`."""
+    streak: Ints
+    """(P,) panes in a row, up to this one, in which that rule's condition was met."""
     noted: Floats
-    """(2, P) what the kind of that rule noted for the event; of the detector, about which value the
-    sensor usually is."""
+    """(4, P) what the kind of that rule noted for the event."""
 
 
 class VerdictState(Table):
@@ -79,7 +82,8 @@ class VerdictState(Table):
             asked=np.zeros(len(panes.row), np.int8),
             held=np.zeros(len(panes.row), np.int8),
             rule=np.full(len(panes.row), NOBODY),
-            noted=np.full((2, len(panes.row)), np.nan),
+            streak=np.zeros(len(panes.row), np.int64),
+            noted=np.full((_NOTED, len(panes.row)), np.nan),
         )
         sensors = sensor_id[panes.row]
         for kind, group in rules.groups:
@@ -121,21 +125,24 @@ class VerdictState(Table):
         more = met & (run >= group.raise_after[rule]) & (level > verdicts.asked[pane])
         verdicts.asked[pane[more]] = level[more]
         verdicts.rule[pane[more]] = number[more]
+        verdicts.streak[pane[more]] = run[more]
         if judged.noted is not None:
-            verdicts.noted[:, pane[more]] = judged.noted[:, more]
+            verdicts.noted[: len(judged.noted), pane[more]] = judged.noted[:, more]
 
     def _detect(self, verdicts: Verdicts, panes: Panes, sensors: Ints) -> None:
         assert self._detector is not None
-        level, usual = self._detector.step(sensors, panes.end, panes.mean)
-        verdicts.held[:] = np.maximum(verdicts.held, level)
+        found = self._detector.step(sensors, panes.end, panes.mean)
+        verdicts.held[:] = np.maximum(verdicts.held, found.level)
         for index, wanted in enumerate((Level.WARN, Level.CRITICAL)):
-            met = level >= wanted
+            met = found.level >= wanted
             run, last = _runs(met, panes.row, self.unusual[index])
             self.unusual[index, panes.row[last]] = run[last]
             more = met & (run >= RAISE_AFTER_SLOWLY) & (verdicts.asked < wanted)
             verdicts.asked[more] = wanted
             verdicts.rule[more] = BY_DETECTOR
-            verdicts.noted[0, more] = usual[more]
+            verdicts.streak[more] = run[more]
+            noted = (found.usual, found.score, found.bound[index], found.view)
+            verdicts.noted[:, more] = [values[more] for values in noted]
 
     def _use(self, rules: Rules) -> None:
         """Go on with other rules; those that were there before keep their streaks."""
