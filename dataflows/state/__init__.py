@@ -1,6 +1,6 @@
 """What a flow keeps between two runs: its columns, the stores, and who holds them."""
 
-from dataflows.state.claims import Claim, arrange, in_use, stores
+from dataflows.state.claims import Claim, arrange, claimed_stores, in_use
 from dataflows.state.stores import (
     FLOW,
     MARK,
@@ -18,9 +18,9 @@ __all__ = [
     "Claim",
     "arrange",
     "check_store",
+    "claimed_stores",
     "in_use",
     "make_store",
     "read_states",
     "store_files",
-    "stores",
 ]

@@ -209,7 +209,7 @@ def _check_free(directory: Path, wanted: Claim) -> None:
         raise SetupError(f"{directory} is no recovery store, and in the way: take it away")
 
 
-def stores(root: Path) -> dict[Path, Claim | None]:
+def claimed_stores(root: Path) -> dict[Path, Claim | None]:
     """The directories at or in `root` that have a store, and whose it is, where that is known.
 
     Raises:

@@ -12,10 +12,10 @@ from dataflows.state import (
     WATCH,
     Claim,
     check_store,
+    claimed_stores,
     in_use,
     read_states,
     store_files,
-    stores,
 )
 from ml.online import PartitionDetector
 from ops.doctor.finding import Finding, State, guarded
@@ -44,7 +44,7 @@ def check_recovery(root: Path) -> Iterator[Finding]:
     if not root.exists():
         yield Finding(State.OK, "recovery", f"{root} is not there, and `iot run` makes it")
         return
-    found = stores(root)
+    found = claimed_stores(root)
     if not found:
         yield Finding(State.OK, "recovery", f"{root} is empty: a flow begins at START_FROM")
     for directory, claim in found.items():
