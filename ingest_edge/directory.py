@@ -4,6 +4,8 @@ from collections.abc import Collection
 from json import dumps
 from time import monotonic
 
+from cachetools import FIFOCache
+
 from contract.errors import IotError
 from ingest_edge.lookups import Lookups
 from ingest_edge.metrics import LOOKUPS
@@ -29,9 +31,10 @@ class Directory:
     def __init__(self, lookups: Lookups, ttl_s: float) -> None:
         self._lookups = lookups
         self._ttl_s = ttl_s
-        self._devices: dict[str, tuple[float, Device]] = {}
-        self._owners: dict[int, tuple[float, str]] = {}
-        self._unknown: dict[str | int, float] = {}
+        # with the times at which they were read: entries outlive `ttl_s` while the database is away
+        self._devices: FIFOCache[str, tuple[float, Device]] = FIFOCache(_DEVICES)
+        self._owners: FIFOCache[int, tuple[float, str]] = FIFOCache(_SENSORS)
+        self._unknown: FIFOCache[str | int, float] = FIFOCache(_UNKNOWN)
 
     def fresh(self, uuid: str) -> Device | None:
         """The device, if it is cached and fresh. `uuid` is in its canonical form."""
@@ -69,7 +72,6 @@ class Directory:
         if device is None:
             self._remember_unknown(uuid, asked_at)
         else:
-            _bound(self._devices, _DEVICES)
             self._devices[uuid] = (asked_at, device)
             self._remember_lacking(self._devices[uuid], lacking)
         return device
@@ -102,7 +104,6 @@ class Directory:
                 for number in missing:
                     self._owners.pop(number, None)
                     if number in owners:
-                        _bound(self._owners, _SENSORS)
                         self._owners[number] = (now, owners[number])
                     else:
                         self._remember_unknown(number, now)
@@ -123,20 +124,7 @@ class Directory:
                 self._remember_unknown(sensor, known[0])
 
     def _remember_unknown(self, key: str | int, at: float) -> None:
-        self._unknown.pop(key, None)
-        _bound(self._unknown, _UNKNOWN)
         self._unknown[key] = at
-
-
-def _bound(
-    entries: dict[str, tuple[float, Device]]
-    | dict[int, tuple[float, str]]
-    | dict[str | int, float],
-    most: int,
-) -> None:
-    """Make room for one more entry by evicting the oldest."""
-    if len(entries) >= most:
-        del entries[next(iter(entries))]  # type: ignore[arg-type]
 
 
 def _ask_device(database: Database, uuid: str) -> Device | None:

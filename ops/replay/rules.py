@@ -1,10 +1,10 @@
 """The rules that a replay judges by; nothing is written about them, unlike by the live flow."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
+from cachetools import LRUCache
 
 from contract.errors import SetupError
 from contract.settings import Settings
@@ -37,7 +37,7 @@ class PastRules:
         self._settings = settings
         self._editions = editions
         self._names = names
-        self._rules: OrderedDict[str, Rules] = OrderedDict()
+        self._rules: LRUCache[str, Rules] = LRUCache(_AT_HAND)
 
     @property
     def names(self) -> Names:
@@ -50,14 +50,10 @@ class PastRules:
 
     def rules(self, version: str) -> Rules:
         """From memory, or from the database."""
-        found = self._rules.get(version)
-        if found is None:
+        if (rules := self._rules.get(version)) is None:
             with open_database(self._settings) as database:
-                found = self._rules[version] = Rules(rules_of_version(database, version))
-            if len(self._rules) > _AT_HAND:
-                self._rules.popitem(last=False)
-        self._rules.move_to_end(version)
-        return found
+                rules = self._rules[version] = Rules(rules_of_version(database, version))
+        return rules
 
 
 def given_rules(database: Database, file: Path) -> tuple[Tables, RuleSet]:
