@@ -20,7 +20,7 @@ from contract.columns import PacketColumns, ReadingColumns, RecordColumns, taken
 from contract.settings import Settings, load_settings
 from ops.devices import SensorSpec, register
 from sinks.readings import reading_rows, readings_sink
-from sinks.writer import ROWS_A_BATCH, Row
+from sinks.writer import Row
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 
@@ -173,7 +173,7 @@ class _Bench:
         with self._cursor() as cursor:
 
             def write(rows: Sequence[Row]) -> None:
-                size = ROWS_A_BATCH[self._settings.engine]
+                size = engine_module(self._settings.engine).rows_a_batch
                 for first in range(0, len(rows), size):
                     cursor.execute("BEGIN TRANSACTION")
                     cursor.executemany(_INSERT, rows[first : first + size])

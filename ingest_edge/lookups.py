@@ -43,7 +43,7 @@ class Lookups:
         """Connect.
 
         Raises:
-            IotError: by blame, see `open_database`.
+            IotError: by cause, see `open_database`.
         """
         await self._in_thread(self._connect)
 
@@ -63,7 +63,7 @@ class Lookups:
         Raises:
             UnavailableError: the database is unavailable or takes more than 3 s, or too many
                 queries are waiting.
-            IotError: by blame, see `Database`.
+            IotError: by cause, see `Database`.
         """
         answer = self._asked.get(name)
         if answer is None:

@@ -31,14 +31,13 @@ from runtime.http_service import Service, run_service
 from runtime.lifespan import run_lifespan
 from runtime.log import configure_service_log
 from runtime.problems import CONTENT_TYPE, Problem
+from sql.database import engine_module
 from sql.statements import NOW_MS
 
 PREDICT = "/ml/predict"
 _MOST_BYTES = 16_384
 _BODY_S = 20.0
 """How long a client may take for a body."""
-_CONNECTIONS = {"sqlite": 1, "mssql": 8}
-"""SQLite takes one writer: more threads would only hold each other up."""
 _log = structlog.get_logger("ml")
 
 
@@ -87,7 +86,7 @@ class _Running:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     configure_service_log()
     settings = load_settings()
-    connections = Connections(settings, _CONNECTIONS[settings.engine])
+    connections = Connections(settings, engine_module(settings.engine).writers)
     try:
         await to_thread.run_sync(_reach, connections)
     except UnavailableError as error:  # it may come; each request is answered 503 until then

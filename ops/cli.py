@@ -1,4 +1,4 @@
-"""`iot`: one command for everything that an operator or a developer types."""
+"""`iot`: the command for operators and developers."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -29,10 +29,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Examples:\n\niot demo\n\niot devices add boiler --sensor temperature:temperature:C",
-    help="IoT readings from HTTP through Kafka and Bytewax to the database.",
+    help="Move IoT readings from HTTP through Kafka and Bytewax into a database.",
 )
-devices_app = typer.Typer(no_args_is_help=True, help="Devices, their sensors and their keys.")
-tail_app = typer.Typer(no_args_is_help=True, help="Show what is on the topic, as it comes.")
+devices_app = typer.Typer(
+    no_args_is_help=True, help="Manage devices, their sensors and their keys."
+)
+tail_app = typer.Typer(no_args_is_help=True, help="Print what arrives on the topic.")
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,7 +49,7 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version, and exit."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
@@ -102,7 +104,7 @@ app.add_typer(tail_app, name="tail")
 
 
 def main() -> None:
-    """Entry of the command `iot`."""
+    """Entry point of the command `iot`."""
     app()
 
 

@@ -19,11 +19,11 @@ from contract.event import Event
 from contract.packet import MAX_TIME_MS, PacketRecord, decode
 from contract.rollups import ROLLUP_MS
 from contract.settings import Settings
-from dataflows.engine import WINDOWS, DuplicateLogic, Engine, Outcome, Times
+from dataflows.engine import DuplicateLogic, Engine, Outcome, Times
 from dataflows.log import record_columns
 from ml.online import PartitionDetector
 from rules.columns import Rules
-from rules.panes import Window
+from rules.panes import WINDOWS, Window
 from rules.tables import Tables, make_rules, sources
 from rules.words import Named, Names
 

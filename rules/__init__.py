@@ -1,7 +1,7 @@
-"""Rules: what asks for a level.
+"""Rules: the conditions that raise a level.
 
-A kind of rule is one module: the rows it is made of, its bounds as columns, its judge, the code of
-its events, what they say in each language, and how it is explained. `tables.KINDS` lists the kinds;
-nobody else knows which there are. `tables` reads rows into rules, `columns` puts rules into arrays,
-and `history` keeps which rules applied from which time on.
+Each kind of rule is one module: its rows, its bounds as columns, its judge, its event code, its
+event texts in each language, and how it is explained. `tables.KINDS` is the only list of kinds.
+`tables` reads rows into rules, `columns` puts rules into arrays, and `history` records which rules
+apply from which time.
 """

@@ -1,4 +1,4 @@
-"""A rule set as columns, which the engine judges panes by."""
+"""A rule set as columns, the form in which the engine evaluates it."""
 
 from typing import Any
 
@@ -16,45 +16,47 @@ class Rules:
 
     def __init__(self, rules: RuleSet) -> None:
         self.version = rules.version()
-        found: list[Rule] = []
+        all_rules: list[Rule] = []
         groups: list[tuple[Kind[Any], Group]] = []
         kinds: list[int] = []
         for kind in KINDS:
-            some = kind.derived(rules.of)
-            if some:
-                groups.append((kind, _group(kind, some, len(found))))
-            found += some
-            kinds += [kind.number] * len(some)
-        self.rule = tuple(found)
+            of_kind = kind.derived(rules.of)
+            if of_kind:
+                groups.append((kind, _group(kind, of_kind, len(all_rules))))
+            all_rules += of_kind
+            kinds += [kind.number] * len(of_kind)
+        self.rule = tuple(all_rules)
         self.groups = tuple(groups)
-        """The kinds that have rules, in the order in which they are asked."""
+        """The kinds that have rules, in the order in which they are evaluated."""
         self.kind: Ints = np.array(kinds, np.int64)
-        """(all rules,) number of the kind."""
-        self.clear_after: Ints = np.array([one.clear_after for one in found], np.int64)
-        """(all rules,) how many quiet panes end the level that a rule asked for."""
-        self._sensors = frozenset(one.sensor_id for one in found)
-        detectors = [one for one in rules.models if isinstance(one, DetectorModel)]
-        self.deep: Ints = np.array([one.sensor_id for one in detectors if one.deep], np.int64)
-        """The sensors that have the deep detector, ascending."""
+        """(all rules,) number of each rule's kind."""
+        self.clear_after: Ints = np.array([rule.clear_after for rule in all_rules], np.int64)
+        """(all rules,) number of quiet panes after which the level that the rule raised is lowered."""
+        self._sensors = frozenset(rule.sensor_id for rule in all_rules)
+        detectors = [model for model in rules.models if isinstance(model, DetectorModel)]
+        self.deep: Ints = np.array([model.sensor_id for model in detectors if model.deep], np.int64)
+        """The sensors with the deep detector, ascending."""
         self.unusual = Bounds(
-            sensor_id=np.array([one.sensor_id for one in detectors], np.int64),
-            own=np.array([(one.warn_per_day, one.critical_per_day) for one in detectors])
+            sensor_id=np.array([model.sensor_id for model in detectors], np.int64),
+            own=np.array([(model.warn_per_day, model.critical_per_day) for model in detectors])
             .reshape(-1, 2)
             .T,
         )
-        """How many false alarms a day are allowed."""
-        self.trends = Trends([one for one in rules.models if isinstance(one, TrendModel)])
+        """The allowed number of false alarms per day."""
+        self.trends = Trends(
+            [model for model in rules.models if isinstance(model, TrendModel)]
+        )
 
     def watch(self, sensor_id: int) -> bool:
-        """Whether any of them is the sensor's."""
+        """Whether any rule watches the sensor."""
         return sensor_id in self._sensors
 
 
 def _group(kind: Kind[Any], rules: tuple[Any, ...], first: int) -> Group:
     return Group(
-        sensor_id=np.array([one.sensor_id for one in rules], np.int64),
+        sensor_id=np.array([rule.sensor_id for rule in rules], np.int64),
         number=np.arange(first, first + len(rules)),
-        level=np.array([one.level for one in rules], np.int8),
-        raise_after=np.array([one.raise_after for one in rules], np.int64),
-        bounds=np.array([kind.bounds(one) for one in rules], np.float64).reshape(-1, kind.width).T,
+        level=np.array([rule.level for rule in rules], np.int8),
+        raise_after=np.array([rule.raise_after for rule in rules], np.int64),
+        bounds=np.array([kind.bounds(rule) for rule in rules], np.float64).reshape(-1, kind.width).T,
     )

@@ -1,4 +1,4 @@
-"""Deltas: two panes in a row differ by a bound or more. Rows of `delta_thresholds`."""
+"""Deltas: two consecutive panes differ by a bound or more. Rows of `delta_thresholds`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -33,11 +33,11 @@ from rules.words import duration, quantity
 BOUNDS = ("abs_delta", "rel_delta", "abs_slope", "rel_slope")
 _TABLE = "delta_thresholds"
 _ZERO = 1e-6
-"""A mean up to this size has no relative delta."""
+"""A mean of this absolute value or less has no relative delta."""
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises its level where two panes in a row differ by a bound or more. None: no bound."""
+    """Raises its level when two consecutive panes differ by a bound or more. None: no bound."""
 
     table: str
     id: int
@@ -84,8 +84,8 @@ def _of_row(values: Mapping[str, Any]) -> list[Delta]:
 
 
 def delta(panes: Panes, windows: Windows, pane: NDArray[np.intp]) -> tuple[Floats, ...]:
-    """abs_delta, rel_delta, abs_slope and rel_slope of panes against those before; slopes are per
-    second.
+    """abs_delta, rel_delta, abs_slope and rel_slope of each pane compared with the previous one.
+    Slopes are per second.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         before = windows.mean_before[pane]
@@ -113,25 +113,25 @@ class DeltaKind(Kind[Delta]):
     )  # fmt: skip
     texts: ClassVar[Texts] = {
         "es": {"delta": "{sensor} de {device} cambió en {change} en {duration}, hasta {value}."},
-        "en": {"delta": "{sensor} of {device} changed by {change} within {duration}, to {value}."},
+        "en": {"delta": "{sensor} of {device} changed by {change} in {duration}, to {value}."},
     }
     width = 5
 
     def chosen(self, rules: Sequence[Delta]) -> list[Delta]:
-        """One a sensor, the one with the lowest id."""
+        """One rule per sensor: the one with the lowest id."""
         first: dict[int, Delta] = {}
-        for one in rules:
-            first.setdefault(one.sensor_id, one)
+        for rule in rules:
+            first.setdefault(rule.sensor_id, rule)
         return [first[sensor] for sensor in sorted(first)]
 
     def bounds(self, rule: Delta) -> tuple[float, ...]:
-        """`BOUNDS`, and how many readings must have been seen before."""
+        """`BOUNDS`, and the number of earlier readings that are required."""
         return (*(or_inf(getattr(rule, name)) for name in BOUNDS), rule.min_readings)
 
     def judge(
         self, bounds: Floats, pane: NDArray[np.intp], rule: Ints, closed: Closed, memory: Any
     ) -> Judged:
-        """By the change since the sensor's pane before."""
+        """Compare each pane with the sensor's previous one."""
         *limits, least = bounds
         met = np.zeros(len(pane), bool)
         for value, limit in zip(delta(closed.panes, closed.windows, pane), limits, strict=True):
@@ -141,10 +141,10 @@ class DeltaKind(Kind[Delta]):
         return Judged(met, met)
 
     def cause(self, rule: Delta, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
-        """All four figures, and the bounds that were met."""
+        """All four figures, and the bounds that were reached."""
         panes, windows = closed.panes, closed.windows
         names = ("delta_abs", "delta_rel", "slope_abs", "slope_rel")
-        values = [float(one[0]) for one in delta(panes, windows, np.array([pane]))]
+        values = [float(column[0]) for column in delta(panes, windows, np.array([pane]))]
         limits = (rule.abs_delta, rule.rel_delta, rule.abs_slope, rule.rel_slope)
         dt = int(panes.end[pane] - windows.end_before[pane])
         met = [
@@ -159,7 +159,7 @@ class DeltaKind(Kind[Delta]):
         return Cause("delta", words, payload)
 
     def is_cause(self, rule: Delta, payload: Mapping[str, Any]) -> bool:
-        """A sensor has one."""
+        """By id: a sensor has at most one delta."""
         return rule.id == payload.get("threshold_id")
 
     def told(self, rule: Delta, unit: str) -> Told:
@@ -169,12 +169,12 @@ class DeltaKind(Kind[Delta]):
         ...     rel_delta=0.25, abs_slope=2.5, rel_slope=None, min_readings=5, raise_after=1,
         ...     clear_after=5)
         >>> DELTA.told(rule, "°C").condition
-        'mean changes by 5 °C or 25 % or 2.5 °C a second, or more, after the first 5 readings'
+        'mean changes by 5 °C or 25 % or 2.5 °C per second, or more, after the first 5 readings'
         """
         parts = []
         for bound, relative, a_second in (
             (rule.abs_delta, False, ""), (rule.rel_delta, True, ""),
-            (rule.abs_slope, False, " a second"), (rule.rel_slope, True, " a second"),
+            (rule.abs_slope, False, " per second"), (rule.rel_slope, True, " per second"),
         ):  # fmt: skip
             if bound is not None:
                 size = quantity(bound * 100, "%") if relative else quantity(bound, unit)
@@ -185,12 +185,12 @@ class DeltaKind(Kind[Delta]):
         return Told(f"{rule.table} {rule.id}", text, "it changes by less")
 
     def alone(self, rule: Delta, *, whole: bool) -> Delta:
-        """Of the readings before the first pane that is shown nothing is known."""
+        """The number of readings before the first pane is unknown unless `whole`."""
         least = rule.min_readings if whole else 0
         return msgspec.structs.replace(rule, raise_after=1, min_readings=least)
 
     def detail(self, rule: Delta, closed: Closed, unit: str) -> list[str]:
-        """By how much each pane changed."""
+        """How much each pane changed."""
         panes, windows = closed.panes, closed.windows
         change, *_ = delta(panes, windows, np.arange(len(panes.end)))
         first = windows.end_before < 0

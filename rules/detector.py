@@ -1,5 +1,5 @@
-"""The detector: a pane is unusual for its sensor. `ml.online.partition` judges; here is what else a
-kind of rule has, and the budget of false alarms.
+"""The detector: a pane is unusual for its sensor. `ml.online.partition` scores the panes; this
+module has the rest of the kind, and the false-alarm budget.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from rules.kind import Cause, Closed, Kind, Rule, Texts
 from rules.words import quantity
 
 WARN_PER_DAY, CRITICAL_PER_DAY = 1.0, 0.1
-"""False alarms of a sensor in a day, where nothing else is said."""
+"""Default false alarms per sensor and day."""
 
 
 def _none() -> Ints:
@@ -22,9 +22,9 @@ def _none() -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """False alarms that are expected of a sensor in a day: panes that reach the level, or a higher
-    one, while nothing is wrong (a mean of the deep detector's counts once, however long its answer
-    holds). More than one pane in ten is never asked for. N sensors have bounds of their own.
+    """Expected false alarms per sensor and day: panes that reach the level, or a higher one, while
+    nothing is wrong. A mean of the deep detector counts once, however long its answer holds. The
+    rate is capped at one pane in ten. N sensors have their own bounds.
     """
 
     warn: float = WARN_PER_DAY
@@ -32,16 +32,16 @@ class Bounds:
     sensor_id: Ints = field(default_factory=_none)
     """(N,) ascending."""
     own: Floats = field(default_factory=lambda: np.empty((2, 0)))
-    """(2, N) WARN and CRITICAL of each of them."""
+    """(2, N) their WARN and CRITICAL bounds."""
 
     def __post_init__(self) -> None:
         if not np.all(np.diff(self.sensor_id) > 0) or self.own.shape != (2, len(self.sensor_id)):
-            raise ValueError("own bounds are two for each sensor, and sensors ascend")
+            raise ValueError("Bounds: own must be (2, N), and sensor_id must ascend")
         if not (0 < self.critical <= self.warn and (self.own > 0).all()):
-            raise ValueError("0 < critical <= warn false alarms a day")
+            raise ValueError("Bounds: 0 < critical <= warn must hold for false alarms per day")
 
     def of(self, sensor_id: Ints) -> Floats:
-        """(2, P) WARN and CRITICAL of each sensor."""
+        """(2, P) WARN and CRITICAL bounds of each sensor."""
         bounds = np.empty((2, len(sensor_id)))
         bounds[0], bounds[1] = self.warn, self.critical
         if len(self.sensor_id):
@@ -52,28 +52,28 @@ class Bounds:
 
 
 VIEWS = ("level", "noise", "quiet", "shape")
-"""What of a sensor can be unusual: its value, how much it moves, that it hardly moves any more, and
-how it moves."""
+"""What can be unusual about a sensor: its value, its noise, a lack of noise, and the shape of its
+signal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a detector says of P panes."""
+    """A detector's result for P panes."""
 
     level: NDArray[np.int8]
-    """(P,) the level that each pane deserves."""
+    """(P,) the level of each pane."""
     usual: Floats
-    """(P,) the value about which its sensor usually is."""
+    """(P,) the usual value of the pane's sensor."""
     score: Floats
-    """(P,) -log10 of the share of the sensor's normal panes that are as unusual."""
+    """(P,) -log10 of the share of the sensor's normal panes that are at least as unusual."""
     bound: Floats
-    """(2, P) the scores from which it is WARN, and CRITICAL."""
+    """(2, P) the scores at which a pane becomes WARN and CRITICAL."""
     view: NDArray[np.int8]
     """(P,) index into `VIEWS`: what was most unusual."""
 
 
 class DetectorKind(Kind[Rule]):
-    """Has no rows of its own: every sensor is watched."""
+    """Has no rows: the detector watches every sensor."""
 
     number = 3
     name = "detector"
@@ -84,7 +84,7 @@ class DetectorKind(Kind[Rule]):
                         "de {usual}.",
         },
         "en": {
-            "detector": "{sensor} of {device} is at {value}, which is unlike it: it is usually at "
+            "detector": "{sensor} of {device} is at {value}, which is unusual: it is usually at "
                         "about {usual}.",
         },
     }  # fmt: skip
@@ -92,7 +92,7 @@ class DetectorKind(Kind[Rule]):
     def cause(
         self, rule: Rule | None, pane: int, closed: Closed, noted: Floats, unit: str
     ) -> Cause:
-        """`noted`: about which value the sensor usually is, the score, its bound, and the view."""
+        """`noted`: the sensor's usual value, the score, its bound, and the view."""
         usual, score, bound, view = noted.tolist()
         words = {"usual": quantity(float(f"{usual:.3g}"), unit)}
         payload = {

@@ -1,4 +1,4 @@
-"""Forecasts: the trend leads to a critical threshold within a minute. Made of thresholds."""
+"""Forecasts: the trend reaches a critical threshold within a minute. Derived from thresholds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rules.threshold import THRESHOLD, Threshold, is_same, threshold_payload
 from rules.words import duration, quantity
 
 FORECAST_S = 60.0
-"""How far ahead a trend is followed."""
+"""How far ahead a trend is extrapolated."""
 FORECAST_READINGS = 5
 FORECAST_FIT = 0.9
 _SHOWN_S = 3600
@@ -24,23 +24,23 @@ _SHOWN_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Asks for WARN where the trend leads to a critical threshold."""
+    """Raises WARN when the trend leads to a critical threshold."""
 
     threshold: Threshold
 
     @property
     def table(self) -> str:
-        """Of the threshold."""
+        """The threshold's table."""
         return self.threshold.table
 
     @property
     def id(self) -> int:
-        """Of the threshold."""
+        """The threshold's id."""
         return self.threshold.id
 
     @property
     def sensor_id(self) -> int:
-        """Of the threshold."""
+        """The threshold's sensor."""
         return self.threshold.sensor_id
 
     @property
@@ -50,21 +50,21 @@ class Forecast:
 
     @property
     def raise_after(self) -> int:
-        """Panes in a row whose trend leads there."""
+        """The number of consecutive panes whose trend must lead to the threshold."""
         return self.threshold.forecast_after
 
     @property
     def clear_after(self) -> int:
-        """Of the threshold."""
+        """The threshold's `clear_after`."""
         return self.threshold.clear_after
 
 
 def trend_ahead(windows: Windows) -> Floats:
-    """(P,) the trend that a forecast follows: the slower of w5's and w10's.
+    """(P,) the trend that a forecast extrapolates: the slower of those of w5 and w10.
 
-    0 where they disagree, since a value that has stopped moving leads nowhere, though w10 still
-    holds the movement; and where noise alone may look like it: where w10 has fewer than
-    `FORECAST_READINGS`, or its trend explains less than `FORECAST_FIT` of their variance.
+    0 where their signs differ: a value that has stopped moving leads nowhere, although w10 still
+    contains the movement. Also 0 where noise alone could explain the trend: w10 has fewer than
+    `FORECAST_READINGS` readings, or its trend explains less than `FORECAST_FIT` of their variance.
     """
     short, long = windows.w5.trend, windows.w10.trend
     slower = np.where(np.abs(short) < np.abs(long), short, long)
@@ -73,8 +73,8 @@ def trend_ahead(windows: Windows) -> Floats:
 
 
 def time_to_reach(mean: Floats, trend: Floats, low: Floats, high: Floats) -> Floats:
-    """Seconds until a value that continues by `trend` reaches `low` or `high`; inf where it never
-    does.
+    """Seconds until a value that moves by `trend` per second reaches `low` or `high`; inf where it
+    never does.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         bound = np.where(trend > 0, high, low)
@@ -95,31 +95,33 @@ class ForecastKind(Kind[Forecast]):
         },
         "en": {
             "forecast": "{sensor} of {device} is at {value} and will reach {bound} in about "
-                        "{duration} if it goes on like this ({rule}).",
+                        "{duration} if the trend continues ({rule}).",
         },
     }  # fmt: skip
     width = 2
 
     def key(self, rule: Forecast) -> tuple[str, str, int]:
-        """Beside that of its threshold."""
+        """Separate from the key of its threshold."""
         return "forecast", rule.table, rule.id
 
     def derived(self, rules: Callable[[Kind[Any]], tuple[Any, ...]]) -> tuple[Forecast, ...]:
-        """One for each critical threshold that is a bound."""
+        """One for each critical threshold that has a bound and `forecast_after` above 0."""
         return tuple(
-            Forecast(one)
-            for one in rules(THRESHOLD)
-            if one.level is Level.CRITICAL and not one.equal and one.forecast_after
+            Forecast(threshold)
+            for threshold in rules(THRESHOLD)
+            if threshold.level is Level.CRITICAL
+            and not threshold.equal
+            and threshold.forecast_after
         )
 
     def bounds(self, rule: Forecast) -> tuple[float, ...]:
-        """Low and high of the threshold."""
+        """The threshold's `low` and `high`."""
         return span(rule.threshold.low, rule.threshold.high)
 
     def judge(
         self, bounds: Floats, pane: NDArray[np.intp], rule: Ints, closed: Closed, memory: Any
     ) -> Judged:
-        """By where the mean is, and where its trend leads."""
+        """Extrapolate the mean of each pane by its trend."""
         low, high = bounds
         mean, trend = closed.panes.mean[pane], trend_ahead(closed.windows)[pane]
         seconds = time_to_reach(mean, trend, low, high)
@@ -127,7 +129,7 @@ class ForecastKind(Kind[Forecast]):
         return Judged(met, met)
 
     def cause(self, rule: Forecast, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
-        """The bound, and when it will be reached."""
+        """The bound, and when the value will reach it."""
         threshold = rule.threshold
         mean, trend = float(closed.panes.mean[pane]), float(trend_ahead(closed.windows)[pane])
         bound = threshold.high if trend > 0 else threshold.low
@@ -146,30 +148,32 @@ class ForecastKind(Kind[Forecast]):
         return Cause("forecast", words, payload)
 
     def is_cause(self, rule: Forecast, payload: Mapping[str, Any]) -> bool:
-        """By its threshold."""
+        """By the threshold."""
         return rule.level.name == payload.get("to") and is_same(rule.threshold, payload)
 
     def told(self, rule: Forecast, unit: str) -> Told:
-        """By where the trend leads."""
-        one = rule.threshold
-        bounds = " or ".join(quantity(b, unit) for b in (one.low, one.high) if b is not None)
+        """The bounds that the trend may reach."""
+        threshold = rule.threshold
+        bounds = " or ".join(
+            quantity(bound, unit) for bound in (threshold.low, threshold.high) if bound is not None
+        )
         return Told(
-            one.name,
+            threshold.name,
             f"a clear trend leads to {bounds} within {FORECAST_S:g} s",
-            "it leads there no more",
+            "the trend no longer leads there",
         )
 
     def alone(self, rule: Forecast, *, whole: bool) -> Threshold:
-        """Its threshold, which stands beside it and is CRITICAL."""
+        """Its threshold, which is a separate rule and CRITICAL."""
         return msgspec.structs.replace(rule.threshold, raise_after=1, forecast_after=1)
 
     def said(self, rule: Forecast, asked: Sequence[int], held: Sequence[int]) -> list[str]:
-        """`crossed` where the bound itself is."""
+        """`crossed` where the value is beyond the bound itself."""
         names = {Level.NORMAL: "inside", Level.WARN: "beyond", Level.CRITICAL: "crossed"}
-        return [names[Level(one)] for one in asked]
+        return [names[Level(level)] for level in asked]
 
     def detail(self, rule: Forecast, closed: Closed, unit: str) -> list[str]:
-        """Which bound each pane's trend leads to, and when."""
+        """The bound that each pane's trend leads to, and when."""
         mean = closed.panes.mean
         low, high = span(rule.threshold.low, rule.threshold.high)
         trend = trend_ahead(closed.windows)

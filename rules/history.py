@@ -1,10 +1,11 @@
-"""Which rules apply from which arrival time on: the same for every process, restart and replay.
+"""Which rules apply from which arrival time: the same for every process, restart and replay.
 
-Rules are read from their tables again and again. When they differ from the newest version, they are
-written down as the next one in `rule_versions`, with the arrival time from which they apply: so far
-ahead, by the database's clock, that every process reads of it before it comes to records of that
-time; one that could not read for that long waits. So what is judged by which rules is a function of
-the log and of `rule_versions`, and a change is in force within `RULES_REFRESH_SECONDS`.
+Each process rereads the rule tables periodically. When the rules differ from the newest version,
+the process adds a version to `rule_versions`, with the arrival time from which it applies. By the
+database's clock, that time is far enough ahead that every process reads the version before it
+reaches records of that time; a process that could not read for that long waits. Which rules apply
+to a record is therefore a function of the log and of `rule_versions`, and a change is in force
+within `RULES_REFRESH_SECONDS`.
 """
 
 from bisect import bisect_right
@@ -36,21 +37,21 @@ from sql.database import Database
 from sql.schema import open_database
 from sql.statements import LIST_RULE_VERSIONS, NOW_MS, RuleVersion
 
-RULES_REFUSED = Gauge("iot_rules_refused", "Rows of rules that make no sense and are not in force")
+RULES_REFUSED = Gauge("iot_rules_refused", "Invalid rule rows, which are not in force")
 _AT_HAND = 8
-"""How many versions are kept in memory."""
+"""The number of versions that are kept in memory."""
 _log = structlog.get_logger("rules")
 
 
 class RuleBook(Protocol):
-    """What a partition asks for its rules."""
+    """Where a partition gets its rules."""
 
     @property
     def names(self) -> Names:
-        """How to call sensors and devices, as far as known now."""
+        """The names of sensors and devices that are known now."""
 
     def editions(self, arrival: int) -> Sequence[RuleVersion]:
-        """All editions that can apply up to `arrival`, in order; the first one applies from the
+        """All editions that can apply up to `arrival`, in order. The first one applies from the
         beginning.
         """
 
@@ -66,11 +67,11 @@ class OneEdition:
     names: Names
 
     def editions(self, arrival: int) -> Sequence[RuleVersion]:
-        """Only one."""
+        """The only edition."""
         return (RuleVersion(0, self.only.version),)
 
     def rules(self, version: str) -> Rules:
-        """Always the same."""
+        """The only rules."""
         return self.only
 
 
@@ -85,7 +86,7 @@ class LiveRules:
         self._editions: list[RuleVersion] = []
         self._newest: tuple[str, RuleSet] = ("", RuleSet())
         self._rules: dict[str, Rules] = {}
-        """Those that were asked for last, at most `_AT_HAND`."""
+        """By version: the most recently used ones, at most `_AT_HAND`."""
         self._said: list[Refused] = []
         self._until = 0
         self._read_at = -inf
@@ -95,12 +96,13 @@ class LiveRules:
 
     @property
     def names(self) -> Names:
-        """As the database had them at most one interval ago."""
+        """The names, at most one interval old."""
         return self._names
 
     def editions(self, arrival: int) -> Sequence[RuleVersion]:
-        """Waits while the database is away and editions for `arrival` may be missing. An arrival
-        that is still ahead of what was read just now has a clock of its own, and is not waited for.
+        """Waits while the database is unreachable and editions for `arrival` may be missing. An
+        arrival that is still ahead after a fresh read comes from a different clock; it does not
+        wait.
         """
         with self._asked:
             if self._thread is None:
@@ -117,20 +119,20 @@ class LiveRules:
             return self._editions
 
     def rules(self, version: str) -> Rules:
-        """From memory, or from the database, which is waited for while it is away.
+        """From memory or from the database. Waits while the database is unreachable.
 
         Raises:
-            SetupError: the database has lost that version.
+            SetupError: the database no longer has that version.
         """
-        found = self._rules.get(version)
-        if found is None:
+        known = self._rules.get(version)
+        if known is None:
             at_hand = dict(list(self._rules.items())[1 - _AT_HAND :])
             newest, rules = self._newest
             if version != newest:
                 rules = self._fetched(version)
-            found = Rules(rules)
-            self._rules = at_hand | {version: found}
-        return found
+            known = Rules(rules)
+            self._rules = at_hand | {version: known}
+        return known
 
     def _fetched(self, version: str) -> RuleSet:
         for attempt in _until_back():
@@ -139,10 +141,10 @@ class LiveRules:
         raise AssertionError("unreachable")
 
     def load(self) -> RuleSet:
-        """Read rules and names now; returns the newest rules.
+        """Read rules and names now, and return the newest rules.
 
         Raises:
-            IotError: by blame, see `Database`.
+            IotError: the database cannot be read; see `Database` for the types.
         """
         at = monotonic()
         with open_database(self._settings) as database:
@@ -184,11 +186,11 @@ class LiveRules:
         return editions, newest
 
     def _leave_to_newer(self, version: str) -> None:
-        """Rules were written down by a program that knows more of them: we write none after it."""
+        """A newer program wrote the newest version: write no version after it."""
         if version != self._newest[0]:
             _log.warning(
-                "a newer version of this program manages the rules: this one follows what it knows "
-                "of them, and sees no changes of its own; update it",
+                "a newer version of this program manages the rules: this one applies those that it "
+                "knows and does not detect changes; update it",
                 version=version,
             )
 
@@ -197,14 +199,14 @@ class LiveRules:
             return
         self._said = refused
         RULES_REFUSED.set(len(refused))
-        for one in refused:
+        for row in refused:
             _log.error(
-                "rule refused; the last good one stays in force"
-                if one.kept
-                else "rule refused; there is none in its place",
-                table=one.table,
-                id=one.id,
-                error=one.error,
+                "rule refused; its last valid version stays in force"
+                if row.kept
+                else "rule refused; it has no earlier valid version",
+                table=row.table,
+                id=row.id,
+                error=row.error,
             )
 
     def _run(self) -> None:
@@ -224,12 +226,12 @@ class LiveRules:
                     try:
                         self.load()
                     except UnavailableError as error:
-                        _log.warning("rules not read, trying again", error=str(error))
+                        _log.warning("rules cannot be read, retrying", error=str(error))
                         raise
-                    except SchemaError:  # no waiting helps, and the flow must not stand still
+                    except SchemaError:  # waiting does not help, and the flow must not stop without an error
                         raise
                     except IotError as error:
-                        _log.error("rules not read", error=str(error))
+                        _log.error("rules cannot be read", error=str(error))
                         sleep(1)
 
 

@@ -42,6 +42,10 @@ class Panes:
     """(P,) second moment of the values."""
 
 
+WINDOWS = {"w1": 1, "w5": 5, "w10": 10}
+"""Lengths in seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """One window for each closed pane, ending with it. P windows, in the order of the panes."""
@@ -72,9 +76,8 @@ class Window:
 class Windows:
     """The windows of the closed panes, and what came before each pane."""
 
-    w1: Window
-    w5: Window
-    w10: Window
+    by_name: dict[str, Window]
+    """One for each of `WINDOWS`."""
     end_before: Ints
     """(P,) end of the sensor's pane before this one; NEVER where there is none."""
     mean_before: Floats
@@ -86,3 +89,18 @@ class Windows:
     """(10, P) their readings."""
     lately_mean: Floats
     """(10, P) their means."""
+
+    @property
+    def w1(self) -> Window:
+        """The pane alone."""
+        return self.by_name["w1"]
+
+    @property
+    def w5(self) -> Window:
+        """Up to 5 s."""
+        return self.by_name["w5"]
+
+    @property
+    def w10(self) -> Window:
+        """Up to 10 s."""
+        return self.by_name["w10"]

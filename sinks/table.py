@@ -9,6 +9,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from contract.settings import Settings
 from sinks.progress import Covered, write_progress
 from sinks.writer import Row, Writer, first_counts
+from sql.database import engine_module
 
 X = TypeVar("X")
 _CLOSE_S = 10.0
@@ -30,7 +31,7 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
     connections: int = 1
     """Number of writers, if the database allows several. A partition always uses the same one."""
     rows_a_batch: int | None = None
-    """Limit on the rows of a batch; None means `ROWS_A_BATCH`."""
+    """Limit on the rows of a batch; None means the engine's own number."""
     covers: Callable[[X], Mapping[int, Covered]] | None = None
     """The records of the log that an item covers. A snapshot stores the last record of each
     partition, after the rows are committed."""
@@ -39,9 +40,8 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
 
     def list_parts(self) -> list[str]:
         """One name per connection. SQLite has a single writer."""
-        return [
-            str(part) for part in range(1 if self.settings.engine == "sqlite" else self.connections)
-        ]
+        writers = min(self.connections, engine_module(self.settings.engine).writers)
+        return [str(part) for part in range(writers)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_TablePartition[X]":
         """Start a writer. It connects when there is something to write."""

@@ -40,14 +40,12 @@ from sinks.metrics import (
     WRITE_SECONDS,
     begin,
 )
-from sql.database import Database
+from sql.database import Database, engine_module
 from sql.schema import open_database
 
 Row = tuple[Any, ...]
 """A NamedTuple of the sink, with the fields of the statement's rows, in their order."""
 
-ROWS_A_BATCH = {"sqlite": 20_000, "mssql": 4_000}
-"""By engine. With 5 000 locks in one statement, SQL Server would lock the whole table."""
 _BYTES_A_BATCH = 4 << 20
 _LINGER_S = 0.1
 _QUEUED_ROWS = 100_000
@@ -93,7 +91,7 @@ class Writer:
         self._key = key
         self._replaces = replaces
         self._repeated = repeated
-        self._rows_a_batch = rows_a_batch or ROWS_A_BATCH[settings.engine]
+        self._rows_a_batch = rows_a_batch or engine_module(settings.engine).rows_a_batch
         self._turn = Condition()
         self._waiting: list[Row] = []
         self._since = 0.0

@@ -45,6 +45,13 @@ class EngineModule(Protocol):
     def blame(self, error: Exception) -> type[IotError]:
         """The class of our error for a driver's error."""
 
+    rows_a_batch: int
+    """How many rows a statement takes at most."""
+    writers: int
+    """How many connections may write at once."""
+    between_scripts: str
+    """What separates scripts for the engine's own command line."""
+
     turn: AbstractContextManager[Any]
     """Held during each transaction, so that they run one at a time if the engine requires it."""
 
@@ -60,7 +67,7 @@ class Database:
 
     def __init__(self, settings: Settings, *, create: bool = False) -> None:
         self._settings = settings
-        self._engine = _engine(settings.engine)
+        self._engine = engine_module(settings.engine)
         with _Blamed(self):
             self._connection = self._engine.connect(settings, create=create)
 
@@ -163,7 +170,7 @@ def _text(engine: str, name: str) -> str:
 @cache
 def _statements(engine: str, name: str) -> list[tuple[str, bool]]:
     """The statements of a file, and whether each takes parameters."""
-    batches = _engine(engine).batches(_text(engine, name))
+    batches = engine_module(engine).batches(_text(engine, name))
     return [(batch, "?" in re.sub("--.*", "", batch)) for batch in batches]
 
 
@@ -171,12 +178,13 @@ def schema_scripts(engine: str) -> list[tuple[str, tuple[str, ...]]]:
     """The schema scripts of an engine, in no particular order: (file name, batches)."""
     folder = files(f"sql.{engine}")
     return [
-        (file.name, tuple(_engine(engine).batches(file.read_text(encoding="utf-8"))))
+        (file.name, tuple(engine_module(engine).batches(file.read_text(encoding="utf-8"))))
         for place in (folder, folder / "schema")
         for file in place.iterdir()
         if file.name.endswith(".sql")
     ]
 
 
-def _engine(name: str) -> EngineModule:
+def engine_module(name: str) -> EngineModule:
+    """What an engine's folder gives, by the name of the folder."""
     return cast(EngineModule, import_module(f"sql.{name}"))

@@ -15,7 +15,7 @@ from hashlib import sha256
 
 from contract.errors import SchemaError, SetupError
 from contract.settings import Settings
-from sql.database import Database, schema_scripts
+from sql.database import Database, engine_module, schema_scripts
 from sql.statements import HAS_MIGRATIONS, LIST_MIGRATIONS
 
 
@@ -141,7 +141,7 @@ def script_text(settings: Settings, name: str | None = None) -> str:
     plan = [script for script in scripts(settings.engine) if name in (None, script.name)]
     if not plan:
         raise SetupError(f"{name}: there is no script of that name for {settings.engine}")
-    between = "\nGO\n" if settings.engine == "mssql" else "\n"
+    between = engine_module(settings.engine).between_scripts
     return "\n".join(
         f"-- {script.name}\n" + between.join(batch.strip() for batch in script.batches) + between
         for script in plan

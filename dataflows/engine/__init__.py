@@ -5,13 +5,12 @@ from dataflows.engine.engine import Engine, Outcome, Times
 from dataflows.engine.no_data import FACTOR, LEAST_MS
 from dataflows.engine.panes import PANE_MS, aggregate
 from dataflows.engine.partition_step import Watch
-from dataflows.engine.windows import WINDOWS, WindowState
+from dataflows.engine.windows import WindowState
 
 __all__ = [
     "FACTOR",
     "LEAST_MS",
     "PANE_MS",
-    "WINDOWS",
     "DuplicateLogic",
     "Engine",
     "Outcome",

@@ -16,16 +16,17 @@ from contract.columns import NEVER, Floats, Ints, concatenate
 from contract.table import ROWS, Table, block
 from dataflows.engine.panes import scale_of
 from dataflows.segments import begins, lengths
-from rules.panes import Panes, Window, Windows
+from rules.panes import WINDOWS, Panes, Window, Windows
 
-KEPT = 9
+_SLIDING = {name: seconds for name, seconds in WINDOWS.items() if seconds > 1}
+KEPT = max(WINDOWS.values()) - 1
 """How many panes before the newest can lie in the longest window."""
+SHOWN = 10
+"""How many of the newest panes an event shows."""
 _ALL_EQUAL = 1e-9
 """Times are whole milliseconds: of two that differ the second moment is at least 5e-7 s²."""
 _AT_ONCE = 2_500
 _MOST = float(np.finfo(np.float64).max)
-WINDOWS = {"w1": 1, "w5": 5, "w10": 10}
-"""Lengths in seconds."""
 _COLUMNS = (
     "end", "count", "mean", "minimum", "maximum", "first",
     "time", "time_time", "time_value", "value_value",
@@ -56,9 +57,9 @@ class WindowState(Table):
             for a, b in pairwise(bounds)
         ]
         return Windows(
-            w1=concatenate([part.w1 for part in parts]),
-            w5=concatenate([part.w5 for part in parts]),
-            w10=concatenate([part.w10 for part in parts]),
+            by_name={
+                name: concatenate([part.by_name[name] for part in parts]) for name in WINDOWS
+            },
             end_before=np.concatenate([part.end_before for part in parts]),
             mean_before=np.concatenate([part.mean_before for part in parts]),
             lately_end=np.concatenate([part.lately_end for part in parts], axis=1),
@@ -79,17 +80,15 @@ class WindowState(Table):
             lately = self._shift(new, rows, starts, count)
         before = lately[_END, 1].copy()
         mean_before = lately[_MEAN, 1].copy()
-        count_lately = lately[_COUNT].copy()  # the others are not overwritten
-        w5, w10 = _windows(lately, panes.last)
+        count_lately = lately[_COUNT, :SHOWN].copy()  # the others are not overwritten
+        sliding = _windows(lately, panes.last, tuple(_SLIDING.values()))
         return Windows(
-            w1=_pane_alone(panes),
-            w5=w5,
-            w10=w10,
+            by_name={"w1": _pane_alone(panes)} | dict(zip(_SLIDING, sliding, strict=True)),
             end_before=np.where(before > NEVER, before, NEVER).astype(np.int64),
             mean_before=mean_before,
-            lately_end=lately[_END],
+            lately_end=lately[_END, :SHOWN],
             lately_count=count_lately,
-            lately_mean=lately[_MEAN],
+            lately_mean=lately[_MEAN, :SHOWN],
         )
 
     def _shift(
@@ -148,7 +147,7 @@ def _pane_alone(panes: Panes) -> Window:
 
 
 def _windows(
-    lately: NDArray[np.float64], last: Floats, lengths: tuple[int, ...] = (5, 10)
+    lately: NDArray[np.float64], last: Floats, lengths: tuple[int, ...]
 ) -> list[Window]:
     """The sliding windows over panes (columns, 10, P), newest first, which are overwritten.
 

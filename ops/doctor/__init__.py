@@ -1,1 +1,1 @@
-"""`iot doctor`: whether everything around the pipeline is as it must be."""
+"""`iot doctor`: check that everything the pipeline needs is there."""

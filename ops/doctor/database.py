@@ -1,4 +1,4 @@
-"""The database: driver, connection, clock and schema."""
+"""Checks of the database: driver, connection, clock and schema."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,11 +13,12 @@ _SKEW_S = 2.0
 
 
 def check_database(settings: Settings, now: Callable[[], float]) -> Iterator[Finding]:
-    """Whether it answers, and whether its schema is this program's; `now` is this machine's clock,
-    epoch seconds. Without an ODBC driver nothing else is looked at.
+    """Check that the database answers and that its schema is this program's.
+
+    `now` is this machine's clock, in epoch seconds. Without an ODBC driver nothing else is checked.
 
     Raises:
-        IotError: by blame, see `Database`.
+        IotError: see `Database`.
     """
     if settings.engine == "mssql":
         drivers = list(guarded("ODBC driver", _driver(settings)))
@@ -40,23 +41,23 @@ def _driver(settings: Settings) -> Iterator[Finding]:
 
 
 def _clock(settings: Settings, skew: float) -> Iterator[Finding]:
-    text = f"of the database and of this machine are {abs(skew):.1f} s apart"
+    text = f"the clocks of the database and this machine are {abs(skew):.1f} s apart"
     if abs(skew) < _SKEW_S:
         yield Finding(State.OK, "clock", text)
         return
     text += (
-        f": {settings.database} is {'ahead' if skew > 0 else 'behind'}; keep both by NTP "
-        "(chronyc tracking, timedatectl)"
+        f": {settings.database} is {'ahead' if skew > 0 else 'behind'}; synchronize both "
+        "with NTP (chronyc tracking, timedatectl)"
     )
     yield Finding(State.FAIL, "clock", text)
 
 
 def _schema(settings: Settings) -> Iterator[Finding]:
     open_database(settings).close()
-    found = differences(settings)
-    if not found:
+    differing = differences(settings)
+    if not differing:
         yield Finding(State.OK, "schema", "up to date")
         return
-    more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-    text = f"{found[0]}{more}: `python -m sql check` lists them"
+    more = f", and {len(differing) - 1} more" if len(differing) > 1 else ""
+    text = f"{differing[0]}{more}: `python -m sql check` lists them"
     yield Finding(State.WARN, "schema", text)

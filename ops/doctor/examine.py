@@ -1,4 +1,4 @@
-"""All checks, in the order in which an operator would make them."""
+"""All checks, in the order in which an operator would run them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,20 +27,20 @@ def examine(
     ports: Sequence[Port] | None = None,
     now: Callable[[], float] = time,
 ) -> Iterator[Finding]:
-    """Look at everything that a pipeline on this machine needs, and change nothing.
+    """Check everything that a pipeline on this machine needs. Changes nothing.
 
-    A check that breaks is told as it is and ends no other; where a setting is wrong, what needs no
-    settings is looked at all the same. `ports` are the usual ones, and `now` is this machine's
-    clock, epoch seconds.
+    A check that raises is reported, and the other checks still run. If a setting is wrong, the
+    checks that need no settings still run. `ports` defaults to `usual_ports`, and `now` is this
+    machine's clock, in epoch seconds.
     """
     settings: Settings | None = None
     try:
         settings = load_settings()
     except SettingError as error:
-        yield Finding(State.FAIL, "settings", f"{error}: broker and database are not looked at")
+        yield Finding(State.FAIL, "settings", f"{error}: broker and database are not checked")
     disks = [recovery]
     if settings is not None:
-        yield Finding(State.OK, "settings", f"read; the database is {settings.engine}")
+        yield Finding(State.OK, "settings", f"valid; the database is {settings.engine}")
         yield from _key(settings)
         yield from guarded("broker", check_broker(settings))
         yield from guarded("database", check_database(settings, now))
@@ -55,7 +55,7 @@ def examine(
 
 def _key(settings: Settings) -> Iterator[Finding]:
     if settings.ingest_api_key is None:
-        text = "INGEST_API_KEY is not set: anyone who reaches the edge may post"
+        text = "INGEST_API_KEY is not set: anyone who can reach the edge can post"
         yield Finding(State.WARN, "key", text)
     else:
         yield Finding(State.OK, "key", "INGEST_API_KEY is set")

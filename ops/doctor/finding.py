@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The result of a check."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from contract.errors import IotError
 
 
 class State(StrEnum):
-    """How bad it is."""
+    """Severity of a finding."""
 
     OK = "OK"
     WARN = "WARN"
-    """It runs, and somebody should look."""
+    """The pipeline runs, but needs attention."""
     FAIL = "FAIL"
-    """It does not run, or a promise does not hold."""
+    """The pipeline does not run, or a guarantee does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked at, how it is, and what to do where it is not OK."""
+    """One line: what was checked, its state, and what to do if it is not OK."""
 
     state: State
     about: str
@@ -27,11 +27,11 @@ class Finding:
 
 
 def guarded(about: str, findings: Iterable[Finding]) -> Iterator[Finding]:
-    """The findings; an error ends them with one more, and nothing else."""
+    """Yield the findings. An error becomes the last finding and is not raised."""
     try:
         yield from findings
     except IotError as error:
         yield Finding(State.FAIL, about, str(error))
-    except Exception as error:  # noqa: BLE001 - told as it is, and the other checks go on
-        text = f"this could not be looked at: {type(error).__name__}: {error}"
+    except Exception as error:  # noqa: BLE001 - reported, and the other checks continue
+        text = f"the check failed: {type(error).__name__}: {error}"
         yield Finding(State.FAIL, about, text)

@@ -1,4 +1,4 @@
-"""This machine: ports, disks, open files."""
+"""Checks of this machine: ports, disks, open files."""
 
 import resource
 import socket
@@ -13,12 +13,12 @@ from ops.status import EdgeStatus, Flow, Process, ServiceStatus, asked
 
 _FILES = 4_096
 _CLOCK_S = 2.0
-"""How far an edge's clock may be from the broker's."""
+"""How far an edge's clock may differ from the broker's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """Where a process of ours listens."""
+    """A port that one of our processes listens on."""
 
     number: int
     kind: type[Process]
@@ -27,14 +27,14 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class DiskLimits:
-    """How much must be free, in bytes."""
+    """Free bytes below which a disk is reported."""
 
     warn: int = 1 << 30
     fail: int = 100 << 20
 
 
 def usual_ports(metrics_port: int) -> tuple[Port, ...]:
-    """Those of an edge, a flow and a prediction service."""
+    """The ports of an edge, a flow and a prediction service."""
     return (
         Port(8001, EdgeStatus, "python -m ingest_edge --port"),
         Port(metrics_port, Flow, "iot run --metrics-port"),
@@ -43,7 +43,7 @@ def usual_ports(metrics_port: int) -> tuple[Port, ...]:
 
 
 def check_ports(ports: Sequence[Port]) -> Iterator[Finding]:
-    """Whether each is free, or the process that it is for is there."""
+    """Check that each port is free, or that the expected process listens on it."""
     names = {EdgeStatus: "an edge", Flow: "a flow", ServiceStatus: "a prediction service"}
     for port in ports:
         name = names[port.kind]
@@ -52,18 +52,17 @@ def check_ports(ports: Sequence[Port]) -> Iterator[Finding]:
             way = "ahead of" if process.clock_ahead > 0 else "behind"
             text = (
                 f"the edge's clock is {abs(process.clock_ahead):.1f} s {way} the broker's: "
-                "readings without a time of their own get a wrong one; see to time "
-                "synchronisation (NTP) on both"
+                "readings without a timestamp get a wrong time; synchronize both with NTP"
             )
             yield Finding(State.FAIL, "clock", text)
         if isinstance(process, port.kind):
-            yield Finding(State.OK, "ports", f"{port.number}: {name} of ours is running there")
+            yield Finding(State.OK, "ports", f"{port.number}: {name} of ours is running on it")
         elif _free(port.number):
             yield Finding(State.OK, "ports", f"{port.number} is free for {name}")
         else:
             text = (
-                f"{port.number} is taken, and not by {name} that answers: end that program "
-                f"(ss -ltnp), or give another port ({port.remedy})"
+                f"{port.number} is taken by something other than {name}: stop that program "
+                f"(ss -ltnp), or use another port ({port.remedy})"
             )
             yield Finding(State.FAIL, "ports", text)
 
@@ -79,7 +78,7 @@ def _free(port: int) -> bool:
 
 
 def check_disks(paths: Sequence[Path], limits: DiskLimits) -> Iterator[Finding]:
-    """How much is free where each of the paths lies."""
+    """Check the free space on the disk of each path."""
     for path in paths:
         free = disk_usage(existing(path)).free
         text = f"{free / 2**30:.1f} GiB free for {path}"
@@ -87,14 +86,14 @@ def check_disks(paths: Sequence[Path], limits: DiskLimits) -> Iterator[Finding]:
             yield Finding(State.OK, "disk", text)
         else:
             state = State.FAIL if free < limits.fail else State.WARN
-            yield Finding(state, "disk", f"{text}: make room, a full disk stops the flow")
+            yield Finding(state, "disk", f"{text}: free some space, a full disk stops the flow")
 
 
 def check_open_files() -> Iterator[Finding]:
-    """How many connections an edge can have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most == resource.RLIM_INFINITY or most >= _FILES:
-        yield Finding(State.OK, "open files", "no limit" if most < 0 else f"up to {most}")
+    """Check how many connections an edge can have."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or limit >= _FILES:
+        yield Finding(State.OK, "open files", "no limit" if limit < 0 else f"up to {limit}")
         return
-    text = f"only {most}, and each device that is connected to the edge takes one: raise ulimit -n"
+    text = f"only {limit}, and each device connected to the edge needs one: raise ulimit -n"
     yield Finding(State.WARN, "open files", text)

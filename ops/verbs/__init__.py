@@ -1,1 +1,1 @@
-"""The verbs of `iot`: options, help and output of each; `ops.cli` puts them together."""
+"""The verbs of `iot`: options, help and output of each. `ops.cli` assembles them."""

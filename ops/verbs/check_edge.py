@@ -1,4 +1,4 @@
-"""`iot check-edge`: good and bad packets, and the answers to them."""
+"""`iot check-edge`: post good and bad packets, and check the responses."""
 
 from typing import Annotated
 
@@ -19,16 +19,16 @@ from sql.schema import open_database
 def check_edge_command(
     url: Annotated[str, typer.Argument(help="Address of the edge.")] = URL,
     device: Annotated[
-        str, typer.Option(help="device_uuid to post as; default: one made for it.")
+        str, typer.Option(help="device_uuid to post as. Default: a test device.")
     ] = "",
     sensor: Annotated[str, typer.Option(help="sensor_uuid of that device.")] = "",
     device_key: Annotated[
-        str, typer.Option(help="The device's own key; default: INGEST_API_KEY.")
+        str, typer.Option(help="Key of that device. Default: INGEST_API_KEY.")
     ] = "",
 ) -> None:
-    """Post a good packet and each kind of bad one, and show whether the answers are right.
+    """Post a good packet and every kind of bad packet, and check the responses.
 
-    Without --device and --sensor, the device "check-edge" is made in the configured database.
+    Without --device and --sensor, the device "check-edge" is created in the configured database.
     """
     if bool(device) != bool(sensor):
         raise SetupError("give --device and --sensor together, or neither")
@@ -38,25 +38,25 @@ def check_edge_command(
     keyed = edge_wants_key(url, context)
     if not device:
         with open_database(settings) as database:
-            made = register(database, "check-edge", [sensor_spec("check")])
-        device, sensor = made.uuid, made.sensors["check"]
+            registered = register(database, "check-edge", [sensor_spec("check")])
+        device, sensor = registered.uuid, registered.sensors["check"]
     keys = {}
     if device_key:
         keys["X-Device-Key"] = device_key
     elif settings.ingest_api_key:
         keys["X-API-Key"] = settings.ingest_api_key.get_secret_value()
     if keyed and not keys:
-        raise SetupError("the edge wants a key: set INGEST_API_KEY, or give --device-key")
-    table = Table("", "what was sent", "right", "came", "what the edge said", box=None)
+        raise SetupError("the edge requires a key: set INGEST_API_KEY, or give --device-key")
+    table = Table("", "request", "expected", "status", "response", box=None)
     wrong = 0
     wanted = checks(device, sensor, keyed=keyed)
     for outcome in track(
-        run_checks(url, keys, wanted, context), "asking", len(wanted),
+        run_checks(url, keys, wanted, context), "checking", len(wanted),
         console=err, transient=True, disable=not err.is_terminal,
     ):  # fmt: skip
         wrong += not outcome.right
         table.add_row(
-            "[green]yes[/]" if outcome.right else "[red]NO[/]",
+            "[green]OK[/]" if outcome.right else "[red]FAIL[/]",
             outcome.check.name,
             str(outcome.check.expected),
             str(outcome.status or "-"),
@@ -64,5 +64,5 @@ def check_edge_command(
         )
     out.print(table)
     if wrong:
-        raise SetupError(f"{wrong} of {len(wanted)} answers are not right")
-    out.print(f"all {len(wanted)} answers are right")
+        raise SetupError(f"{wrong} of {len(wanted)} responses are wrong")
+    out.print(f"all {len(wanted)} responses are correct")

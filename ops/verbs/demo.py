@@ -14,14 +14,17 @@ from ops.verbs.terminal import err, out
 
 def demo_command(
     seconds: Annotated[
-        float, typer.Option(min=0, help="How long devices post; 0: until Ctrl-C.")
+        float, typer.Option(min=0, help="How long devices post. 0: until Ctrl-C.")
     ] = 30,
-    json: Annotated[bool, typer.Option("--json", help="End with the summary as JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     dir: Annotated[  # noqa: A002 - the option's name
-        Path | None, typer.Option(help="Keep database, logs and recovery store in this folder.")
+        Path | None, typer.Option(help="Keep the database, logs and recovery store in this folder.")
     ] = None,
 ) -> None:
-    """Run the whole pipeline here: in-memory broker, edge, flow, SQLite and 20 devices."""
+    """Run the whole pipeline on this machine.
+
+    Starts an in-memory broker, an edge, a flow on SQLite, and 20 devices that post.
+    """
     summary = run_demo(seconds, dir, err)
     if json:
         print(dumps(asdict(summary)))

@@ -19,17 +19,20 @@ from sql.schema import open_database
 def devices_add(
     name: Annotated[str, typer.Argument(help="Name of the device.")],
     sensor: Annotated[
-        list[str], typer.Option(help="NAME, NAME:TYPE or NAME:TYPE:UNIT; once for each sensor.")
+        list[str], typer.Option(help="NAME, NAME:TYPE or NAME:TYPE:UNIT. Repeat for each sensor.")
     ],
     warning: Annotated[
-        list[str], typer.Option(help="NAME:MIN:MAX: outside of it the sensor is at WARN.")
+        list[str], typer.Option(help="NAME:MIN:MAX. Outside this range the sensor is at WARN.")
     ] = [],  # noqa: B006 - typer copies it
     critical: Annotated[
-        list[str], typer.Option(help="NAME:MIN:MAX: outside of it the sensor is at CRITICAL.")
+        list[str], typer.Option(help="NAME:MIN:MAX. Outside this range the sensor is at CRITICAL.")
     ] = [],  # noqa: B006 - typer copies it
     url: Url = URL,
 ) -> None:
-    """Register a device with its sensors; what is there already stays."""
+    """Register a device and its sensors.
+
+    Devices, sensors and thresholds that already exist are kept.
+    """
     checked_name(name)
     specs = {}
     for text in sensor:
@@ -64,32 +67,38 @@ def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
 
 def devices_new_key(
     name: Annotated[str, typer.Argument(help="Name of the device.")],
-    label: Annotated[str, typer.Option(help="What the key is for; at most 100 characters.")] = "",
+    label: Annotated[str, typer.Option(help="What the key is for, up to 100 characters.")] = "",
 ) -> None:
-    """Make a key with which only this device can post, and show it once."""
+    """Create a key that lets only this device post.
+
+    The key is shown once.
+    """
     if len(label) > 100:
-        raise SetupError("--label has at most 100 characters")
+        raise SetupError("--label: give up to 100 characters")
     with open_database(load_settings()) as database:
         device, key = new_key(database, name, label)
-    err.print(f"key of {name} ({device.uuid}), shown only now:", markup=False, highlight=False)
+    err.print(f"key of {name} ({device.uuid}), shown only once:", markup=False, highlight=False)
     print(key)
     err.print("send it as the header X-Device-Key", highlight=False)
 
 
 def devices_revoke_keys(name: Annotated[str, typer.Argument(help="Name of the device.")]) -> None:
-    """Revoke all keys of a device; edges stop taking them within SENSOR_MAP_TTL_SECONDS."""
+    """Revoke all keys of a device.
+
+    Edges stop accepting them within SENSOR_MAP_TTL_SECONDS.
+    """
     settings = load_settings()
     with open_database(settings) as database:
         revoke_keys(database, name)
     out.print(
-        f"all keys of {name} are revoked; edges with this setting stop taking them within "
+        f"all keys of {name} are revoked; edges with this setting stop accepting them within "
         f"{settings.sensor_map_ttl_seconds:g} s",
         markup=False, highlight=False,
     )  # fmt: skip
 
 
 def devices_list() -> None:
-    """Show all devices and their active sensors."""
+    """List all devices and their active sensors."""
     with open_database(load_settings()) as database:
         table = Table("device, sensors", "uuid", box=None)
         for device in list_devices(database):

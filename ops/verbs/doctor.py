@@ -1,4 +1,4 @@
-"""`iot doctor`: whether everything around the pipeline is as it must be."""
+"""`iot doctor`: check that everything the pipeline needs is there."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,15 +14,18 @@ from ops.verbs.terminal import err, out
 
 
 def doctor_command(
-    recovery: Annotated[Path, typer.Option(help="Recovery root of the flow.")] = Path("recovery"),
+    recovery: Annotated[Path, typer.Option(help="Recovery directory of the flow.")] = Path(
+        "recovery"
+    ),
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Look whether everything around the pipeline is as it must be; exit code 1 when it is not.
+    """Check that everything the pipeline needs is there.
 
-    Settings, broker, topics, database, schema, recovery stores, disks, ports: a line each, OK,
-    WARN or FAIL, with what to do. Nothing is changed.
+    Checks settings, broker, topics, database, schema, recovery stores, disks and ports. Each check
+    prints one line with OK, WARN or FAIL, and what to do. The command changes nothing. The exit
+    code is 1 if a check fails.
     """
-    with err.status("looking"):
+    with err.status("checking"):
         findings = list(examine(recovery))
     failed = sum(finding.state is State.FAIL for finding in findings)
     if json:

@@ -1,4 +1,4 @@
-"""`iot dry-run`: the engine over a file, with no broker and no database."""
+"""`iot dry-run`: run the engine on a file, without a broker or a database."""
 
 import os
 from dataclasses import asdict
@@ -19,23 +19,21 @@ from ops.verbs.terminal import err
 def dry_run_command(
     file: Annotated[
         Path,
-        typer.Option(
-            "--input", help="One record of the topic a line: partition, arrival, value (JSON)."
-        ),
+        typer.Option("--input", help="JSON lines, one record each: partition, arrival, value."),
     ],
     rules: Annotated[
         Path | None,
-        typer.Option(help="JSON: rows of alert_thresholds and so on, by their tables' names."),
+        typer.Option(help="JSON object of rule tables, as `iot rules` prints it."),
     ] = None,
-    windows: Annotated[bool, typer.Option("--windows", help="Print all windows, too.")] = False,
+    windows: Annotated[bool, typer.Option("--windows", help="Also print every window.")] = False,
     batch: Annotated[
-        int, typer.Option(min=1, help="How many records to take at once; it changes nothing.")
+        int, typer.Option(min=1, help="Records per batch. The results do not depend on it.")
     ] = 1000,
 ) -> None:
-    """Run the engine over a file of records, with no broker and no database.
+    """Run the engine on a file of records, without a broker or a database.
 
-    Prints a line of JSON for each window, event, late reading, rollup and prediction, in order of
-    time, and a summary.
+    Prints one JSON line for each event, late reading, rollup, prediction and undecodable record,
+    in time order, and a summary at the end. With --windows, also one line for each window.
     """
     run = DryRun(read_rules(rules), load_settings(), windows=windows)
     try:
@@ -52,5 +50,5 @@ def dry_run_command(
             stdout.buffer.write(encode(line) + b"\n")
         stdout.buffer.write(encode({"kind": "summary"} | asdict(run.summary())) + b"\n")
         stdout.buffer.flush()
-    except BrokenPipeError:  # whoever read has seen enough
+    except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())

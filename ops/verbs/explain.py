@@ -1,4 +1,4 @@
-"""`iot explain`: what led to an event."""
+"""`iot explain`: show what led to an event."""
 
 from typing import Annotated
 
@@ -13,13 +13,15 @@ from sql.schema import open_database
 
 
 def explain_command(
-    key: Annotated[str, typer.Argument(help="event_key, or at least its first 8 digits.")],
+    key: Annotated[
+        str, typer.Argument(help="event_key of the event, or its first 8 or more digits.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show the rules, panes, arrivals and timers that led to an event."""
     with open_database(load_settings()) as database:
-        told = explain(database, key)
+        explanation = explain(database, key)
     if json:
-        print(msgspec.json.encode(as_json(told)).decode())
+        print(msgspec.json.encode(as_json(explanation)).decode())
         return
-    out.print(*tables(told))
+    out.print(*tables(explanation))

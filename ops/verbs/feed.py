@@ -1,4 +1,4 @@
-"""`iot feed`: a CSV file through the edge."""
+"""`iot feed`: post a CSV file to the edge."""
 
 import asyncio
 from pathlib import Path
@@ -16,14 +16,18 @@ from sql.schema import open_database
 
 
 def feed_command(
-    file: Annotated[Path, typer.Argument(help="CSV: a time, then a column for each sensor.")],
-    device: Annotated[str, typer.Option(help="Name of the device; it is made when missing.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV file: a time column, then one column for each sensor.")
+    ],
+    device: Annotated[
+        str, typer.Option(help="Name of the device. It is created if it is missing.")
+    ],
     speed: Annotated[
-        float, typer.Option(min=0, help="Times real time; 0: as fast as the edge takes it.")
+        float, typer.Option(min=0, help="Multiple of real time. 0: as fast as the edge accepts it.")
     ] = 1,
     url: Url = URL,
 ) -> None:
-    """Post a CSV file through the edge, with the file's own times."""
+    """Post a CSV file to the edge, with the times in the file."""
     settings = load_settings()
     checked_name(device)
     series = read_csv(file)

@@ -1,4 +1,4 @@
-"""`iot replay`: read the log again, and show or correct what differs."""
+"""`iot replay`: read the log again, and show or correct the differences."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,49 +18,54 @@ def replay_command(
     *,
     begin: Annotated[
         str | None,
-        typer.Option("--from", help="Time or offset of the first row; default: the log's start."),
+        typer.Option("--from", help="Time or offset to start at. Default: start of the log."),
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", help="Of the first row after it; default: now.")
+        str | None, typer.Option("--to", help="Time or offset to end before. Default: now.")
     ] = None,
     sensors: Annotated[
-        str | None, typer.Option(help="Ids, as 7,8: only rows of these count. Default: all.")
+        str | None, typer.Option(help="Only these sensors, by id, as in 7,8. Default: all.")
     ] = None,
     rules: Annotated[
         Path | None,
-        typer.Option(help="Judge all of it by these tables, see `iot rules`; others as they are."),
+        typer.Option(
+            help="Rules file, see `iot rules`. Tables that it does not have are read from the "
+            "database. Default: the rules that were in force at each time."
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell which events differ from the database's.")
+        bool, typer.Option("--dry-run", help="Only show which events differ from the database.")
     ] = False,
     into: Annotated[
         str | None,
-        typer.Option(help="live: correct the database. Any name: a database in DIR/NAME/iot.db."),
+        typer.Option(help="live: correct the database. Any other name: write DIR/NAME/iot.db."),
     ] = None,
     margin: Annotated[
         str | None,
         typer.Option(
-            help="Read only so much before and after the span, as 2h, and not the whole log: "
-            "levels, detectors and silences that began earlier are then not known."
+            help="Read only this much before and after the span, as in 2h, instead of the whole "
+            "log. Levels, detectors and silences that began earlier are then unknown."
         ),
     ] = None,
     notify: Annotated[
-        bool, typer.Option("--notify", help="With live: new events are unread, not read.")
+        bool, typer.Option("--notify", help="With --into live: mark new events as unread.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
+    ] = False,
     dir: Annotated[  # noqa: A002 - the option's name
-        Path, typer.Option(help="Folder of the runs that are going on, or kept.")
+        Path, typer.Option(help="Folder for unfinished and kept runs.")
     ] = Path("replay"),
 ) -> None:
-    """Read the log again, beside the live flow, and tell which events differ.
+    """Read the log again, next to the live flow, and show which events differ.
 
-    A time is ISO-8601 (UTC without a zone) or epoch seconds.
-    A whole number below 1e9 is an offset: in each partition, the arrival time of the record there.
-    Rows count by their event time.
-    The whole log is read, whatever the span: its edges are as the live flow had them.
+    A time is ISO-8601 (UTC if it has no zone) or epoch seconds.
+    A whole number below 1e9 is an offset: in each partition, the arrival time of that record.
+    Rows are selected by event time.
+    The whole log is read for any span, so state at its edges is what the live flow had.
 
-    Into live nothing is written twice, and events that no longer hold become superseded.
-    Cut off, the same command goes on.
+    With --into live nothing is written twice, and events that no longer hold become superseded.
+    If the command is interrupted, run it again and it continues.
     """
     if dry_run == (into is not None):
         raise SetupError("give --dry-run, or --into live, or --into NAME")
@@ -89,5 +94,5 @@ def _sensor_ids(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
     if not all(part.isdecimal() for part in text.split(",")):
-        raise SetupError(f"--sensors {text}: give ids, as 7,8")
+        raise SetupError(f"--sensors {text}: give sensor ids, as in 7,8")
     return tuple(sorted({int(part) for part in text.split(",")}))

@@ -1,4 +1,4 @@
-"""`iot rules`: the rules as a file."""
+"""`iot rules`: print the rules as a file."""
 
 import msgspec
 
@@ -8,7 +8,10 @@ from sql.schema import open_database
 
 
 def rules_command() -> None:
-    """Print the rules in the database, as a file for --rules of dry-run and replay."""
+    """Print the rules in the database as JSON.
+
+    The output is a rules file for `iot dry-run` and `iot replay`.
+    """
     with open_database(load_settings()) as database:
-        found = rule_tables(database)
-    print(msgspec.json.format(msgspec.json.encode(found)).decode())
+        tables = rule_tables(database)
+    print(msgspec.json.format(msgspec.json.encode(tables)).decode())

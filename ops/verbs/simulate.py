@@ -1,4 +1,4 @@
-"""`iot simulate`: demo devices that post, or a scenario for a dry run."""
+"""`iot simulate`: post from demo devices, or write a scenario for a dry run."""
 
 import asyncio
 from pathlib import Path
@@ -21,23 +21,25 @@ def simulate_command(
     context: typer.Context,
     *,
     url: Url = URL,
-    seconds: Annotated[float, typer.Option(min=0, help="How long; 0: until Ctrl-C.")] = 0,
-    devices: Annotated[int, typer.Option(min=1, max=1000, help="How many devices.")] = DEVICES,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="How long devices post. 0: until Ctrl-C.")
+    ] = 0,
+    devices: Annotated[int, typer.Option(min=1, max=1000, help="Number of devices.")] = DEVICES,
     scenario: Annotated[
-        Name | None, typer.Option(help="Write this scenario for dry-run, and post nothing.")
+        Name | None, typer.Option(help="Write this scenario for dry-run instead of posting.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="NAME.jsonl; beside it NAME.rules.json and NAME.expected.json."),
+        typer.Option(help="NAME.jsonl. Also writes NAME.rules.json and NAME.expected.json."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the scenario; equal seeds write equal files.")
+        int, typer.Option(min=0, help="Seed of the scenario. The same seed writes the same files.")
     ] = 0,
 ) -> None:
-    """Register demo devices with thresholds, and let them post to a running edge.
+    """Register demo devices with thresholds, and post their readings to a running edge.
 
-    Or, with --scenario and --out, write records for `iot dry-run`, the rules for them, and the
-    events that it must print under default settings.
+    With --scenario and --out, post nothing. Instead write records for `iot dry-run`, their rules,
+    and the events that it must print with default settings.
     """
     given = {
         name
@@ -47,16 +49,16 @@ def simulate_command(
     if scenario:
         if wrong := sorted(given - {"scenario", "out", "seed"}):
             option = wrong[0].replace("_", "-")
-            raise SetupError(f"--{option} does not go with --scenario, which posts nothing")
+            raise SetupError(f"--{option} cannot be used with --scenario, which posts nothing")
         if out is None:
             raise SetupError("--scenario needs --out NAME.jsonl")
-        made = make_scenario(scenario, seed)
-        files = write_scenario(made, out)
-        print(f"{len(made.posts)} records and heartbeats; {files.expected} says what they lead to")
+        generated = make_scenario(scenario, seed)
+        files = write_scenario(generated, out)
+        print(f"{len(generated.posts)} records and heartbeats; expected events: {files.expected}")
         print(f"iot dry-run --input {quote(str(out))} --rules {quote(str(files.rules))}")
         return
     if wrong := sorted(given & {"out", "seed"}):
-        raise SetupError(f"--{wrong[0]} goes with --scenario only")
+        raise SetupError(f"--{wrong[0]} requires --scenario")
     settings = load_settings()
     with open_database(settings) as database:
         registered = register_demo(database, devices)

@@ -1,4 +1,4 @@
-"""`iot status`: how far running processes are."""
+"""`iot status`: show the progress of running processes."""
 
 from typing import Annotated
 
@@ -14,13 +14,13 @@ def status_command(
     url: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Metrics of a process, say http://127.0.0.1:9101; default: all that run here.",
+            help="Metrics URL, as in http://127.0.0.1:9101. Default: all on this machine.",
             show_default=False,
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show how far running processes are: lag, levels, sinks, snapshots, what was refused."""
+    """Show the progress of running processes: lag, levels, sinks, snapshots, refusals."""
     status = ask(url or [])
     if json:
         print(msgspec.json.encode(status).decode())

@@ -1,4 +1,4 @@
-"""`iot tail readings`: what is on the topic, as it comes."""
+"""`iot tail readings`: print readings as they arrive on the topic."""
 
 from typing import Annotated
 
@@ -11,20 +11,21 @@ from ops.tail import reading_text, tail_readings
 
 def tail_readings_command(
     begin: Annotated[
-        bool, typer.Option("--from-beginning", help="Begin with the first record that is there.")
+        bool, typer.Option("--from-beginning", help="Start at the oldest record.")
     ] = False,
     count: Annotated[
-        int | None, typer.Option(min=1, help="End after that many lines.", show_default=False)
+        int | None, typer.Option(min=1, help="Stop after N lines.", show_default=False)
     ] = None,
     wait: Annotated[
         float | None,
-        typer.Option(min=0, help="End when nothing has come for that many seconds."),
+        typer.Option(min=0, help="Stop after N seconds without a record."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Show the readings on the topic as they come, until Ctrl-C: one line a reading.
+    """Print readings as they arrive on the topic, until Ctrl-C.
 
-    A record that is no packet is a line of its own. Nothing is committed.
+    Each reading is one line. A record that is not a packet is one line with the error. No offsets
+    are committed.
     """
     for line in tail_readings(load_settings(), begin=begin, most=count, wait_s=wait):
         print(msgspec.json.encode(line).decode() if json else reading_text(line), flush=True)

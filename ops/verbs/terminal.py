@@ -1,4 +1,4 @@
-"""What the verbs share: the terminal, and arguments that several of them take."""
+"""What the verbs share: the terminal, and arguments that several verbs take."""
 
 from typing import Annotated
 
@@ -14,11 +14,11 @@ Url = Annotated[str, typer.Option(help="Address of the edge.")]
 
 
 def checked_name(name: str) -> str:
-    """The name of a device.
+    """Return `name`, the name of a device.
 
     Raises:
-        SetupError: it is too short or too long for the database.
+        SetupError: the name is too short or too long for the database.
     """
     if not 0 < len(name) <= 255:
-        raise SetupError("the name of a device has 1 to 255 characters")
+        raise SetupError(f"the device name has {len(name)} characters: give 1 to 255")
     return name

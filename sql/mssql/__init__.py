@@ -24,6 +24,10 @@ from contract.settings import Settings
 
 begin = None
 """Our files for SQL Server are single procedure calls, and the procedures use transactions."""
+rows_a_batch = 4_000
+"""From 5 000 locks in one statement on, SQL Server would lock the whole table."""
+writers = 8
+between_scripts = "\nGO\n"
 turn = nullcontext()
 
 _LONG = 2_000

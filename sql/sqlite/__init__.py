@@ -13,6 +13,9 @@ from contract.errors import IotError, RefusedError, SetupError, UnavailableError
 from contract.settings import Settings
 
 begin = "BEGIN IMMEDIATE"
+rows_a_batch = 20_000
+writers = 1
+between_scripts = "\n"
 turn = Lock()  # SQLite allows one writer, and would make our other threads sleep and poll
 
 _BUSY_S = 5.0

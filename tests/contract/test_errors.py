@@ -20,12 +20,12 @@ def _mistake(item):
         return item.nothing
 
 
-@pytest.mark.parametrize(("step", "told"), [(_ours, "ours"), (_mistake, None)])
-def test_what_ended_a_flow_is_told_and_not_what_it_had_handled(step, told):
+@pytest.mark.parametrize(("step", "cause"), [(_ours, "ours"), (_mistake, None)])
+def test_the_cause_of_a_failed_flow_is_found_but_not_an_error_it_handled(step, cause):
     flow = Dataflow("flow")
     items = op.map("step", op.input("in", flow, TestingSource(["no number"])), step)
     op.output("out", items, TestingSink([]))
     with pytest.raises(RuntimeError) as ended:
         run_main(flow)
-    cause = error_of_ours(ended.value)
-    assert (cause and str(cause)) == told
+    error = error_of_ours(ended.value)
+    assert (error and str(error)) == cause

@@ -43,13 +43,13 @@ def packet(rows, said=True):
 
 
 @given(readings, st.booleans())
-def test_what_is_encoded_is_decoded_to_the_bit(rows, said):
+def test_encoding_and_decoding_preserves_every_bit(rows, said):
     assert unpack(decode(encode(packet(rows, said)))) == packet(rows, said)
 
 
 @given(readings, st.booleans())
-def test_version_1_is_read_with_its_milliseconds(rows, said):
-    rows = [(one[0], *one[1:4], one[4] // 2) for one in rows]
+def test_version_1_is_decoded_with_millisecond_times(rows, said):
+    rows = [(*row[:4], row[4] // 2) for row in rows]
     cut = [
         (sensor, ts // 1000 * 1000, when and when // 1000 * 1000, value, seq)
         for sensor, ts, when, value, seq in rows
@@ -64,7 +64,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-def test_the_record_is_the_one_of_the_contract():
+def test_the_record_has_the_documented_format():
     record = msgspec.msgpack.decode(encode(packet([(7, 1, None, 1.5, 3), (8, 2, 5, -2.5, 4)])))
     assert list(record) == NAMES
     assert record["v"] == 2
@@ -78,7 +78,7 @@ def test_the_record_is_the_one_of_the_contract():
     assert undated["device_ts"] is None
 
 
-def test_the_record_of_version_1_is_json():
+def test_a_version_1_record_is_json():
     record = json.loads(encode_version_1(packet([(7, 1999, None, 1.5, 0)], said=False)))
     assert list(record) == NAMES
     assert record["v"] == 1
@@ -87,11 +87,11 @@ def test_the_record_of_version_1_is_json():
 
 
 @given(st.text(max_size=200))
-def test_undated_readings_of_a_packet_never_look_like_dated_ones(packet_id):
+def test_the_seq_of_undated_readings_never_equals_that_of_dated_ones(packet_id):
     first = first_seq(packet_id)
     assert MAX_READINGS < first <= MAX_SEQ - MAX_READINGS
     assert first % 1024 == 0
 
 
-def test_packets_hardly_ever_share_the_numbers_of_their_undated_readings():
+def test_packets_rarely_share_the_seq_of_their_undated_readings():
     assert len({first_seq(f"packet {number}") for number in range(1000)}) > 990

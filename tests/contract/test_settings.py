@@ -6,7 +6,7 @@ from contract.errors import SettingError
 from contract.settings import child_environment, load_settings
 
 
-def test_without_any_setting_the_database_is_sqlite_here():
+def test_without_settings_the_database_is_sqlite_in_the_current_folder():
     settings = load_settings()
     assert (settings.engine, str(settings.iot_sqlite_path)) == ("sqlite", "iot.db")
 
@@ -27,9 +27,7 @@ def test_secrets_are_masked_when_printed(monkeypatch):
     assert "t0ken" not in printed
 
 
-def test_the_file_gives_what_the_environment_does_not_and_foreign_names_are_ignored(
-    monkeypatch, tmp_path
-):
+def test_the_environment_overrides_the_file_and_unknown_names_are_ignored(monkeypatch, tmp_path):
     file = tmp_path / ".env"
     file.write_text("GRACE_MS=1500\nIDLE_CLOSE_MS=9000\nJWT_SECRET=x\nPORT=3000\n# a comment\n")
     monkeypatch.setenv("IOT_ENV_FILE", str(file))
@@ -57,13 +55,13 @@ def test_the_file_gives_what_the_environment_does_not_and_foreign_names_are_igno
         ("METRICS_PORT", "0"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(monkeypatch, name, value):
+def test_an_invalid_value_is_refused_by_name(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingError, match=f"^{name}: "):
         load_settings()
 
 
-def test_an_empty_value_is_no_value(monkeypatch):
+def test_an_empty_value_counts_as_unset(monkeypatch):
     monkeypatch.setenv("DB_HOST", "")
     monkeypatch.setenv("INGEST_API_KEY", "")
     settings = load_settings()
@@ -71,7 +69,7 @@ def test_an_empty_value_is_no_value(monkeypatch):
     assert settings.ingest_api_key is None
 
 
-def test_a_file_that_is_no_text_is_told_by_name(monkeypatch, tmp_path):
+def test_a_settings_file_that_is_not_text_is_reported_by_name(monkeypatch, tmp_path):
     file = tmp_path / ".env"
     file.write_bytes(b"\xff\xfe\x00")
     monkeypatch.setenv("IOT_ENV_FILE", str(file))
@@ -79,7 +77,7 @@ def test_a_file_that_is_no_text_is_told_by_name(monkeypatch, tmp_path):
         load_settings()
 
 
-def test_a_child_gets_no_setting_but_those_named(monkeypatch):
+def test_a_child_gets_only_the_given_settings(monkeypatch):
     monkeypatch.setenv("DB_HOST", "server")
     monkeypatch.setenv("iot_lang", "en")
     monkeypatch.setenv("OTHER", "stays")
@@ -93,7 +91,7 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_userna
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"security_protocol": "TLS"}, "KAFKA_SECURITY_PROTOCOL: Input should be"),
         ({"security_protocol": "SASL_SSL"}, "KAFKA_SASL_MECHANISM is not set, but SASL_SSL"),
@@ -120,11 +118,11 @@ SASL = {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_userna
         ),
     ],
 )
-def test_settings_of_kafka_that_do_not_go_together_are_refused_by_name(values, said):
-    with pytest.raises(SettingError, match=re.escape(said)):
+def test_contradictory_kafka_settings_are_refused_by_name(values, message):
+    with pytest.raises(SettingError, match=re.escape(message)):
         load_settings(**{f"kafka_{name}": value for name, value in values.items()})
 
 
-def test_the_way_to_kafka_may_be_written_in_small_letters(monkeypatch):
+def test_the_security_protocol_may_be_in_lower_case(monkeypatch):
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "ssl")
     assert load_settings().kafka_security_protocol == "SSL"

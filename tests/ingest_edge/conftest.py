@@ -8,7 +8,7 @@ from ops.devices import SensorSpec, register
 
 
 class Counted:
-    """A database that counts what it is asked, and can be taken away."""
+    """A database that records its queries and can be made unavailable."""
 
     def __init__(self, database):
         self._database = database
@@ -27,7 +27,7 @@ class Counted:
 
 @asynccontextmanager
 async def counted_lookups(settings):
-    """Lookups, and the database behind them."""
+    """Lookups and their database."""
     lookups = Lookups(settings)
     await lookups.open()
     counted = Counted(lookups._database)

@@ -8,11 +8,11 @@ from ingest_edge.body import MAX_BODY, Bodies, Incoming, discard
 
 
 def sender(*pieces, end=True):
-    """What a server's `receive` gives: the pieces, then the end, or silence."""
-    messages = [{"type": "http.request", "body": one, "more_body": True} for one in pieces]
+    """The `receive` of a server that returns the pieces, then the end, a disconnect or nothing."""
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     if end is True:
         messages[-1]["more_body"] = False
-    elif end == "hangs up":
+    elif end == "disconnect":
         messages.append({"type": "http.disconnect"})
 
     async def receive():
@@ -40,12 +40,12 @@ def status_of(*arguments, **options):
     return refused.value.status
 
 
-def test_a_body_is_what_its_pieces_make():
+def test_a_body_is_joined_from_its_chunks():
     assert read(b"abc") == b"abc"
     assert read(b"", b"ab", b"", b"c") == b"abc"
 
 
-def test_a_body_has_one_mib_at_most_however_it_comes():
+def test_a_body_is_limited_to_one_mib_in_one_chunk_or_many():
     assert len(read(b"x" * MAX_BODY)) == MAX_BODY
     assert len(read(b"x" * 1000, b"x" * (MAX_BODY - 1000))) == MAX_BODY
     assert status_of(b"x" * (MAX_BODY + 1)) == 413
@@ -53,17 +53,17 @@ def test_a_body_has_one_mib_at_most_however_it_comes():
     assert status_of(b"x" * 65536, b"x" * MAX_BODY) == 413
 
 
-def test_a_body_that_is_too_large_is_refused_by_its_length_or_as_soon_as_it_is_too_large():
+def test_a_body_that_is_too_large_is_refused_by_content_length_or_while_reading():
     assert status_of(b"", headers={b"content-length": b"%d" % (MAX_BODY + 1)}, end=False) == 413
     assert status_of(b"", headers={b"content-length": b"9" * 5000}, end=False) == 413
     assert status_of(*[b"x" * 65536] * 17, end=False) == 413
 
 
-def test_a_sender_that_hangs_up_is_told_nothing_is_kept():
-    assert status_of(b"abc", end="hangs up") == 400
+def test_a_sender_that_disconnects_gets_400():
+    assert status_of(b"abc", end="disconnect") == 400
 
 
-def test_a_sender_that_stops_sending_is_given_up_and_only_that_one(monkeypatch):
+def test_a_sender_that_stops_sending_times_out_and_others_do_not(monkeypatch):
     monkeypatch.setattr(module, "BODY_S", 0.5)
 
     async def run():
@@ -82,7 +82,7 @@ def test_a_sender_that_stops_sending_is_given_up_and_only_that_one(monkeypatch):
     asyncio.run(run())
 
 
-def test_a_request_that_is_cancelled_by_another_is_cancelled():
+def test_a_request_cancelled_from_outside_stays_cancelled():
     async def run():
         bodies = Bodies()
         slow = asyncio.create_task(bodies.read(Incoming({}, sender(b"abc", end=False))))
@@ -95,7 +95,7 @@ def test_a_request_that_is_cancelled_by_another_is_cancelled():
     asyncio.run(run())
 
 
-def test_all_bodies_under_way_together_have_a_bound():
+def test_the_total_size_of_incomplete_bodies_is_limited():
     async def run():
         bodies, piece = Bodies(), b"x" * (MAX_BODY // 2)
         waiting = [
@@ -114,11 +114,11 @@ def test_all_bodies_under_way_together_have_a_bound():
     asyncio.run(run())
 
 
-def test_what_is_left_of_a_refused_body_is_read_for_a_while():
-    async def left(headers, receive):
+def test_the_rest_of_a_refused_body_is_discarded_within_limits():
+    async def discarded(headers, receive):
         return await discard(Incoming(headers, receive))
 
-    assert asyncio.run(left({}, sender(b"abc", b"def")))
-    assert not asyncio.run(left({}, sender(b"abc", end=False)))
-    assert not asyncio.run(left({}, sender(*[b"x" * MAX_BODY] * 100)))
-    assert not asyncio.run(left({b"expect": b"100-continue"}, sender(b"abc")))
+    assert asyncio.run(discarded({}, sender(b"abc", b"def")))
+    assert not asyncio.run(discarded({}, sender(b"abc", end=False)))
+    assert not asyncio.run(discarded({}, sender(*[b"x" * MAX_BODY] * 100)))
+    assert not asyncio.run(discarded({b"expect": b"100-continue"}, sender(b"abc")))

@@ -14,20 +14,20 @@ def ahead():
 
 
 def hear(clock, ahead_s, took_s=0.02, kind=TIMESTAMP_LOG_APPEND_TIME):
-    """A report of a record that was appended half way between sending and acknowledgement."""
+    """Report a record that was appended halfway between sending and acknowledgement."""
     at = BROKER / 1000 + ahead_s
     clock.heard(at - took_s / 2, kind, BROKER, at + took_s / 2)
 
 
 @pytest.mark.parametrize(
-    ("real", "told"), [(0, 0), (0.009, 0), (-0.009, 0), (360, 359.989), (-360, -359.99)]
+    ("real", "reported"), [(0, 0), (0.009, 0), (-0.009, 0), (360, 359.989), (-360, -359.99)]
 )
-def test_what_delivery_reports_tell_is_what_the_clock_is_wrong_by_at_least(real, told):
+def test_delivery_reports_give_the_minimum_clock_offset(real, reported):
     hear(EdgeClock(), real)
-    assert ahead() == pytest.approx(told, abs=1e-5)
+    assert ahead() == pytest.approx(reported, abs=1e-5)
 
 
-def test_a_wrong_clock_is_told_once_and_again_when_it_is_right():
+def test_a_wrong_clock_is_reported_once_and_again_when_it_is_correct():
     clock = EdgeClock()
     with capture_logs() as log:
         for real in (0, 360, 361, 1.5, 0.5, 0, -5, -5):
@@ -37,7 +37,7 @@ def test_a_wrong_clock_is_told_once_and_again_when_it_is_right():
     ]  # fmt: skip
 
 
-def test_times_that_producers_give_tell_nothing():
+def test_timestamps_set_by_producers_are_ignored():
     clock = EdgeClock()
     hear(clock, 0)
     hear(clock, 360, kind=TIMESTAMP_CREATE_TIME)

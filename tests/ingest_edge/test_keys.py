@@ -32,7 +32,7 @@ async def check(keys, **headers):
     )
 
 
-def test_without_a_key_of_the_edge_anyone_may_post(settings):
+def test_without_an_edge_key_any_client_may_post(settings):
     async def run():
         async with opened(settings) as (keys, asked):
             assert await check(keys) is None
@@ -42,7 +42,7 @@ def test_without_a_key_of_the_edge_anyone_may_post(settings):
     asyncio.run(run())
 
 
-def test_the_key_of_the_edge_opens_it_and_nothing_like_it_does(settings):
+def test_only_the_exact_edge_key_is_accepted(settings):
     async def run():
         async with opened(settings, "t0ken-é") as (keys, asked):
             assert await check(keys, x_api_key="t0ken-é") is None
@@ -54,7 +54,7 @@ def test_the_key_of_the_edge_opens_it_and_nothing_like_it_does(settings):
     asyncio.run(run())
 
 
-def test_a_key_of_a_device_binds_to_it_with_and_without_a_key_of_the_edge(settings, database, rig):
+def test_a_device_key_binds_to_its_device_with_and_without_an_edge_key(settings, database, rig):
     _, key = new_key(database, "rig", "test")
     _, other = new_key(database, "rig", "")
 
@@ -63,7 +63,7 @@ def test_a_key_of_a_device_binds_to_it_with_and_without_a_key_of_the_edge(settin
             async with opened(settings, api_key) as (keys, _):
                 assert await check(keys, x_device_key=key) == rig.uuid
                 assert await check(keys, x_device_key=other) == rig.uuid
-                # a wrong one is never passed over, whatever stands beside it
+                # a wrong device key is refused even beside a correct edge key
                 assert key not in await refused(keys, x_device_key=key[:-1], x_api_key="t0ken")
 
     asyncio.run(run())
@@ -86,7 +86,7 @@ def test_ten_thousand_wrong_keys_cost_one_query(settings, database, rig, monkeyp
     asyncio.run(run())
 
 
-def test_a_new_key_is_let_in_soon_and_a_revoked_one_stops_within_the_ttl(
+def test_a_new_key_works_soon_and_a_revoked_one_stops_within_the_ttl(
     settings, database, rig, monkeypatch
 ):
     monkeypatch.setattr(module, "UNKNOWN_TTL_S", 0.1)
@@ -104,7 +104,7 @@ def test_a_new_key_is_let_in_soon_and_a_revoked_one_stops_within_the_ttl(
     asyncio.run(run())
 
 
-def test_a_key_ends_when_it_expires(settings, database, rig):
+def test_an_expired_key_is_refused(settings, database, rig):
     _, key = new_key(database, "rig", "")
     _, lasting = new_key(database, "rig", "")
     past, future = "2020-01-01 00:00:00", "2100-01-01 00:00:00"
@@ -123,7 +123,7 @@ def test_a_key_ends_when_it_expires(settings, database, rig):
     asyncio.run(run())
 
 
-def test_keys_known_from_before_go_on_while_the_database_is_away(settings, database, rig):
+def test_cached_keys_work_while_the_database_is_unavailable(settings, database, rig):
     _, key = new_key(database, "rig", "")
 
     async def run():
@@ -144,9 +144,9 @@ def test_digests_are_compared_in_constant_time(settings, database, rig, monkeypa
     """Every comparison of a key goes through `hmac.compare_digest`."""
     compared = []
 
-    def compare(one, other):
-        compared.append((one, other))
-        return one == other
+    def compare(left, right):
+        compared.append((left, right))
+        return left == right
 
     monkeypatch.setattr(module, "compare_digest", compare)
     _, key = new_key(database, "rig", "")

@@ -28,58 +28,61 @@ def accepted(*readings, **more):
     return packet_of(parse(body(*readings, **more), PacketBody)[0], DEVICE, NOW)
 
 
-def test_without_any_time_the_event_time_is_the_arrival():
+def test_without_a_time_the_event_time_is_the_arrival_time():
     packet = accepted(reading(), reading(2, S2)).packet
     assert (packet.ts, packet.device_ts, packet.sensor_id) == ([NOW, NOW], None, [7, 8])
     assert (packet.device_id, packet.device_uuid, packet.received_at) == (3, DEVICE_UUID, NOW)
 
 
-def test_a_reading_has_its_own_time_else_the_packets():
+def test_a_reading_uses_its_own_time_or_else_the_time_of_the_packet():
     packet = accepted(reading(ts=NOW / 1e6 - 5), reading(), ts="2024-11-24T09:59:59.25Z").packet
     assert packet.ts == packet.device_ts == [NOW - 5_000_000, NOW - 750_000]
 
 
-def test_a_time_more_than_five_minutes_ahead_is_kept_but_not_believed():
+def test_a_time_more_than_five_minutes_ahead_is_stored_but_not_used():
     packet = accepted(reading(ts=NOW / 1e6 + 300), reading(ts=NOW / 1e6 + 300.000001)).packet
     assert packet.ts == [NOW + 300_000_000, NOW]
     assert packet.device_ts == [NOW + 300_000_000, NOW + 300_000_001]
 
 
-def test_a_time_before_2000_is_kept_but_not_believed_and_named():
+def test_a_time_before_2000_is_stored_but_not_used_and_causes_a_warning():
     first, last = 946_684_800, 946_684_799.999999
     old = "0001-01-01T00:00:00Z"
-    found = accepted(reading(), reading(ts=last), reading(ts=first), reading(ts=old), ts=NOW / 1e6)
-    assert found.packet.ts == [NOW, NOW, first * 10**6, NOW]
-    assert found.packet.device_ts == [NOW, 946_684_799_999_999, first * 10**6, MIN_DEVICE_TIME_US]
-    assert unpack(decode(encode(found.packet))) == found.packet
-    assert found.not_believed == 2
-    (warning,) = found.warnings
+    readings = (reading(), reading(ts=last), reading(ts=first), reading(ts=old))
+    result = accepted(*readings, ts=NOW / 1e6)
+    assert result.packet.ts == [NOW, NOW, first * 10**6, NOW]
+    assert result.packet.device_ts == [NOW, 946_684_799_999_999, first * 10**6, MIN_DEVICE_TIME_US]
+    assert unpack(decode(encode(result.packet))) == result.packet
+    assert result.not_believed == 2
+    (warning,) = result.warnings
     assert warning.startswith("readings[1] and 1 more: its time is before 2000-01-01")
 
 
-def test_the_place_in_a_warning_is_the_readings_in_the_body_not_in_the_packet():
+def test_a_warning_gives_the_index_in_the_body_not_in_the_packet():
     (warning,) = accepted(reading(sensor=str(UUID(int=5))), reading(ts=5)).warnings
     assert warning.startswith("readings[1]: ")
 
 
-def test_a_time_has_one_of_three_names_in_packets_and_legacy_bodies():
+def test_a_time_may_have_any_of_three_names_in_packets_and_legacy_bodies():
     for name in ("ts", "timestamp", "sensor_ts"):
-        found = accepted(reading(), reading(**{name: 1e9}), **{name: 2e9 - 1e9 + 1})
-        assert found.packet.ts == [10**15 + 10**6, 10**15]
-        one = parse(json.dumps({"sensor_id": 7, "value": 1, name: 1e9}).encode(), LegacyReading)[0]
-        assert legacy_readings(one)[0].device_ts == 10**15
+        result = accepted(reading(), reading(**{name: 1e9}), **{name: 2e9 - 1e9 + 1})
+        assert result.packet.ts == [10**15 + 10**6, 10**15]
+        single = parse(json.dumps({"sensor_id": 7, "value": 1, name: 1e9}).encode(), LegacyReading)[
+            0
+        ]
+        assert legacy_readings(single)[0].device_ts == 10**15
         many = {"readings": [{"sensor_id": 7, "value": 1}], name: 1e9}
         assert (
             legacy_readings(parse(json.dumps(many).encode(), LegacyBody)[0])[0].device_ts == 10**15
         )
 
 
-def test_readings_of_one_sensor_at_one_time_are_numbered():
+def test_readings_of_one_sensor_with_the_same_time_are_numbered():
     readings = (reading(1), reading(2), reading(3, S2), reading(4))
     assert accepted(*readings, ts=NOW / 1e6).packet.seq == [0, 1, 0, 2]
 
 
-def test_readings_without_a_believed_time_have_numbers_of_their_packets_own():
+def test_readings_without_a_usable_time_get_numbers_unique_to_their_packet():
     readings = (reading(1), reading(2, ts=5.0), reading(3, ts=NOW / 1e6), reading(4))
     packet = accepted(*readings, packet_id="a").packet
     first = first_seq("a")
@@ -87,27 +90,27 @@ def test_readings_without_a_believed_time_have_numbers_of_their_packets_own():
     assert accepted(reading(1), reading(1), packet_id="a").packet.seq == [first, first + 1]
 
 
-def test_unknown_sensors_are_named_once_and_the_rest_is_accepted():
+def test_unknown_sensors_are_listed_once_and_the_rest_is_accepted():
     other = str(UUID(int=999))
-    found = accepted(reading(1, other), reading(2), reading(3, other.upper()))
-    assert (found.packet.value, found.unknown_sensors) == ([2.0], [other])
+    result = accepted(reading(1, other), reading(2), reading(3, other.upper()))
+    assert (result.packet.value, result.unknown_sensors) == ([2.0], [other])
 
 
-def test_uuids_may_come_in_upper_case():
+def test_uuids_may_be_in_upper_case():
     assert accepted(reading(1, S1.upper())).packet.sensor_id == [7]
 
 
-def test_names_and_texts_that_look_like_names_are_no_fault():
+def test_strings_that_look_like_field_names_are_accepted():
     content = body(reading(note="value", tags=["ts"]), packet_id='a "value" and a "ts"', ts=None)
     assert packet_of(parse(content, PacketBody)[0], DEVICE, NOW).packet.value == [1.5]
 
 
-def test_no_known_sensor_at_all_is_refused():
+def test_a_packet_without_any_known_sensor_is_refused():
     with pytest.raises(PacketError, match="none of these sensors"):
         accepted(reading(1, str(UUID(int=999))))
 
 
-def test_a_retry_has_the_same_id_where_the_device_dated_it_and_only_there():
+def test_a_retry_has_the_same_id_only_if_every_reading_has_a_device_time():
     then = NOW / 1e6 - 5
     dated = [accepted(reading(ts=then)).packet.packet_id for _ in range(2)]
     undated = [accepted(reading()).packet.packet_id for _ in range(2)]
@@ -159,7 +162,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("content", "words"), WRONG, ids=range(len(WRONG)))
-def test_what_is_wrong_is_named_by_field_and_index_and_not_repeated(content, words):
+def test_an_error_names_the_field_and_index_but_not_the_value(content, words):
     with pytest.raises(PacketError) as refused:
         packet_of(parse(content, PacketBody)[0], DEVICE, NOW)
     assert refused.value.status == 422
@@ -188,7 +191,7 @@ def test_what_is_wrong_is_named_by_field_and_index_and_not_repeated(content, wor
         ("2024-11-24T10:00:00.0000019Z", NOW + 1),
     ],
 )
-def test_times_are_iso_or_epoch_seconds_in_utc(when, us):
+def test_times_are_iso_8601_or_epoch_seconds_in_utc(when, us):
     assert time_us(when, "ts") == us
 
 
@@ -203,10 +206,10 @@ def test_legacy_readings_become_the_packet_of_their_device():
     )
 
 
-def test_a_wrong_legacy_reading_is_named_too():
-    one, _ = parse(b'{"sensor_id":7,"value":1,"timestamp":"x"}', LegacyReading)
+def test_an_invalid_legacy_reading_is_named_too():
+    single, _ = parse(b'{"sensor_id":7,"value":1,"timestamp":"x"}', LegacyReading)
     with pytest.raises(PacketError, match=r"^timestamp: "):
-        legacy_readings(one)
+        legacy_readings(single)
     many = b'{"readings":[{"sensor_id":7,"value":1,"ts":"x"}]}'
     with pytest.raises(PacketError, match=r"^readings\[0\]\.ts: "):
         legacy_readings(parse(many, LegacyBody)[0])
@@ -227,13 +230,13 @@ ODD = [
 
 
 @pytest.mark.parametrize("more", FINE, ids=range(len(FINE)))
-def test_an_unknown_field_that_replaces_nothing_is_no_reason_to_warn(more):
+def test_an_unknown_field_causes_no_warning_if_nothing_is_missing(more):
     assert parse(body(reading(**more)), PacketBody)[1] == []
     assert parse(body(reading()), PacketBody)[1] == []
 
 
 @pytest.mark.parametrize(("more", "word"), ODD, ids=range(len(ODD)))
-def test_an_unknown_field_that_looks_like_a_missing_one_is_named_without_repeating_it(more, word):
+def test_an_unknown_field_that_resembles_a_missing_one_causes_a_warning(more, word):
     (warning,) = parse(body(reading(), reading(**more), reading(**more)), PacketBody)[1]
     assert warning.startswith(f"readings[1] and 1 more: a field that looks like {word}")
     assert warning.count("TimeStamp") == warning.count("date_time") == 0
@@ -241,7 +244,7 @@ def test_an_unknown_field_that_looks_like_a_missing_one_is_named_without_repeati
     assert top.startswith(f"a field that looks like {word}")
 
 
-def test_a_misspelt_packet_id_is_named():
+def test_a_misspelt_packet_id_causes_a_warning():
     assert "packet_id" in parse(body(reading(), packetId="x"), PacketBody)[1][0]
     assert parse(body(reading(), packetId="x", packet_id="y"), PacketBody)[1] == []
 

@@ -21,14 +21,14 @@ GOOD = json.dumps(
 
 
 def parsed(*bodies, encoding=b"identity", kind=PacketBody):
-    """What each of the bodies is, asked for together."""
+    """The results of parsing the bodies concurrently."""
 
     async def run():
         parser = Parser()
         await parser.open()
         try:
-            asked = [parser.parse(body, encoding, kind) for body in bodies]
-            return await asyncio.gather(*asked, return_exceptions=True)
+            results = [parser.parse(body, encoding, kind) for body in bodies]
+            return await asyncio.gather(*results, return_exceptions=True)
         finally:
             await parser.close()
 
@@ -41,7 +41,7 @@ def refusal(body, **options):
     return error.status, str(error)
 
 
-def test_a_large_body_is_what_the_same_small_one_is():
+def test_a_large_body_is_parsed_like_a_small_one():
     small, large, zipped, after = parsed(GOOD, GOOD + b" " * SMALL, GOOD + b" " * SMALL * 4, GOOD)
     assert small == large == zipped == after
     assert small[0].readings[0].ts == 7
@@ -49,17 +49,17 @@ def test_a_large_body_is_what_the_same_small_one_is():
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"GZIP", b"x-gzip"])
-def test_gzip_is_inflated_under_both_of_its_names(encoding):
+def test_both_names_of_gzip_are_accepted(encoding):
     assert parsed(gzip.compress(GOOD), encoding=encoding) == parsed(GOOD)
 
 
-def test_large_bodies_have_warnings_and_refusals_like_small_ones():
+def test_large_bodies_get_the_same_warnings_and_errors_as_small_ones():
     misspelt = GOOD.replace(b'"ts"', b'"time"')
     twice = GOOD.replace(b'"ts"', b'"ts": 1, "ts"')
     other = b'{"sensor_id": 3, "value": 1}'
     for more in (b"", b" " * SMALL):
-        (found, warnings), refused = parsed(misspelt + more, twice + more)
-        assert found.readings[0].ts is None
+        (packet, warnings), refused = parsed(misspelt + more, twice + more)
+        assert packet.readings[0].ts is None
         assert "looks like a time" in warnings[0]
         assert (refused.status, str(refused)) == (
             422,
@@ -68,7 +68,7 @@ def test_large_bodies_have_warnings_and_refusals_like_small_ones():
         assert parsed(other + more, kind=LegacyReading)[0][0].sensor_id == 3
 
 
-def test_gzip_inflates_to_eight_mib_at_most():
+def test_gzip_is_inflated_up_to_eight_mib():
     blank = b" " * (MAX_INFLATED - len(GOOD))
     assert parsed(gzip.compress(GOOD + blank), encoding=b"gzip") == parsed(GOOD)
     assert refusal(gzip.compress(GOOD + blank + b" "), encoding=b"gzip")[0] == 413
@@ -93,7 +93,7 @@ def test_gzip_inflates_to_eight_mib_at_most():
     ],
     ids=["empty", "plain", "cut off", "wrong sum", "more", "two", "zlib"],
 )
-def test_what_is_not_gzip_is_refused(content):
+def test_invalid_gzip_is_refused(content):
     assert refusal(content, encoding=b"gzip")[0] == 422
 
 
@@ -102,7 +102,7 @@ def test_other_encodings_are_refused(encoding):
     assert refusal(GOOD, encoding=encoding)[0] == 415
 
 
-def test_a_process_that_was_killed_is_replaced_and_one_body_is_to_be_sent_again():
+def test_a_killed_process_is_replaced_and_only_the_body_in_progress_fails():
     async def run():
         parser = Parser()
         await parser.open()
@@ -121,7 +121,7 @@ def test_a_process_that_was_killed_is_replaced_and_one_body_is_to_be_sent_again(
     asyncio.run(run())
 
 
-def test_a_request_that_is_given_up_leaves_no_answer_to_the_next(monkeypatch):
+def test_a_cancelled_request_does_not_leave_its_answer_to_the_next(monkeypatch):
     async def run():
         parser = Parser()
         await parser.open()
@@ -131,18 +131,18 @@ def test_a_request_that_is_given_up_leaves_no_answer_to_the_next(monkeypatch):
         await asyncio.sleep(0)
         given_up.cancel()
         await asyncio.gather(given_up, return_exceptions=True)
-        found, _ = await parser.parse(GOOD + b" " * SMALL, b"identity", PacketBody)
-        assert found.readings[0].value == 1.5
+        packet, _ = await parser.parse(GOOD + b" " * SMALL, b"identity", PacketBody)
+        assert packet.readings[0].value == 1.5
         await parser.close()
 
     asyncio.run(run())
 
 
-def test_more_than_a_few_large_bodies_do_not_wait(monkeypatch):
+def test_the_number_of_waiting_large_bodies_is_limited(monkeypatch):
     monkeypatch.setattr(module, "_WAITING", 2)
-    found = parsed(*[GOOD + b" " * SMALL] * 4)
-    assert [type(one) for one in found[2:]] == [UnavailableError] * 2
-    assert [type(one) for one in found[:2]] == [tuple] * 2
+    results = parsed(*[GOOD + b" " * SMALL] * 4)
+    assert [type(result) for result in results[2:]] == [UnavailableError] * 2
+    assert [type(result) for result in results[:2]] == [tuple] * 2
 
 
 COSTLY = {
@@ -156,8 +156,8 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("what", COSTLY)
-def test_no_body_costs_the_event_loop_more_than_a_small_one(what):
-    """Measured in the time of the loop's thread, as a share of what a small body may cost."""
+def test_no_body_blocks_the_event_loop_longer_than_a_small_one(what):
+    """Compares the CPU time of the loop's thread with the cost of parsing a small body."""
     body = GOOD[:-1] + b', "more": ' + COSTLY[what] + b"}"
     assert len(body) < SMALL
 
@@ -165,13 +165,13 @@ def test_no_body_costs_the_event_loop_more_than_a_small_one(what):
         parser = Parser()
         await parser.open()
         took = []
-        for one in (body, gzip.compress(body[:-1] + b" " * MAX_INFLATED), body + b" " * SMALL * 8):
-            encoding = b"gzip" if one.startswith(b"\x1f") else b"identity"
+        for sent in (body, gzip.compress(body[:-1] + b" " * MAX_INFLATED), body + b" " * SMALL * 8):
+            encoding = b"gzip" if sent.startswith(b"\x1f") else b"identity"
             costs = []
             for _ in range(3):
                 start = thread_time()
                 await asyncio.gather(
-                    parser.parse(one, encoding, PacketBody), return_exceptions=True
+                    parser.parse(sent, encoding, PacketBody), return_exceptions=True
                 )
                 costs.append(thread_time() - start)
             took.append(min(costs))

@@ -20,7 +20,7 @@ START = 1732442400000
 
 @dataclass(frozen=True)
 class Place:
-    """A database that the tests of a file share: each makes sensors of its own."""
+    """A database shared by the tests of a file; each test creates its own sensors."""
 
     settings: Settings
     database: Database
@@ -35,7 +35,7 @@ class Place:
         return int(self.database._connection.execute(statement, (uuid,)).fetchall()[0][0])
 
     def store(self, sensor, values, *, start=START, step=60_000, seq=0):
-        """Readings of a sensor, a minute apart; the time of the last."""
+        """Store readings of a sensor, one per minute, and return the time of the last one."""
         ts = start + np.arange(len(values)) * step
         rows = [
             (sensor, float(value), at, at, at, seq)
@@ -45,8 +45,8 @@ class Place:
         return int(ts[-1])
 
     def rows(self, statement, *parameters):
-        found = self.database._connection.execute(statement, parameters).fetchall()
-        return [tuple(row) for row in found]
+        rows = self.database._connection.execute(statement, parameters).fetchall()
+        return [tuple(row) for row in rows]
 
     def row(self, statement, *parameters):
         (only,) = self.rows(statement, *parameters)
@@ -68,7 +68,7 @@ def place(request, tmp_path_factory):
 
 @pytest.fixture
 def here(tmp_path):
-    """A SQLite database of one test's own."""
+    """A SQLite database for a single test."""
     yield from opened(Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db"))
 
 
@@ -80,10 +80,10 @@ def opened(settings):
 
 
 def threshold(sensor_id, number, name, condition, low, high, severity):
-    """The threshold that a row of `alert_thresholds` gives."""
+    """The threshold of a row of `alert_thresholds`."""
     row = {
         "id": number, "sensor_id": sensor_id, "name": name, "condition_type": condition,
         "threshold_value_min": low, "threshold_value_max": high, "severity": severity,
     }  # fmt: skip
-    (found,) = make_rules({"alert_thresholds": [row]})[0].of(THRESHOLD)
-    return found
+    (rule,) = make_rules({"alert_thresholds": [row]})[0].of(THRESHOLD)
+    return rule

@@ -1,4 +1,4 @@
-"""Panes of made-up sensors, and how a detector is led through them."""
+"""Panes of synthetic sensors, and a helper that runs a detector over them."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ QUARTER = 900_000
 
 
 def scores(detector, value, *, step=SECOND, end=None):
-    """(N, S) what `detector` says to (N, S) values; NaN where a value is missing."""
+    """(N, S) the scores of `detector` for (N, S) values; NaN where a value is missing."""
     value = np.asarray(value, np.float64)
     if value.ndim == 1:
         value = value[:, None]
@@ -28,7 +28,7 @@ def noise(points, sensors=1, seed=0):
 
 
 def daily(days, sensors=1, step=QUARTER, seed=0):
-    """A day that repeats: quiet nights, busy hours from nine to five, and some noise."""
+    """A daily pattern: quiet nights, busy hours from nine to five, and some noise."""
     hour = np.arange(1, days * 86_400_000 // step + 1) * step / 3_600_000 % 24
     busy = np.where((hour > 9) & (hour <= 17), 50.0, 10.0)
     return busy[:, None] + noise(len(hour), sensors, seed)

@@ -366,7 +366,7 @@ def test_a_forecast_is_explained_by_the_trend_and_the_bound_ahead(story):
     event = story.event("PRED_THRESHOLD_BREACH")
     read, told = story.explain(event)
     assert marked(told) == [("asked", "forecast", "WARN")]
-    condition = "a clear trend leads to 95 °C within 60 s it leads there no more"
+    condition = "a clear trend leads to 95 °C within 60 s the trend no longer leads there"
     assert f"asked forecast too hot WARN {condition} 4 7" in read.lines
     assert_panes_of_the_engine(story, told)
     said = [pane["said"] for pane in told["panes"]]

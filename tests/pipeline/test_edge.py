@@ -229,8 +229,8 @@ def test_warnings_say_what_was_probably_not_meant_and_what_was_not_believed_is_c
     odd["readings"].append({"sensor_uuid": str(uuid4()), "value": 1})
     warnings = pipeline.post(odd).json()["warnings"]
     assert [warning.split(":")[0] for warning in warnings] == [
-        "a field that looks like packet_id was ignored", "readings[0]",
-        "1 reading was left out",
+        "a field that looks like packet_id was ignored; name it packet_id", "readings[0]",
+        "1 reading was ignored",
     ]  # fmt: skip
     legacy = {"sensor_id": 1, "value": 1, "timestamp": "1970-01-01T00:00:05Z"}
     answer = pipeline.post(legacy, "/ingest/readings").json()

@@ -1,4 +1,4 @@
-"""Batches as the statements of the sinks take them."""
+"""Batches in the format of the sinks' statements."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""A TCP proxy before a server, that cuts its connections when it is told."""
+"""A TCP proxy in front of a server that can cut its connections."""
 
 import selectors
 import socket
@@ -7,7 +7,7 @@ from threading import Lock, Thread, Timer
 
 
 class Proxy:
-    """Listens on a port of the loopback, and passes on what comes."""
+    """Listens on a local port and forwards all traffic."""
 
     def __init__(self, host, port):
         self._to = (host, port)
@@ -17,7 +17,7 @@ class Proxy:
         self._ended = False
         self._cut = None
         self.cuts = 0
-        """How many connections were cut."""
+        """Number of connections that were cut."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.1)
         self.port = self._listener.getsockname()[1]
@@ -25,26 +25,24 @@ class Proxy:
         self._thread.start()
 
     def cut_request(self, at):
-        """Cut the connection, once, when so many more bytes have gone to the server."""
+        """Cut the connection once, after `at` more bytes have gone to the server."""
         with self._lock:
             self._cut = ["request", at]
 
     def cut_answer(self, at, after=0):
-        """Cut the connection, once, when so many more bytes have come from the server, after so
-        many have gone to it.
+        """Cut the connection once, after `after` more bytes have gone to the server and then `at`
+        more bytes have come from it.
         """
         with self._lock:
             self._cut = ["answer", at, after]
 
     def cut_work(self, after, seconds):
-        """Cut the connection, once, so many seconds after so many more bytes have gone to the
-        server.
-        """
+        """Cut the connection once, `seconds` after `after` more bytes have gone to the server."""
         with self._lock:
             self._cut = ["work", after, seconds]
 
     def leave(self):
-        """Be away: cut all connections, and let no new one in."""
+        """Become unavailable: cut all connections and accept no new ones."""
         with self._lock:
             self._away = True
             for pair in self._open:
@@ -98,7 +96,7 @@ class Proxy:
                     self.cuts += 1
 
     def _keep(self, from_client, length):
-        """How many of the bytes to pass on; fewer than all end the connection."""
+        """How many of the bytes to forward. Fewer than all end the connection."""
         with self._lock:
             if self._cut is None or self._cut[0] == "work":
                 return length
@@ -116,7 +114,7 @@ class Proxy:
 
     @staticmethod
     def _close(*sockets):
-        for one in sockets:
+        for connection in sockets:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()

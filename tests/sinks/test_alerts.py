@@ -1,5 +1,5 @@
-"""Alerts, newest values and states that come with readings, against a model that takes one reading
-at a time.
+"""Alerts, latest values and states after writing readings, compared with a model that processes one
+reading at a time.
 """
 
 from dataclasses import dataclass, field
@@ -21,24 +21,24 @@ def select(database, statement):
 
 
 def ms(text):
-    """The milliseconds since START of a time as either engine gives it."""
+    """Milliseconds from START to a time, as returned by either engine."""
     at = text if isinstance(text, datetime) else datetime.fromisoformat(text)
     return None if text is None else round(at.replace(tzinfo=UTC).timestamp() * 1000) - START
 
 
 @dataclass
 class Model:
-    """What one sensor's readings lead to."""
+    """The expected alerts and state of one sensor."""
 
     bounds: list
     """(level, low, high, equal_to, name)."""
     cooldown: int = 300
     judged: int = 0
-    """Readings in order."""
+    """Number of readings that arrived in order."""
     latest: tuple | None = None
     standing: int = 0
     last: dict = field(default_factory=dict)
-    """level -> when an alert of it was last raised."""
+    """level -> time of its last alert."""
     alerts: list = field(default_factory=list)
     """[level, at, value, resolved_at]."""
     state: str = "INITIALIZING"
@@ -75,7 +75,7 @@ class Model:
 
 
 def stream(random, sensors):
-    """Rows as `write_readings` takes them, in order of arrival, of values that linger."""
+    """Rows for `write_readings` in order of arrival. Values stay the same for a while."""
     rows, arrival, seqs = [], START, {}
     value = dict.fromkeys(sensors, 50.0)
     for _ in range(random.randrange(40, 400)):
@@ -95,7 +95,7 @@ def write(database, rows):
 
 @pytest.fixture
 def bounds(database):
-    """Three sensors: with thresholds, with a profile, with neither; -> their bounds."""
+    """The bounds of three sensors: with thresholds, with a profile, with neither."""
     register(database, "rig", [SensorSpec(name, "other", "W") for name in "abc"])
     add = (
         "INSERT INTO alert_thresholds (sensor_id, name, condition_type, threshold_value_min,"
@@ -136,7 +136,7 @@ def reset(database):
     )
 
 
-def found(database):
+def stored(database):
     alerts = select(
         database,
         "SELECT sensor_id, severity, triggered_at, triggered_value, resolved_at, status"
@@ -171,7 +171,7 @@ def expected(bounds, rows):
     )
 
 
-def test_alerts_are_those_of_one_reading_at_a_time_however_the_stream_is_cut(database, bounds):
+def test_alerts_do_not_depend_on_how_the_stream_is_split_into_batches(database, bounds):
     raised = 0
     for seed in range(60 if "sqlite" in type(database._connection).__module__ else 12):
         random = Random(seed)
@@ -186,13 +186,13 @@ def test_alerts_are_those_of_one_reading_at_a_time_however_the_stream_is_cut(dat
             place += size
         rows.sort(key=lambda row: (row[2], row[4], row[5]))
         wanted = expected(bounds, rows)
-        assert found(database) == wanted, seed
+        assert stored(database) == wanted, seed
         raised += len(wanted[0])
-        told = select(
+        notified = select(
             database,
             "SELECT n.severity, a.severity, n.source, n.is_read FROM alerts a LEFT JOIN"
             " alert_notifications n ON n.source_event_id = a.id AND n.source = 'alert'",
         )
-        assert told == [(row[1], row[1], "alert", 0) for row in told]
-        assert len(told) == len(wanted[0])
+        assert notified == [(row[1], row[1], "alert", 0) for row in notified]
+        assert len(notified) == len(wanted[0])
     assert raised > 20

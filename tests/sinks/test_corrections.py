@@ -1,4 +1,4 @@
-"""What a replay writes over the events that are there."""
+"""Corrections that a replay makes to stored events."""
 
 import json
 from dataclasses import replace
@@ -34,12 +34,12 @@ def store(settings, *events):
     sink.close()
 
 
-def active(one, *, ends=False):
-    return Correction(one, "active", None, ends)
+def active(event, *, ends=False):
+    return Correction(event, "active", None, ends)
 
 
-def superseded(one):
-    return Correction(one, "superseded", None, ends=False)
+def superseded(event):
+    return Correction(event, "superseded", None, ends=False)
 
 
 def stored(database):
@@ -60,7 +60,7 @@ def execute(database, statement):
     database._connection.execute(statement)
 
 
-def test_a_missing_event_comes_with_its_end_and_a_notification(settings, database):
+def test_a_missing_event_is_added_with_its_end_and_a_notification(settings, database):
     resolved = Correction(event(1), "resolved", AT + 5000, ends=True)
     silent = active(event(2, silent=True))
     write_corrections(settings, [silent, resolved])
@@ -73,52 +73,48 @@ def test_a_missing_event_comes_with_its_end_and_a_notification(settings, databas
     }  # fmt: skip
 
 
-def test_an_event_that_is_there_gets_the_texts_and_keeps_its_end_unless_it_is_told(
-    settings, database
-):
+def test_a_stored_event_gets_new_texts_and_keeps_its_end_unless_ends_is_set(settings, database):
     store(settings, event(1), event(2, status="resolved", resolves=event(1).event_key))
     changed = event(
         1, title="otro", event_type="critical", value=1.5, payload='{"rules_version":"b"}',
         silent=True,
     )  # fmt: skip
     write_corrections(settings, [active(changed)])
-    (one, two) = (stored(database)[event(n).event_key] for n in (1, 2))
-    assert one == ("resolved", "2024-11-24 10:00:00.125", "otro", {"rules_version": "b"},
+    (first, second) = (stored(database)[event(n).event_key] for n in (1, 2))
+    assert first == ("resolved", "2024-11-24 10:00:00.125", "otro", {"rules_version": "b"},
                    "otro", 0, "critical", 1.5)  # fmt: skip
-    assert two[2] == "título"
+    assert second[2] == "título"
     write_corrections(settings, [active(changed, ends=True)])
     assert stored(database)[event(1).event_key][:2] == ("active", None)
     assert len(stored(database)) == 2
 
 
-def test_a_superseded_event_is_kept_and_its_notification_is_read(settings, database):
+def test_a_superseded_event_is_kept_and_its_notification_is_marked_read(settings, database):
     store(settings, event(1), event(2))
     write_corrections(settings, [superseded(event(1, title="not written"))])
-    found = stored(database)
-    assert found[event(1).event_key][:3] == ("superseded", None, "título")
-    assert [found[event(n).event_key][5] for n in (1, 2)] == [1, 0]
-    assert found[event(2).event_key][0] == "active"
+    rows = stored(database)
+    assert rows[event(1).event_key][:3] == ("superseded", None, "título")
+    assert [rows[event(n).event_key][5] for n in (1, 2)] == [1, 0]
+    assert rows[event(2).event_key][0] == "active"
 
 
-def test_neither_its_end_nor_its_return_from_the_flow_brings_a_superseded_event_back(
-    settings, database
-):
+def test_a_superseded_event_stays_superseded_when_the_flow_writes_it_again(settings, database):
     store(settings, event(1))
     write_corrections(settings, [superseded(event(1))])
     store(settings, event(1), event(2, status="resolved", resolves=event(1).event_key))
     assert stored(database)[event(1).event_key][:2] == ("superseded", None)
 
 
-def test_a_superseded_event_that_holds_again_is_as_a_new_one(settings, database):
+def test_a_superseded_event_that_is_valid_again_is_like_a_new_one(settings, database):
     store(settings, event(1), event(2))
     write_corrections(settings, [superseded(event(1)), superseded(event(2))])
     write_corrections(settings, [active(event(1)), active(event(2, silent=True))])
-    found = stored(database)
-    assert [found[event(n).event_key][0] for n in (1, 2)] == ["active", "active"]
-    assert [found[event(n).event_key][5] for n in (1, 2)] == [0, 1]
+    rows = stored(database)
+    assert [rows[event(n).event_key][0] for n in (1, 2)] == ["active", "active"]
+    assert [rows[event(n).event_key][5] for n in (1, 2)] == [0, 1]
 
 
-def test_what_a_person_has_done_to_an_event_stays(settings, database):
+def test_changes_to_an_event_by_a_user_are_kept(settings, database):
     store(settings, event(1), event(2))
     execute(
         database,
@@ -130,16 +126,16 @@ def test_what_a_person_has_done_to_an_event_stays(settings, database):
         "UPDATE ml_events SET status = 'acknowledged', acknowledged_by = 7,"
         " acknowledged_at = '2024-11-24 11:00:00' WHERE id = 2",
     )
-    for one in (event(1), event(2)):
-        write_corrections(settings, [active(one, ends=True)])
-        write_corrections(settings, [superseded(one)])
-        write_corrections(settings, [active(one)])
-    found = stored(database)
-    assert found[event(1).event_key][:2] == ("resolved", "2024-11-24 11:00:00")
-    assert found[event(2).event_key][:2] == ("acknowledged", None)
+    for changed in (event(1), event(2)):
+        write_corrections(settings, [active(changed, ends=True)])
+        write_corrections(settings, [superseded(changed)])
+        write_corrections(settings, [active(changed)])
+    rows = stored(database)
+    assert rows[event(1).event_key][:2] == ("resolved", "2024-11-24 11:00:00")
+    assert rows[event(2).event_key][:2] == ("acknowledged", None)
 
 
-def test_a_superseded_event_is_in_no_view_of_what_stands_or_what_happened(settings, database):
+def test_a_superseded_event_is_in_no_view_of_active_or_past_events(settings, database):
     store(settings, event(1), event(2))
     write_corrections(settings, [superseded(event(1))])
     for view in ("v_ml_events_active", "v_device_timeline"):
@@ -148,7 +144,7 @@ def test_a_superseded_event_is_in_no_view_of_what_stands_or_what_happened(settin
         assert [tuple(row) for row in rows] == [(1,)], view
 
 
-def test_an_event_that_the_database_refuses_stands_alone_in_the_dead_letters(settings, database):
+def test_only_the_event_that_the_database_refuses_becomes_a_dead_letter(settings, database):
     write_corrections(settings, [active(event(1)), active(event(2, sensor_id=999))])
     assert list(stored(database)) == [event(1).event_key]
     (count,) = database._connection.execute("SELECT count(*) FROM sink_dead_letters").fetchall()

@@ -10,5 +10,5 @@ NEAR_MIDDLE = st.builds(
 
 
 @given(st.lists(st.floats(-1e10, 1e10) | NEAR_MIDDLE, max_size=50))
-def test_values_are_rounded_as_python_rounds_them(values):
+def test_values_are_rounded_like_python_does(values):
     assert rounded(np.array(values)).tolist() == [round(value, 5) for value in values]

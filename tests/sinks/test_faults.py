@@ -1,5 +1,5 @@
-"""Whatever happens to the connection, the server or a row: every good row is there once, every bad
-one is in the dead letters with its reason, and the flow goes on.
+"""After any fault of the connection, the server or a row, every good row is stored once, every bad
+row is a dead letter with its reason, and the flow continues.
 """
 
 from dataclasses import replace
@@ -31,7 +31,7 @@ SENSORS = 10
 
 @pytest.fixture
 def rig(settings):
-    """Settings of a database with one device, whose sensors have the ids from 1 on."""
+    """Settings of a database with one device, whose sensor ids start at 1."""
     database = open_database(settings)
     register(database, "rig", [SensorSpec(f"s{n}", "other", "u") for n in range(SENSORS)])
     database.close()
@@ -39,7 +39,7 @@ def rig(settings):
 
 
 def readings(count, first=0, sensors=SENSORS):
-    """Columns of `count` readings from the number `first` on: each ms one, each a sensor's turn."""
+    """Columns of `count` readings from number `first`: one per millisecond, sensors in turn."""
     number = np.arange(first, first + count)
     return PacketColumns(
         RecordColumns(
@@ -91,7 +91,7 @@ def retries(sink="write_readings"):
 
 @pytest.fixture
 def proxied(rig):
-    """A proxy before the server, and settings that lead through it."""
+    """A proxy in front of the server, and settings that connect through it."""
     if rig.engine == "sqlite":
         pytest.skip("SQLite has no connection that could be cut")
     proxy = Proxy(rig.db_host, rig.db_port)
@@ -109,7 +109,7 @@ CUTS = {
 
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
-def test_a_connection_that_is_cut_loses_and_repeats_nothing(proxied, cut):
+def test_a_cut_connection_loses_and_repeats_nothing(proxied, cut):
     proxy, settings = proxied
     partition = readings_sink(settings).build_part("step", "0", None)
     partition.write_batch([readings(100)])
@@ -126,7 +126,7 @@ def test_a_connection_that_is_cut_loses_and_repeats_nothing(proxied, cut):
     assert dead_letters(settings) == []
 
 
-def test_while_the_server_is_away_for_half_a_minute_the_flow_waits(proxied):
+def test_the_flow_waits_while_the_server_is_unavailable_for_half_a_minute(proxied):
     proxy, settings = proxied
     partition = readings_sink(settings).build_part("step", "0", None)
     partition.write_batch([readings(100)])
@@ -142,7 +142,7 @@ def test_while_the_server_is_away_for_half_a_minute_the_flow_waits(proxied):
     assert_stored(settings, 1_200)
 
 
-def test_close_raises_nothing_while_the_process_ends_by_another_error(rig):
+def test_close_raises_nothing_while_another_error_ends_the_process(rig):
     partition = readings_sink(rig).build_part("step", "0", None)
     partition.write_batch([readings(100)])
     partition.snapshot()
@@ -157,7 +157,7 @@ def test_close_raises_nothing_while_the_process_ends_by_another_error(rig):
 
 
 def hold(settings, statement):
-    """A transaction that has done the statement and stays open."""
+    """An open transaction that has executed the statement."""
     other = Database(settings)._connection
     if settings.engine == "sqlite":
         other.execute("BEGIN IMMEDIATE")
@@ -171,7 +171,7 @@ LATEST = "UPDATE sensor_readings_latest SET latest_value = latest_value WHERE se
 DEVICE = "UPDATE devices SET name = name WHERE id = 1"
 
 
-def test_a_statement_that_takes_too_long_is_tried_again(rig, monkeypatch):
+def test_a_statement_that_times_out_is_retried(rig, monkeypatch):
     monkeypatch.setattr("sql.sqlite._BUSY_S", 1.0)
     settings = rig.model_copy(update={"db_query_timeout_seconds": 6})
     partition = readings_sink(settings).build_part("step", "0", None)
@@ -181,7 +181,7 @@ def test_a_statement_that_takes_too_long_is_tried_again(rig, monkeypatch):
     other = hold(rig, LATEST)
     partition.write_batch([readings(1_000, 100)])
     deadline = monotonic() + 240
-    while retries() < before + 4 and monotonic() < deadline:  # the batch is halved after three
+    while retries() < before + 4 and monotonic() < deadline:  # it is halved after three time-outs
         sleep(0.05)
     other.commit()
     other.close()
@@ -191,18 +191,18 @@ def test_a_statement_that_takes_too_long_is_tried_again(rig, monkeypatch):
     assert dead_letters(settings) == []
 
 
-def test_the_victim_of_a_deadlock_tries_again(rig):
-    """The flow has newest values and wants the device, the other one the other way round."""
+def test_a_deadlock_victim_is_retried(rig):
+    """The flow locks latest values, then the device; the other transaction does the reverse."""
     if rig.engine == "sqlite":
         pytest.skip("SQLite takes one writer at a time")
     partition = readings_sink(rig).build_part("step", "0", None)
     partition.write_batch([readings(100)])
     partition.snapshot()
     before = retries()
-    for turn in range(5):  # whom the server chooses is up to it
+    for turn in range(5):  # the server chooses the victim
         other = hold(rig, DEVICE)
         partition.write_batch([readings(100, 100 * (turn + 1))])
-        sleep(0.5)  # the flow waits for the device by now
+        sleep(0.5)  # now the flow waits for the device
         victim = False
         try:
             other.execute(LATEST).close()
@@ -222,7 +222,7 @@ def test_the_victim_of_a_deadlock_tries_again(rig):
 
 
 def with_a_bad(name, value):
-    """5 000 readings, of which one in the middle has another value in that column."""
+    """5 000 readings; one in the middle has `value` in column `name`."""
     columns = readings(5_000)
     column = getattr(columns.readings, name).copy()
     column[2_500] = value
@@ -238,7 +238,7 @@ def with_a_bad(name, value):
     ],
     ids=["out of range", "no number", "of an unknown sensor"],
 )
-def test_one_bad_reading_among_5000_stands_alone_in_the_dead_letters(rig, bad, reason):
+def test_one_bad_reading_among_5000_is_the_only_dead_letter(rig, bad, reason):
     partition = readings_sink(rig).build_part("step", "0", None)
     partition.write_batch([bad])
     partition.snapshot()
@@ -252,7 +252,7 @@ def test_one_bad_reading_among_5000_stands_alone_in_the_dead_letters(rig, bad, r
     assert "2024-11-24 10:00:02.500" in row
 
 
-def test_one_event_that_is_too_long_among_5000_stands_alone_in_the_dead_letters(rig):
+def test_one_oversized_event_among_5000_is_the_only_dead_letter(rig):
     events = [
         Event(
             event_key=event_key(1, number, "X"),
@@ -282,7 +282,7 @@ def test_one_event_that_is_too_long_among_5000_stands_alone_in_the_dead_letters(
     assert events[2_500].event_key in row
 
 
-def test_a_sink_shows_its_figures_from_its_start_and_how_long_a_snapshot_waited(rig):
+def test_a_sink_exports_its_metrics_from_the_start_and_times_each_snapshot(rig):
     def figures():
         return [
             REGISTRY.get_sample_value(f"iot_sink_{name}", {"sink": "write_readings"})
@@ -302,7 +302,7 @@ TWICE = 100_000
 
 
 def replay(settings, shift):
-    """All readings, cut into batches that no other writer has; the last rows of each come again."""
+    """Write all readings in batches that depend on `shift` and overlap by `shift` rows."""
     partition = readings_sink(settings).build_part("step", str(shift), None)
     for first in range(0, TWICE, 5_000):
         low = max(0, first - shift)
@@ -310,7 +310,7 @@ def replay(settings, shift):
     partition.close()
 
 
-def test_two_writers_with_overlapping_replays_make_no_duplicate(rig):
+def test_two_writers_with_overlapping_replays_create_no_duplicates(rig):
     context = get_context("spawn")
     writers = [context.Process(target=replay, args=(rig, shift)) for shift in (0, 700)]
     for writer in writers:
@@ -325,9 +325,9 @@ def test_two_writers_with_overlapping_replays_make_no_duplicate(rig):
 CALLS, LOOPS = 60, 4
 
 
-def test_procedures_called_at_once_beside_a_sink_store_everything_once(rig):
-    """Values cross a bound, so that the calls meet on alerts as well as on readings; some readings
-    of the sink have the very moment of a call's.
+def test_procedures_called_concurrently_with_a_sink_store_everything_once(rig):
+    """Values cross a bound, so that the calls compete for alerts as well as readings. One reading
+    of the sink has the same time as a call.
     """
     if rig.engine == "sqlite":
         pytest.skip("SQLite has no procedures")
@@ -351,7 +351,7 @@ def test_procedures_called_at_once_beside_a_sink_store_everything_once(rig):
                 cursor = own._connection.execute(single, (1 + number % 2, value))
                 while cursor.nextset():
                     pass
-            except Exception as error:  # noqa: BLE001 - told by the assertion below
+            except Exception as error:  # noqa: BLE001 - reported by the assertion below
                 errors.append(error)
         own.close()
 
@@ -367,8 +367,8 @@ def test_procedures_called_at_once_beside_a_sink_store_everything_once(rig):
     taken = select(rig, "SELECT sensor_id, event_timestamp FROM sensor_readings WHERE seq < 0")
     same = readings(1, 10_000)
     at = (taken[0][1] - datetime(1970, 1, 1)) // timedelta(microseconds=1)
-    one = np.array([at])
-    partition.write_batch([replace(same, sensor_id=np.array([taken[0][0]]), ts=one, device_ts=one)])
+    ts = np.array([at])
+    partition.write_batch([replace(same, sensor_id=np.array([taken[0][0]]), ts=ts, device_ts=ts)])
     partition.close()
     assert errors == []
     assert select(

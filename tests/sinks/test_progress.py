@@ -1,4 +1,4 @@
-"""How much of the log a database has, and what a flow says where that is less than it had."""
+"""Stored progress, and the error when a database is behind the flow."""
 
 import pytest
 
@@ -31,9 +31,9 @@ def test_a_snapshot_stores_the_last_record_of_each_partition(settings, database,
     part.write_batch([at(readings((3000, 0, 1.0)), 3, 8), at(readings(), 4, -1)])
     assert database.query(statements.LIST_PROGRESS, TOPIC) == []
     part.snapshot()
-    found = [tuple(row) for row in database.query(statements.LIST_PROGRESS, TOPIC)]
-    assert found == [(3, "id", 8), (4, "id", 9)]
-    part.write_batch([at(readings((4000, 0, 1.0)), 4, 2)])  # another log, from its beginning on
+    progress = [tuple(row) for row in database.query(statements.LIST_PROGRESS, TOPIC)]
+    assert progress == [(3, "id", 8), (4, "id", 9)]
+    part.write_batch([at(readings((4000, 0, 1.0)), 4, 2)])  # another log, from its start
     part.snapshot()
     part.close()
     assert [tuple(row) for row in database.query(statements.LIST_PROGRESS, TOPIC)][1] == (
@@ -43,7 +43,7 @@ def test_a_snapshot_stores_the_last_record_of_each_partition(settings, database,
     )
 
 
-def test_a_replays_sink_leaves_the_progress_as_it_is(settings, database, sensor):
+def test_the_sink_of_a_replay_does_not_change_the_progress(settings, database, sensor):
     part = readings_sink(settings).build_part("store", "0", None)
     part.write_batch([at(readings((1000, 0, 1.0)), 3, 7)])
     part.snapshot()
@@ -51,20 +51,20 @@ def test_a_replays_sink_leaves_the_progress_as_it_is(settings, database, sensor)
     assert database.query(statements.LIST_PROGRESS, TOPIC) == []
 
 
-def test_a_database_that_has_less_than_the_flow_had_is_refused(settings, database, sensor):
+def test_a_database_that_is_behind_the_flow_is_refused(settings, database, sensor):
     database.execute(*write_progress({3: Covered(TOPIC, "id", 7), 4: Covered(TOPIC, None, 9)}))
     stored = StoredProgress(database, TOPIC)
     assert (stored.last(3), stored.last(5)) == (7, -1)
     stored.check(3, "id", 7)
     stored.check(3, "id", 0)
-    stored.check(3, "other", 99)  # the topic was created again
+    stored.check(3, "other", 99)  # the topic was recreated
     stored.check(4, "other", 9)
     for partition, last in ((3, 8), (4, 10), (5, 0)):
         with pytest.raises(SetupError, match=r"older than the recovery store.*iot replay --into l"):
             stored.check(partition, "id", last)
 
 
-def test_an_empty_database_is_refused_and_one_of_before_there_was_progress_is_not(
+def test_an_empty_database_is_refused_but_one_from_before_progress_was_stored_is_not(
     settings, database, sensor
 ):
     with pytest.raises(SetupError, match="it has nothing, but the flow has read those up to 5"):

@@ -24,7 +24,7 @@ HOUR = 1732442400000
 
 @pytest.fixture
 def sensor(database):
-    """Sensor 1; the other one of device 1 is sensor 2."""
+    """Sensor 1. Device 1 also has sensor 2."""
     register(
         database,
         "rig",
@@ -34,7 +34,7 @@ def sensor(database):
 
 
 def readings(*rows, sensor=1):
-    """Columns of readings (ts, seq, value), each with the sensor; times in milliseconds."""
+    """Columns of readings (ts, seq, value) of one sensor. Times are in milliseconds."""
     count = len(rows)
     ints = np.array([[round(1000 * ts), seq] for ts, seq, _ in rows], np.int64).reshape(-1, 2)
     return PacketColumns(
@@ -60,7 +60,7 @@ def readings(*rows, sensor=1):
 
 
 def rollups(*rows):
-    """Columns of buckets (period, sensor, bucket, count, mean): 1 below, above and last."""
+    """Columns of buckets (period, sensor, bucket, count, mean), with bounds 1 from the mean."""
     period, sensor, bucket, count, mean = zip(*rows, strict=True)
     return Rollups(
         period=np.array(period),
@@ -113,7 +113,7 @@ def select(database, statement):
 
 
 def write(sink, *values):
-    """All partitions of the sink, one after the other, so that each is seen to write."""
+    """Write the values through the first partition of the sink, then close it."""
     for part in sink.list_parts()[:1]:
         partition = sink.build_part("step", part, None)
         partition.write_batch(list(values))
@@ -121,7 +121,7 @@ def write(sink, *values):
         partition.close()
 
 
-def test_the_same_readings_are_written_once_however_often_they_come(settings, database, sensor):
+def test_repeated_readings_are_written_once(settings, database, sensor):
     rows = readings((1000, 0, 1.5), (1000, 1, 2.5), (1001, 0, 3.123456))
     write(readings_sink(settings), rows, rows)
     write(readings_sink(settings), rows, readings((1002, 0, -1.0)))
@@ -134,7 +134,7 @@ def test_the_same_readings_are_written_once_however_often_they_come(settings, da
     ]
 
 
-def test_what_differs_in_time_seq_or_value_is_another_reading_and_what_does_not_is_counted(
+def test_readings_differ_by_time_seq_or_value_and_repeated_ones_are_counted(
     settings, database, sensor
 ):
     before = repeated()
@@ -154,7 +154,7 @@ def test_what_differs_in_time_seq_or_value_is_another_reading_and_what_does_not_
         assert [text[17:] for text, *_ in stored[3:]] == ["01.000", "01.000001", "01.000002"]
 
 
-def test_a_reading_stored_by_its_millisecond_is_the_same_one_in_microseconds(
+def test_a_reading_stored_in_milliseconds_equals_the_same_one_in_microseconds(
     settings, database, sensor
 ):
     text = "1970-01-01 00:00:01.007"
@@ -168,7 +168,7 @@ def repeated():
     return REGISTRY.get_sample_value("iot_readings_repeated_total")
 
 
-def test_a_refused_row_stands_alone_in_the_dead_letters_and_the_rest_is_stored(
+def test_only_the_refused_row_becomes_a_dead_letter_and_the_rest_is_stored(
     settings, database, sensor
 ):
     good = [readings((ts, 0, 1.0)) for ts in range(200)]
@@ -184,7 +184,7 @@ def test_a_refused_row_stands_alone_in_the_dead_letters_and_the_rest_is_stored(
     assert "foreign key" in error.lower()
 
 
-def test_an_event_has_one_notification_and_ends_the_one_it_resolves(settings, database, sensor):
+def test_an_event_has_one_notification_and_ends_the_event_it_resolves(settings, database, sensor):
     first, second = event(1), event(2, resolves=event(1).event_key, status="resolved")
     write(events_sink(settings), first)
     write(events_sink(settings), first, second)
@@ -209,14 +209,16 @@ def test_an_event_has_one_notification_and_ends_the_one_it_resolves(settings, da
     assert json.loads(payload[0]) == {"recommended_action": "check_soon", "text": 'say "90"'}
 
 
-def test_no_event_without_its_notification_when_one_of_them_is_refused(settings, database, sensor):
+def test_an_event_and_its_notification_are_stored_together_or_not_at_all(
+    settings, database, sensor
+):
     write(events_sink(settings), event(1), event(2, sensor=999), event(3))
     assert select(database, "SELECT count(*) FROM ml_events") == [(2,)]
     assert select(database, "SELECT count(*) FROM alert_notifications") == [(2,)]
     assert select(database, "SELECT count(*) FROM sink_dead_letters") == [(1,)]
 
 
-def test_a_silent_event_has_a_notification_that_is_read(settings, database, sensor):
+def test_the_notification_of_a_silent_event_is_already_read(settings, database, sensor):
     write(events_sink(settings), event(1, silent=True), event(2))
     write(events_sink(settings), event(1, silent=True))
     rows = select(
@@ -236,7 +238,7 @@ def test_an_event_of_a_device_has_no_sensor(settings, database, sensor):
 
 
 @pytest.mark.parametrize(("period", "table"), [(60_000, "1m"), (300_000, "5m"), (3_600_000, "1h")])
-def test_a_bucket_is_replaced_by_a_fuller_one_and_never_by_an_emptier(
+def test_a_bucket_is_only_replaced_by_one_with_at_least_as_many_readings(
     settings, database, sensor, period, table
 ):
     def stored():
@@ -259,13 +261,15 @@ def test_a_bucket_is_replaced_by_a_fuller_one_and_never_by_an_emptier(
     assert stored()[0][2:] == (7.0, 6.0, 8.0, 8.0, 5)
 
 
-def test_buckets_of_each_period_have_a_table_of_their_own(settings, database, sensor):
+def test_buckets_of_each_period_have_their_own_table(settings, database, sensor):
     write(rollups_sink(settings), rollups(*((period, 1, HOUR, 1, 1.0) for period in ROLLUP_MS)))
     for table in ("1m", "5m", "1h"):
         assert select(database, f"SELECT count(*) FROM sensor_readings_{table}") == [(1,)]
 
 
-def test_predictions_are_written_once_and_make_one_baseline_a_sensor(settings, database, sensor):
+def test_predictions_are_written_once_and_create_one_baseline_per_sensor(
+    settings, database, sensor
+):
     first = predictions((0, 1, HOUR, 1.0), (0, 1, HOUR + 60_000, 2.0), (0, 2, HOUR, 3.123456))
     write(predictions_sink(settings), first, first)
     write(predictions_sink(settings), first, predictions((0, 1, HOUR + 120_000, 4.0)))
@@ -297,7 +301,7 @@ def test_predictions_are_written_once_and_make_one_baseline_a_sensor(settings, d
     assert float(rows[0][15]) == 0.1235
 
 
-def test_a_model_that_is_named_is_used_and_the_baseline_stands_beside_it(
+def test_predictions_of_a_named_model_and_of_the_baseline_are_both_stored(
     settings, database, sensor
 ):
     database._connection.execute(
@@ -309,7 +313,7 @@ def test_a_model_that_is_named_is_used_and_the_baseline_stands_beside_it(
     assert select(database, "SELECT model_type FROM ml_models WHERE id = 2") == [("baseline",)]
 
 
-def test_no_model_is_left_of_a_prediction_that_is_refused(settings, database, sensor):
+def test_a_refused_prediction_leaves_no_model_behind(settings, database, sensor):
     both = predictions((0, 1, HOUR, 1.0), (0, 2, HOUR, 1.0))
     write(predictions_sink(settings), replace(both, device_id=np.array([999, 1])))
     assert select(database, "SELECT sensor_id FROM ml_models") == [(2,)]
@@ -318,7 +322,7 @@ def test_no_model_is_left_of_a_prediction_that_is_refused(settings, database, se
 
 
 @pytest.mark.parametrize("empty", ["sqlite"], indirect=True)
-def test_while_the_database_is_locked_the_flow_waits_and_then_all_is_stored(
+def test_the_flow_waits_while_the_database_is_locked_and_then_stores_everything(
     settings, database, sensor, monkeypatch
 ):
     monkeypatch.setattr("sql.sqlite._BUSY_S", 0.05)
@@ -339,7 +343,7 @@ def test_while_the_database_is_locked_the_flow_waits_and_then_all_is_stored(
 
 
 @pytest.mark.parametrize("empty", ["sqlite"], indirect=True)
-def test_an_error_that_waiting_cannot_mend_stops_the_flow(settings, database, sensor):
+def test_a_permanent_error_stops_the_flow(settings, database, sensor):
     database._connection.execute("DROP TABLE sensor_readings")
     partition = readings_sink(settings).build_part("step", "0", None)
     partition.write_batch([readings((1000, 0, 1.0))])

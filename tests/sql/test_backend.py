@@ -1,4 +1,4 @@
-"""What the old back end and the old services say to the database, against a fresh schema and an
+"""The statements of the old back end and the old services, run on a fresh schema and an
 upgraded old one; the views also on SQLite.
 """
 
@@ -23,7 +23,7 @@ ON_SERVER = ("fresh", "upgraded")
 
 
 def pytest_generate_tests(metafunc):
-    """Tests that take a `server` run on SQL Server alone, those that take a `place` everywhere."""
+    """Tests with a `server` run only on SQL Server, those with a `place` on every engine."""
     for name, places in (("server", ON_SERVER), ("place", EVERYWHERE)):
         if name in metafunc.fixturenames:
             metafunc.parametrize("opened", places, indirect=True, scope="module")
@@ -32,7 +32,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="module")
 def opened(request, tmp_path_factory):
-    """One database a place, for all tests of this file: each makes a device of its own."""
+    """One database per place for all tests of this file; each test creates its own device."""
     if request.param == "sqlite":
         path = tmp_path_factory.mktemp("backend") / "iot.db"
         yield from opened_with_schema(Settings(db_engine="sqlite", iot_sqlite_path=path))
@@ -62,7 +62,7 @@ def server(opened):
 
 @dataclass(frozen=True)
 class Rig:
-    """A device with a sensor that has a threshold, one that has none, and a user."""
+    """A device with two sensors, of which the boiler has a threshold, and a user."""
 
     device: int
     boiler: int
@@ -113,7 +113,7 @@ def new_rig(database):
 
 
 def run(database, statement, *parameters):
-    """The rows of the statement's last result, with plain values; [] where there is none."""
+    """The rows of the statement's last result, with plain values; [] if there is none."""
     while True:
         try:
             cursor = database._connection.execute(statement, parameters)
@@ -150,7 +150,7 @@ def ago(seconds):
 
 
 def read(database, sensor, value, seconds=0):
-    """A reading of so many seconds ago, as it comes on that engine; -> its time as text."""
+    """Write a reading from `seconds` ago the way the engine does; return its time as text."""
     text, ms = ago(seconds)
     if "sqlite" in type(database._connection).__module__:
         database.execute("write_readings", batches.readings((sensor, value, ms + 20, ms, ms, 0)))
@@ -164,19 +164,19 @@ def read(database, sensor, value, seconds=0):
     return text
 
 
-def one(database, statement):
+def scalar(database, statement):
     ((value,),) = run(database, statement)
     return value
 
 
 def columns(database, view, names, where):
-    """The rows of a view by its explicit list of columns, words of a text, as dicts."""
+    """The rows of a view as dicts, with the columns in `names`, separated by spaces."""
     listed = names.split()
     rows = run(database, f"SELECT {', '.join(listed)} FROM {view} WHERE {where}")
     return [dict(zip(listed, row, strict=True)) for row in rows]
 
 
-# Views: by the columns of `database.md`, those of later releases too
+# Views, with all columns in `database.md`, including those of later releases
 
 
 def test_devices_with_sensors(place, rig):
@@ -191,8 +191,8 @@ def test_devices_with_sensors(place, rig):
         " sensor_type sensor_name unit sensor_active sensor_status"
     )
     of = (rig.device, rig.device_uuid, rig.name, "gateway", "online")
-    found = columns(place, "v_devices_with_sensors", names, f"device_name = '{rig.name}'")
-    assert sorted(tuple(row.values()) for row in found) == [
+    rows = columns(place, "v_devices_with_sensors", names, f"device_name = '{rig.name}'")
+    assert sorted(tuple(row.values()) for row in rows) == [
         (*of, rig.boiler, rig.boiler_uuid, "temperature", "boiler", "u", 1, "online"),
         (*of, rig.pump, rig.pump_uuid, "power", "pump", "u", 1, "online"),
     ]
@@ -205,7 +205,7 @@ def test_devices_with_sensors(place, rig):
     assert ago(60)[0] < heard < ago(-60)[0], "in UTC"
 
 
-def test_what_is_deleted_is_left_out(place, rig):
+def test_deleted_devices_are_not_listed(place, rig):
     run(place, f"UPDATE devices SET status = 'deleted' WHERE id = {rig.device}")
     for view in (
         "v_devices_with_sensors", "v_latest_sensor_readings", "v_device_profile_summary",
@@ -214,13 +214,13 @@ def test_what_is_deleted_is_left_out(place, rig):
         assert not columns(place, view, "device_id", f"device_id = {rig.device}")
 
 
-def test_a_sensor_that_is_deleted_is_left_out(server, rig):
+def test_a_deleted_sensor_is_not_listed(server, rig):
     run(server, f"UPDATE sensors SET is_deleted = 1 WHERE id = {rig.pump}")
     for view in (
         "v_devices_with_sensors", "v_latest_sensor_readings", "v_sensor_consolidated_status"
     ):  # fmt: skip
-        found = columns(server, view, "sensor_id", f"device_id = {rig.device}")
-        assert found == [{"sensor_id": rig.boiler}]
+        rows = columns(server, view, "sensor_id", f"device_id = {rig.device}")
+        assert rows == [{"sensor_id": rig.boiler}]
     assert columns(
         server, "v_device_profile_summary", "sensor_count", f"device_id = {rig.device}"
     ) == [{"sensor_count": 1}]
@@ -238,8 +238,8 @@ def test_latest_readings(place, rig):
         " latest_timestamp device_id device_uuid operational_state valid_readings_count"
         " min_readings_for_normal state_changed_at can_generate_events"
     )
-    found = columns(place, "v_latest_sensor_readings", names, f"device_id = {rig.device}")
-    assert sorted(tuple(row.values()) for row in found) == [
+    rows = columns(place, "v_latest_sensor_readings", names, f"device_id = {rig.device}")
+    assert sorted(tuple(row.values()) for row in rows) == [
         (
             rig.boiler, rig.boiler_uuid, "boiler", "temperature", "u", rig.name, 20.12345, at,
             rig.device, rig.device_uuid, "NORMAL", 10, 10, None, 1,
@@ -251,10 +251,10 @@ def test_latest_readings(place, rig):
     ]  # fmt: skip
 
 
-def test_an_alert_that_a_reading_has_raised_is_among_the_active_ones(place, rig):
+def test_an_alert_raised_by_a_reading_is_listed_as_active(place, rig):
     read(place, rig.boiler, 20, 60)
     at = read(place, rig.boiler, 81.25, 30)
-    alert = one(place, f"SELECT id FROM alerts WHERE sensor_id = {rig.boiler}")
+    alert = scalar(place, f"SELECT id FROM alerts WHERE sensor_id = {rig.boiler}")
     names = (
         "alert_id severity status triggered_value triggered_at device_name device_uuid"
         " sensor_name sensor_type unit threshold_name condition_type threshold_value_min"
@@ -272,7 +272,7 @@ def test_an_alert_that_a_reading_has_raised_is_among_the_active_ones(place, rig)
     assert columns(place, "v_active_alerts", names, f"device_id = {rig.device}") == []
 
 
-def test_an_alert_of_a_profile_is_among_the_active_ones_and_has_no_threshold(place, rig):
+def test_an_alert_of_a_profile_is_listed_as_active_without_a_threshold(place, rig):
     run(
         place,
         f"INSERT INTO sensor_threshold_profiles (sensor_id, warning_max) VALUES ({rig.pump}, 5)",
@@ -283,7 +283,7 @@ def test_an_alert_of_a_profile_is_among_the_active_ones_and_has_no_threshold(pla
     assert tuple(row.values()) == ("warning", 6, None, None, rig.pump)
 
 
-def test_every_alert_is_in_the_history_with_who_has_dealt_with_it(place, rig):
+def test_every_alert_is_in_the_history_with_the_user_who_handled_it(place, rig):
     at = read(place, rig.boiler, -0.5, 600)
     run(
         place,
@@ -302,7 +302,7 @@ def test_every_alert_is_in_the_history_with_who_has_dealt_with_it(place, rig):
         " severity status triggered_value triggered_at acknowledged_by"
         " acknowledged_by_username resolved_at resolved_by resolved_by_username"
     )
-    found = columns(
+    rows = columns(
         place, "v_alerts_history", names, f"sensor_id = {rig.boiler} ORDER BY triggered_at"
     )
     (first,), (second,) = (
@@ -314,7 +314,7 @@ def test_every_alert_is_in_the_history_with_who_has_dealt_with_it(place, rig):
         rig.threshold, "hot", "out_of_range", 0, 80.5, "critical",
     )  # fmt: skip
     who = (rig.user, rig.name, at, rig.user, rig.name)
-    assert [tuple(row.values()) for row in found] == [
+    assert [tuple(row.values()) for row in rows] == [
         (*first, *of, "resolved", -0.5, at, *who),
         (*second, *of, "active", 90, again, *[None] * 5),
     ]
@@ -324,13 +324,13 @@ def test_every_alert_is_in_the_history_with_who_has_dealt_with_it(place, rig):
 
 
 def predict(database, rig, seconds=0):
-    """A model's prediction; -> its id and its target as text."""
+    """Store a prediction of a model; return its id and its target as text."""
     run(
         database,
         "INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at)"
         f" VALUES ({rig.boiler}, 'm', 'baseline', '1.0.0', 1, '{ago(0)[0]}')",
     )
-    model = one(database, f"SELECT MAX(id) FROM ml_models WHERE sensor_id = {rig.boiler}")
+    model = scalar(database, f"SELECT MAX(id) FROM ml_models WHERE sensor_id = {rig.boiler}")
     target = ago(seconds - 600)[0]
     run(
         database,
@@ -338,7 +338,7 @@ def predict(database, rig, seconds=0):
         f" predicted_at, target_timestamp) VALUES ({model}, {rig.boiler}, {rig.device}, 85.5, 0.75,"
         f" '{ago(seconds)[0]}', '{target}')",
     )
-    return one(database, f"SELECT MAX(id) FROM predictions WHERE model_id = {model}"), target
+    return scalar(database, f"SELECT MAX(id) FROM predictions WHERE model_id = {model}"), target
 
 
 def event(
@@ -351,10 +351,10 @@ def event(
         f" {rig.boiler if sensor else 'NULL'}, {prediction}, '{kind}', '{code}', '{code}?', 'm',"
         f" 'active', '{ago(at)[0]}', '{payload}')",
     )
-    return one(database, f"SELECT MAX(id) FROM ml_events WHERE device_id = {rig.device}")
+    return scalar(database, f"SELECT MAX(id) FROM ml_events WHERE device_id = {rig.device}")
 
 
-def test_events_that_stand(place, rig):
+def test_active_events(place, rig):
     prediction, target = predict(place, rig)
     full = event(place, rig, "A", prediction=prediction, at=60, payload='{"z": 1}')
     bare = event(place, rig, "B", sensor=False, kind="notice", at=30)
@@ -366,11 +366,11 @@ def test_events_that_stand(place, rig):
         " sensor_id sensor_name sensor_type unit prediction_id predicted_value confidence"
         " target_timestamp payload operational_state"
     )
-    found = columns(
+    rows = columns(
         place, "v_ml_events_active", names, f"device_id = {rig.device} ORDER BY created_at DESC"
     )
     of = (rig.device, rig.device_uuid, rig.name)
-    assert [tuple(row.values()) for row in found] == [
+    assert [tuple(row.values()) for row in rows] == [
         (bare, "notice", "B", "B?", "m", "acknowledged", *of, *[None] * 8, "1", None),
         (
             full, "warning", "A", "A?", "m", "active", *of, rig.boiler, "boiler", "temperature",
@@ -379,7 +379,7 @@ def test_events_that_stand(place, rig):
     ]  # fmt: skip
 
 
-def test_a_device_s_summary(place, rig):
+def test_device_summary(place, rig):
     names = (
         "device_id device_uuid device_name device_type status last_connection sensor_count"
         " active_alerts last_alert_at"
@@ -395,7 +395,7 @@ def test_a_device_s_summary(place, rig):
     assert tuple(row.values()) == (*of, "online", 2, 1, at)
 
 
-def test_a_device_s_timeline_is_of_alerts_and_events(place, rig):
+def test_a_device_timeline_has_alerts_and_events(place, rig):
     at = read(place, rig.boiler, 90.5, 60)
     event(place, rig, "A", at=30, payload='{"z": 1}')
     event(place, rig, "B", at=10, kind="notice", sensor=False)
@@ -405,7 +405,7 @@ def test_a_device_s_timeline_is_of_alerts_and_events(place, rig):
     )
     payload = msgspec.json.decode(alert.pop("payload"))
     assert payload == {
-        "alert_id": one(place, f"SELECT id FROM alerts WHERE sensor_id = {rig.boiler}"),
+        "alert_id": scalar(place, f"SELECT id FROM alerts WHERE sensor_id = {rig.boiler}"),
         "status": "active", "triggered_value": 90.5, "unit": "u",
     }  # fmt: skip
     assert tuple(alert.values()) == (
@@ -430,7 +430,7 @@ CONSOLIDATED = (
 )
 
 
-def test_a_sensor_s_consolidated_status(place, rig):
+def test_consolidated_status_of_a_sensor(place, rig):
     def status(sensor=rig.boiler):
         (row,) = columns(
             place, "v_sensor_consolidated_status", CONSOLIDATED, f"sensor_id = {sensor}"
@@ -441,11 +441,11 @@ def test_a_sensor_s_consolidated_status(place, rig):
     event(place, rig, "A", at=40)
     newest = event(place, rig, "B", kind="critical", at=30)
     event(place, rig, "C", kind="notice", at=10)
-    alert = one(place, f"SELECT id FROM alerts WHERE sensor_id = {rig.boiler}")
+    alert = scalar(place, f"SELECT id FROM alerts WHERE sensor_id = {rig.boiler}")
     row = status()
     assert 58 <= row.pop("seconds_since_last_reading") <= 90
     warned = row.pop("warning_created_at")
-    assert warned == one(place, f"SELECT created_at FROM ml_events WHERE id = {newest}")
+    assert warned == scalar(place, f"SELECT created_at FROM ml_events WHERE id = {newest}")
     assert tuple(row.values()) == (
         rig.boiler, rig.boiler_uuid, "boiler", "temperature", "u", rig.device, rig.name,
         rig.device_uuid, 90.5, at, "ALERT", 10, 10, alert, "critical", 90.5, at, newest, "B",
@@ -496,10 +496,10 @@ def readings(database, sensor):
     )
 
 
-def test_the_single_procedure_with_two_parameters_answers_with_a_new_alert(server, rig):
+def test_the_single_procedure_with_two_parameters_returns_a_new_alert(server, rig):
     assert run(server, SINGLE, rig.boiler, 20.5) == []
     ((alert,),) = run(server, SINGLE, rig.boiler, 80.6)
-    assert run(server, SINGLE, rig.boiler, 80.7) == [], "it stands already"
+    assert run(server, SINGLE, rig.boiler, 80.7) == [], "the alert is already active"
     assert readings(server, rig.boiler) == [(20.5, None), (80.6, None), (80.7, None)]
     assert run(
         server,
@@ -511,7 +511,7 @@ def test_the_single_procedure_with_two_parameters_answers_with_a_new_alert(serve
         "SELECT severity, is_read FROM alert_notifications"
         f" WHERE source = 'alert' AND source_event_id = {alert}",
     ) == [("critical", 0)]
-    late = one(
+    late = scalar(
         server,
         "SELECT COUNT(*) FROM sensor_readings WHERE sensor_id ="
         f" {rig.boiler} AND ABS(DATEDIFF(second, [timestamp], SYSUTCDATETIME())) > 60",
@@ -519,7 +519,7 @@ def test_the_single_procedure_with_two_parameters_answers_with_a_new_alert(serve
     assert late == 0, "stamped in UTC"
 
 
-def test_the_single_procedure_with_a_device_s_time_is_idempotent(server, rig):
+def test_the_single_procedure_with_a_device_time_is_idempotent(server, rig):
     three = f"{SINGLE}, @p_device_timestamp = ?"
     at, _ = ago(60)
     for _ in range(2):
@@ -528,7 +528,7 @@ def test_the_single_procedure_with_a_device_s_time_is_idempotent(server, rig):
     assert readings(server, rig.boiler) == [(20.5, at), (21.5, None)]
 
 
-def test_the_bulk_procedure_takes_a_packet_once(server, rig):
+def test_the_bulk_procedure_stores_a_packet_once(server, rig):
     at, ms = ago(60)
     text = datetime.fromtimestamp(ms / 1000, UTC).isoformat()
     packet = [
@@ -550,16 +550,16 @@ def test_the_bulk_procedure_takes_a_packet_once(server, rig):
     ) == [(90.5,)]
 
 
-def test_the_bulk_procedure_takes_readings_without_a_time(server, rig):
+def test_the_bulk_procedure_accepts_readings_without_a_time(server, rig):
     packet = [{"sensor_id": rig.pump, "value": value} for value in (1, 2.25, 2.25)]
     run(server, BULK, msgspec.json.encode(packet).decode())
     assert readings(server, rig.pump) == [(1, None), (2.25, None), (2.25, None)]
 
 
-# The procedures of the house
+# Maintenance procedures
 
 
-def test_warm_up_is_counted_and_the_last_of_it_is_still_silent(server, rig):
+def test_readings_are_counted_during_warm_up_and_the_last_one_raises_no_event(server, rig):
     run(
         server,
         "UPDATE sensors SET operational_state = 'INITIALIZING', valid_readings_count = 0,"
@@ -584,7 +584,7 @@ def test_warm_up_is_counted_and_the_last_of_it_is_still_silent(server, rig):
         server,
         "SELECT valid_readings_count, CASE WHEN state_changed_at IS NULL THEN 0 ELSE 1 END"
         f" FROM sensors WHERE id = {rig.pump}",
-    ) == [(3, 1)], "what comes after the warm-up is not counted"
+    ) == [(3, 1)], "readings after the warm-up are not counted"
     run(server, f"UPDATE sensors SET operational_state = 'STALE' WHERE id = {rig.pump}")
     assert [count() for _ in range(3)] == [
         (0, "INITIALIZING"), (0, "INITIALIZING"), (0, "NORMAL")
@@ -594,7 +594,7 @@ def test_warm_up_is_counted_and_the_last_of_it_is_still_silent(server, rig):
     assert count(0) == (0, "UNKNOWN")
 
 
-def test_alerts_whose_bound_was_moved_are_resolved(server, rig):
+def test_alerts_are_resolved_when_their_bound_has_moved(server, rig):
     read(server, rig.boiler, 90, 60)
     read(server, rig.boiler, 91, 50)
     run(server, "EXEC dbo.sp_auto_resolve_alerts")
@@ -609,7 +609,7 @@ def test_alerts_whose_bound_was_moved_are_resolved(server, rig):
     ) == [("resolved", 1)]
 
 
-def test_alerts_of_sensors_that_have_fallen_silent_are_cleaned_up(server, rig):
+def test_alerts_of_silent_sensors_are_cleaned_up(server, rig):
     run(server, "EXEC dbo.sp_cleanup_stale_alerts @ttl_minutes = ?", 60)
     other = new_rig(server)
     for sensor in (rig.boiler, other.boiler):
@@ -624,7 +624,7 @@ def test_alerts_of_sensors_that_have_fallen_silent_are_cleaned_up(server, rig):
     ) == [(rig.boiler, "resolved"), (other.boiler, "active")]
 
 
-def test_events_that_are_old_are_cleaned_up_in_batches(server, rig):
+def test_old_events_are_cleaned_up_in_batches(server, rig):
     run(server, "EXEC dbo.sp_cleanup_stale_ml_events @ttl_minutes = ?", 30)
     run(
         server,
@@ -641,7 +641,7 @@ def test_events_that_are_old_are_cleaned_up_in_batches(server, rig):
 
 
 def numbers(count):
-    """A source of so many rows with one column, n, from 0 on."""
+    """A subquery with `count` rows and one column, n, which starts at 0."""
     digits = " UNION ALL ".join(f"SELECT {n} AS d" for n in range(10))
     places = range(len(str(count - 1)))
     joined = " CROSS JOIN ".join(f"({digits}) AS p{place}" for place in places)
@@ -649,7 +649,7 @@ def numbers(count):
     return f"(SELECT n FROM (SELECT {value} AS n FROM {joined}) AS m WHERE n < {count}) AS numbers"
 
 
-def test_a_snapshot_keeps_what_led_to_an_alert_once(server, rig):
+def test_a_snapshot_stores_the_readings_before_an_alert_once(server, rig):
     run(
         server,
         "INSERT INTO alert_thresholds (sensor_id, name, condition_type, threshold_value_min,"
@@ -692,7 +692,7 @@ def test_a_snapshot_keeps_what_led_to_an_alert_once(server, rig):
     run(server, "EXEC dbo.sp_create_alert_snapshot @p_alert_id = ?", 0)
 
 
-def test_an_event_is_processed_once_whoever_tries_and_when(server, rig):
+def test_an_event_is_processed_once_by_concurrent_consumers(server, rig):
     def attempt(_):
         other = open_database(server._settings)
         try:
@@ -715,7 +715,7 @@ def test_an_event_is_processed_once_whoever_tries_and_when(server, rig):
     ) == [("nest", "alert")]
 
 
-def test_old_processed_events_are_forgotten_in_batches(server, rig):
+def test_old_processed_events_are_deleted_in_batches(server, rig):
     run(
         server,
         "INSERT INTO processed_events (event_id, consumer_id, processed_at)"
@@ -1070,12 +1070,12 @@ STATEMENTS = {
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_what_the_old_services_say(server, rig, name):
+def test_the_statements_of_the_old_services_work(server, rig, name):
     known = {field.name: getattr(rig, field.name) for field in fields(rig)}
     *statements, wanted = STATEMENTS[name]
-    found = [run(server, statement.format(**known)) for statement in statements][-1]
+    rows = [run(server, statement.format(**known)) for statement in statements][-1]
     by_text = {f"{{{key}}}": value for key, value in known.items()}
-    assert found == [
+    assert rows == [
         tuple(
             by_text.get(value, value.replace("{{", "{").replace("}}", "}"))
             if isinstance(value, str)
@@ -1087,7 +1087,7 @@ def test_what_the_old_services_say(server, rig, name):
 
 
 @pytest.mark.parametrize("table", ["devices", "sensors"])
-def test_a_provisioning_code_is_given_once(server, rig, table):
+def test_a_provisioning_code_is_unique(server, rig, table):
     other = new_rig(server)
     ids = (rig.device, other.device) if table == "devices" else (rig.pump, other.pump)
     give = f"UPDATE dbo.{table} SET provisioning_code = ? WHERE id = ?"

@@ -1,4 +1,4 @@
-"""Each engine has the same statements, with the parameters and results that are described."""
+"""All engines have the same statements, with the declared parameters and columns."""
 
 import re
 from importlib.resources import files
@@ -12,8 +12,8 @@ from rules.threshold import THRESHOLD
 from sql.statements import COMMANDS, Query
 
 ONLY = {"sqlite": {"copy_installation"}, "mssql": {"create_database"}}
-"""Statements that only one engine needs: a replay's own database is SQLite's, and a file needs no
-statement to be made."""
+"""Statements that only one engine needs: a replay uses an SQLite database, and an SQLite file is
+created without a statement."""
 
 
 def statements(engine):
@@ -39,20 +39,20 @@ def parameters(engine, text):
 
 
 def top_level(text, *words):
-    """Where one of the words, or a comma, stands outside brackets: [(word, begin, end)]."""
-    found, depth = [], 0
+    """Positions of the words, and of commas, outside parentheses: [(word, begin, end)]."""
+    positions, depth = [], 0
     for match in re.finditer(rf"\(|\)|,|\b(?:{'|'.join(words)})\b", text, re.IGNORECASE):
         depth += {"(": 1, ")": -1}.get(match[0], 0)
         if not depth and match[0] not in "()":
-            found.append((match[0].upper(), match.start(), match.end()))
-    return found
+            positions.append((match[0].upper(), match.start(), match.end()))
+    return positions
 
 
 _CLAUSES = ("SELECT", "FROM", "WHERE", "INSERT", "UPDATE", "DELETE", "EXEC", "UNION")
 
 
 def result_columns(text):
-    """The columns of the last query, as far as they are named; None where it gives no rows."""
+    """The columns of the last query, None for unnamed ones; None if it returns no rows."""
     last = [part for part in bare(text).split(";") if part.strip()][-1]
     marks = top_level(last, *_CLAUSES)
     if any(word in ("INSERT", "UPDATE", "DELETE", "EXEC") for word, *_ in marks):
@@ -70,13 +70,13 @@ def result_columns(text):
 
 
 def name_of(cell):
-    """Its alias, or the column that it is or casts; None for any other expression."""
+    """The alias, or the column itself (also inside a CAST); None for other expressions."""
     for pattern in (
         r"\bAS\s+\[?(\w+)\]?$", r"^(?:\w+\.)?\[?(\w+)\]?$",
         r"^CAST\((?:\w+\.)?\[?(\w+)\]? AS [\w() ]+\)$",
     ):  # fmt: skip
-        if (found := re.search(pattern, cell, re.IGNORECASE)) is not None:
-            return found[1].lower()
+        if (match := re.search(pattern, cell, re.IGNORECASE)) is not None:
+            return match[1].lower()
     return None
 
 
@@ -88,21 +88,21 @@ def test_both_engines_have_the_same_statements():
 QUERIES = {
     query.name: query
     for query in (
-        *(one for one in vars(sql.statements).values() if isinstance(one, Query)),
+        *(query for query in vars(sql.statements).values() if isinstance(query, Query)),
         *(source.query for source in sources()),
         *(source.query_of_sensors for source in THRESHOLD.sources),
     )
 }
 
 
-def test_every_statement_is_described_once():
+def test_every_statement_is_declared_once():
     assert not QUERIES.keys() & COMMANDS.keys()
     assert QUERIES.keys() | COMMANDS.keys() | ONLY["mssql"] == set(SQLITE) | set(MSSQL)
 
 
 @pytest.mark.parametrize("name", sorted(QUERIES))
 @pytest.mark.parametrize("engine", ["sqlite", "mssql"])
-def test_a_query_takes_and_gives_what_is_described(engine, name):
+def test_a_query_has_the_declared_parameters_and_columns(engine, name):
     text = {"sqlite": SQLITE, "mssql": MSSQL}[engine][name]
     assert parameters(engine, text) == len(QUERIES[name].parameters)
     assert result_columns(text) == list(QUERIES[name].row._fields)
@@ -110,7 +110,7 @@ def test_a_query_takes_and_gives_what_is_described(engine, name):
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 @pytest.mark.parametrize("engine", ["sqlite", "mssql"])
-def test_a_command_takes_what_is_described(engine, name):
+def test_a_command_has_the_declared_parameters(engine, name):
     text = {"sqlite": SQLITE, "mssql": MSSQL}[engine].get(name)
     if text is None:
         assert name in ONLY["sqlite"]
@@ -118,7 +118,7 @@ def test_a_command_takes_what_is_described(engine, name):
         assert parameters(engine, text) == len(COMMANDS[name])
 
 
-def test_queries_give_what_is_described_on_an_engine(settings, database):
+def test_queries_return_the_declared_columns_on_an_engine(settings, database):
     for query in QUERIES.values():
         text = {"sqlite": SQLITE, "mssql": MSSQL}[settings.engine][query.name]
         values = ["[]" if name == "sensor_ids" else 1 for name in query.parameters]

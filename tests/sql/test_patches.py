@@ -1,5 +1,5 @@
-"""The two patch scripts as `sqlcmd` runs them, alone and again, on what the old system has left;
-and an upgrade that keeps and back-fills every old row.
+"""The two patch scripts, run like `sqlcmd` does on an old installation, alone and repeatedly; and
+an upgrade that keeps and backfills every old row.
 """
 
 import re
@@ -29,7 +29,7 @@ OLD_READINGS = [
 
 
 def cut(name):
-    """The batches of a script: what stands between the lines that hold GO and nothing else."""
+    """The batches of a script, split at lines that contain only GO."""
     batches = [""]
     for line in (FOLDER / name).read_text(encoding="utf-8").splitlines(keepends=True):
         if line.strip().upper() == "GO":
@@ -41,7 +41,7 @@ def cut(name):
 
 @pytest.fixture
 def old(mssql_server):
-    """A connection to a database as the old system has left it."""
+    """A connection to an old installation."""
     with new_database(mssql_server) as settings:
         install_old(settings)
         database = Database(settings, create=True)
@@ -126,11 +126,11 @@ def test_the_patches_can_be_applied_alone_and_again_in_any_order(old, scripts):
 
 
 def assert_alerts_are_right(database):
-    """What `patch_bulk_ingest.sql` gives."""
+    """Check the effects of `patch_bulk_ingest.sql`."""
     assert run(database, "SELECT id, status FROM dbo.alerts ORDER BY id") == [
         (1, "resolved"),
         (2, "active"),
-    ], "of two that stood the newer one stays"
+    ], "of two active alerts, the newer one stays active"
     triggers = run(
         database,
         "SELECT name, CAST(is_disabled AS int) FROM sys.triggers"
@@ -144,7 +144,7 @@ def assert_alerts_are_right(database):
         "INSERT INTO dbo.alert_thresholds (sensor_id, name, condition_type, threshold_value_min,"
         " severity) VALUES (2, 'hot', 'greater_than', 30, 'critical')",
     )
-    # by anybody, several rows at once, of several sensors
+    # by any client, several rows of several sensors at once
     run(
         database,
         "INSERT INTO dbo.sensor_readings (sensor_id, value)"
@@ -181,13 +181,13 @@ SHARED = (
 )
 
 
-def test_what_both_patches_hold_is_the_same_in_both():
+def test_the_shared_parts_of_both_patches_are_identical():
     bulk, timestamp = cut(BULK), cut(TIMESTAMP)
     for piece in SHARED:
-        (one,), (other,) = (
+        (first,), (second,) = (
             [batch for batch in batches if piece in batch] for batches in (bulk, timestamp)
         )
-        assert one == other
+        assert first == second
     made = r"CREATE (?:UNIQUE )?(?:\w+) \S+|ADD \w+ "
     both = [set(re.findall(made, "".join(batches))) for batches in (bulk, timestamp)]
     wanted = {text.strip() for text in SHARED if text.startswith(("ADD", "CREATE"))}
@@ -199,7 +199,7 @@ FIRST_BATCH = 20_000
 
 
 def fill(database):
-    """Old readings of two sensors: some three of each (sensor, time), far apart."""
+    """Old readings of two sensors: about three for each (sensor, time), far apart."""
     digits = " UNION ALL ".join(f"SELECT {n} AS d" for n in range(10))
     value = " + ".join(f"p{place}.d * {10**place}" for place in range(5))
     joined = " CROSS JOIN ".join(f"({digits}) AS p{place}" for place in range(5))
@@ -221,7 +221,7 @@ def count(database, condition="1 = 1"):
     return rows
 
 
-def test_an_upgrade_keeps_and_back_fills_every_old_row_though_it_was_interrupted(old):
+def test_an_interrupted_upgrade_keeps_and_backfills_every_old_row(old):
     fill(old)
     run(old, "ALTER TABLE dbo.sensor_readings ADD event_timestamp datetime2(3) NULL")
     run(
@@ -231,22 +231,22 @@ def test_an_upgrade_keeps_and_back_fills_every_old_row_though_it_was_interrupted
     )
     with pytest.raises(RefusedError, match="ck_stop"):
         apply_schema(old._settings)
-    assert count(old, "event_timestamp IS NOT NULL") == FIRST_BATCH, "in batches, each for good"
+    assert count(old, "event_timestamp IS NOT NULL") == FIRST_BATCH, "each batch is committed"
     run(old, "ALTER TABLE dbo.sensor_readings DROP CONSTRAINT ck_stop")
-    # what the old back end goes on writing in between
+    # the old back end continues to write in between
     run(old, "EXEC dbo.sp_insert_reading_and_check_threshold @p_sensor_id = 1, @p_value = 3")
 
-    told = []
-    apply_schema(old._settings, told.append)
-    assert told[0] == TIMESTAMP, "what was done is not done again"
+    applied = []
+    apply_schema(old._settings, applied.append)
+    assert applied[0] == TIMESTAMP, "completed scripts are not applied again"
     assert differences(old._settings) == []
     assert count(old) == MANY + 4 + 1
-    for one, other in (("kept", "sensor_readings"), ("sensor_readings", "kept")):
+    for left, right in (("kept", "sensor_readings"), ("sensor_readings", "kept")):
         assert run(
             old,
-            f"SELECT COUNT(*) FROM (SELECT id, sensor_id, value, [timestamp] FROM dbo.{one}"
+            f"SELECT COUNT(*) FROM (SELECT id, sensor_id, value, [timestamp] FROM dbo.{left}"
             f" WHERE id <= {MANY + 4} EXCEPT"
-            f" SELECT id, sensor_id, value, [timestamp] FROM dbo.{other}) AS lost",
+            f" SELECT id, sensor_id, value, [timestamp] FROM dbo.{right}) AS lost",
         ) == [(0,)]
     assert count(old, "event_timestamp IS NULL OR seq IS NULL") == 0
     assert count(old, "event_timestamp <> [timestamp]") == 0

@@ -21,7 +21,7 @@ def listed(database, query):
     return database.query(RULE_ROWS[query] if isinstance(query, str) else query)
 
 
-def test_thresholds_are_listed_with_what_they_say_of_raising_and_clearing(database):
+def test_thresholds_are_listed_with_their_settings_for_raising_and_clearing(database):
     plain = (1, 1, "boiler critical", "out_of_range", -5.5, 80.25, "critical")
     assert listed(database, "list_alert_thresholds") == [(*plain, None, None, None, None, None)]
     database._connection.execute(
@@ -83,12 +83,12 @@ def test_all_sensors_are_listed_with_the_names_of_their_devices(database):
     ]
 
 
-def test_a_version_of_the_rules_is_added_when_the_newest_is_another(database):
+def test_a_version_of_the_rules_is_added_if_it_is_not_the_newest(database):
     rules = '[{"name":"sayó \\"90\\""}]'
-    asked = time() * 1000
+    began = time() * 1000
     ((before,),) = database.query(statements.NOW_MS)
-    apart = 5_000  # a server's clock may be
-    assert asked - apart < before < time() * 1000 + apart
+    apart = 5_000  # allowed difference of the server's clock
+    assert began - apart < before < time() * 1000 + apart
     for ahead, version, text in (
         (9, "a" * 64, rules), (9, "a" * 64, "[]"), (20_000, "b", "[]"), (20_000, "b", "[]"),
         (0, "a" * 64, rules),
@@ -96,14 +96,14 @@ def test_a_version_of_the_rules_is_added_when_the_newest_is_another(database):
         database.execute("add_rule_version", ahead, version, text)
     ((after,),) = database.query(statements.NOW_MS)
     first, second, third = listed(database, statements.LIST_RULE_VERSIONS)
-    assert first == (0, "a" * 64), "the first one applies from the beginning"
+    assert first == (0, "a" * 64), "the first version applies from the beginning"
     assert second[1] == "b"
     assert before + 20_000 <= second[0] <= after + 20_000
-    assert third == (second[0] + 1, "a" * 64), "a later one never applies before another"
+    assert third == (second[0] + 1, "a" * 64), "a later version never applies before an earlier one"
     assert database.query(statements.RULES_OF_VERSION, "a" * 64)[0][1] == rules
 
 
-def test_of_a_sensors_active_models_the_newest_of_each_kind_is_listed(database):
+def test_the_newest_active_model_of_each_kind_is_listed_per_sensor(database):
     for sensor, kind, active, day, metadata in (
         (1, "sklearn", 1, 1, "old"),
         (1, "sklearn", 1, 3, "new"),

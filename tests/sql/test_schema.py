@@ -13,19 +13,19 @@ from tests.databases import RULE_ROWS
 from tests.sinks.batches import readings
 
 
-def test_a_schema_is_applied_once_and_can_be_asked_for_again(empty):
+def test_a_schema_is_applied_once_and_can_be_applied_again(empty):
     assert apply_schema(empty)
     assert apply_schema(empty) == []
     open_database(empty).close()
 
 
-def test_a_script_that_was_changed_after_it_was_applied_is_told(settings, database):
+def test_a_script_that_changed_after_it_was_applied_is_reported(settings, database):
     database._connection.execute("UPDATE schema_migrations SET checksum = 'x'")
     with pytest.raises(SetupError, match="is not the one that was applied"):
         apply_schema(settings)
 
 
-def test_a_script_that_fails_half_way_leaves_nothing_on_sqlite(tmp_path):
+def test_a_failed_script_leaves_nothing_behind_on_sqlite(tmp_path):
     database = Database(Settings(iot_sqlite_path=tmp_path / "iot.db"), create=True)
     with pytest.raises(SetupError, match="no_such"):
         database.migrate("1", ["CREATE TABLE t (x);", "INSERT INTO no_such VALUES (1);"], "c")
@@ -33,7 +33,7 @@ def test_a_script_that_fails_half_way_leaves_nothing_on_sqlite(tmp_path):
     database.close()
 
 
-def test_a_name_that_the_database_cannot_keep_is_refused_and_never_mistaken(settings, database):
+def test_a_name_that_the_database_cannot_store_is_refused(settings, database):
     if settings.engine == "sqlite":
         assert set(register(database, "Ёж", [SensorSpec("Темп", "other", "")]).sensors) == {"Темп"}
     else:
@@ -41,7 +41,7 @@ def test_a_name_that_the_database_cannot_keep_is_refused_and_never_mistaken(sett
             register(database, "Ёж", [SensorSpec("Темп", "other", "")])
 
 
-def test_a_sensor_that_is_inactive_is_told_when_it_is_wanted(database):
+def test_registering_an_inactive_sensor_is_refused(database):
     spec = SensorSpec("boiler", "temperature", "°C")
     register(database, "rig", [spec])
     database._connection.execute("UPDATE sensors SET is_active = 0")
@@ -49,20 +49,20 @@ def test_a_sensor_that_is_inactive_is_told_when_it_is_wanted(database):
         register(database, "rig", [spec])
 
 
-def test_a_database_without_schema_is_refused_with_what_to_do(empty):
+def test_a_database_without_a_schema_is_refused_with_a_remedy(empty):
     Database(empty, create=True).close()
     with pytest.raises(SetupError, match="run `python -m sql`"):
         open_database(empty)
 
 
-def test_sqlite_is_not_created_by_those_who_only_use_it(tmp_path):
+def test_sqlite_files_are_only_created_by_apply_schema(tmp_path):
     with pytest.raises(SetupError, match="IOT_SQLITE_PATH: there is no file"):
         open_database(Settings(iot_sqlite_path=tmp_path / "none.db"))
     with pytest.raises(SetupError, match="IOT_SQLITE_PATH: the folder"):
         apply_schema(Settings(iot_sqlite_path=tmp_path / "none" / "iot.db"))
 
 
-def test_what_was_taken_away_is_told_and_made_again(settings):
+def test_a_dropped_view_is_reported_and_recreated(settings):
     database = open_database(settings)
     database._connection.execute("DROP VIEW v_active_alerts")
     database.close()
@@ -73,7 +73,7 @@ def test_what_was_taken_away_is_told_and_made_again(settings):
     assert (differences(settings), damaged(settings)) == ([], set())
 
 
-def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path):
+def test_a_file_that_is_not_a_database_is_reported_in_one_line(tmp_path):
     path = tmp_path / "iot.db"
     path.write_text("this is not a database, " * 100)
     with pytest.raises(SetupError, match=r"iot\.db .*file is not a database"):
@@ -121,7 +121,7 @@ def reading_times(database):
 
 
 def newer(monkeypatch, engine, name):
-    """Make this a newer program, with one more script and another text of one."""
+    """Simulate a newer version with one more script and one changed script."""
     real = schema.scripts(engine)
     again = next(script for script in real if not script.once)
     changed = Script(again.name, (*again.batches, "SELECT 1"))
@@ -130,7 +130,7 @@ def newer(monkeypatch, engine, name):
     monkeypatch.setattr(schema, "scripts", lambda _: plan)
 
 
-def test_a_schema_that_a_newer_program_has_only_added_to_is_used_and_left_alone(empty, monkeypatch):
+def test_a_schema_that_a_newer_version_only_added_to_is_used_unchanged(empty, monkeypatch):
     apply_schema(empty)
     with monkeypatch.context() as patch:
         newer(patch, empty.engine, "900_more.sql")
@@ -145,7 +145,7 @@ def test_a_schema_that_a_newer_program_has_only_added_to_is_used_and_left_alone(
         open_database(empty).close()
 
 
-def test_a_schema_that_a_newer_program_has_broken_is_refused(empty, monkeypatch):
+def test_a_schema_with_a_breaking_change_of_a_newer_version_is_refused(empty, monkeypatch):
     apply_schema(empty)
     with monkeypatch.context() as patch:
         newer(patch, empty.engine, "900_more.breaking.sql")
@@ -155,9 +155,9 @@ def test_a_schema_that_a_newer_program_has_broken_is_refused(empty, monkeypatch)
             use(empty)
 
 
-def test_two_who_apply_a_schema_at_once_wait_for_each_other(empty):
+def test_concurrent_applies_of_a_schema_wait_for_each_other(empty):
     if empty.engine == "mssql":
-        Database(empty, create=True).close()  # the server lets one of two create it
+        Database(empty, create=True).close()  # the server lets only one of them create it
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(lambda _: apply_schema(empty), range(3)))
     assert sorted(map(len, done)) == [0, 0, len(schema.scripts(empty.engine))]

@@ -32,7 +32,7 @@ def select(database, statement):
 
 @pytest.fixture
 def old(empty):
-    """The settings of a database as the system that is replaced has left it."""
+    """The settings of an old installation."""
     install_old(empty)
     database = Database(empty, create=True)
     for _ in range(2):
@@ -42,7 +42,7 @@ def old(empty):
 
 
 def rows_of(settings):
-    """How many rows each table has."""
+    """The number of rows of each table."""
     database = Database(settings, create=True)
     tables = select(
         database,
@@ -64,13 +64,13 @@ def predict_as_before(database):
     )
 
 
-def test_a_fresh_schema_has_every_table_and_they_are_empty(database):
+def test_a_fresh_schema_has_every_table_and_no_rows(database):
     for table in TABLES:
         assert select(database, f"SELECT count(*) FROM {table}") == [(0,)]
 
 
 @pytest.mark.parametrize("empty", ["sqlite"], indirect=True)
-def test_what_an_earlier_release_has_stored_stays(empty):
+def test_rows_of_an_earlier_release_are_kept(empty):
     first, second, *later = scripts(empty.engine)
     database = Database(empty, create=True)
     for script in (first, second):
@@ -101,7 +101,7 @@ def test_what_an_earlier_release_has_stored_stays(empty):
 
 
 @pytest.mark.parametrize("empty", ["mssql"], indirect=True)
-def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
+def test_an_old_installation_keeps_its_rows_and_gets_the_missing_objects(old):
     before = rows_of(old)
     assert apply_schema(old) == [script.name for script in scripts("mssql")]
     assert differences(old) == []
@@ -129,7 +129,7 @@ def test_an_old_installation_keeps_its_rows_and_gets_what_is_missing(old):
 
 @pytest.mark.parametrize("empty", ["mssql"], indirect=True)
 def test_a_status_of_twenty_characters_is_widened(old):
-    """As an installation of early 2026 has it, with its index."""
+    """An installation of early 2026 has such a column with an index."""
     database = Database(old)
     for statement in (
         "ALTER TABLE dbo.sensors ADD status varchar(20) NOT NULL DEFAULT 'online'",
@@ -148,7 +148,7 @@ def test_a_status_of_twenty_characters_is_widened(old):
 
 
 @pytest.mark.parametrize("empty", ["mssql"], indirect=True)
-def test_old_predictions_that_repeat_themselves_stay_and_ours_are_written_once(old):
+def test_duplicate_old_predictions_are_kept_and_ours_are_written_once(old):
     apply_schema(old)
     database = open_database(old)
     ours = json((0, 1, 1, text_of(AT), text_of(AT + 600_000), 2.5, 0.5, 60, "up", 10))

@@ -1,4 +1,4 @@
--- An older installation may have decimals.
+-- Older installations may have decimal columns.
 SELECT
     id,
     sensor_id,

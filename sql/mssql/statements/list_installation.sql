@@ -1,4 +1,4 @@
--- Every device, deleted ones too, once for each of its sensors.
+-- Every device, including deleted ones, once for each of its sensors.
 SELECT
     d.id AS device_id,
     d.device_uuid,

@@ -1,5 +1,5 @@
--- By the database's clock. The first version applies from the beginning, a later one after all
--- others; nothing is added while the newest has that version.
+-- Uses the database's clock. The first version applies from the beginning, a later one after all
+-- others. Adds nothing if the newest version is the same.
 INSERT INTO rule_versions (applies_from, version, rules)
 SELECT
     coalesce(

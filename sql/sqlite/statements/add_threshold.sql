@@ -1,4 +1,4 @@
--- Normal is from the minimum to the maximum.
+-- Values from the minimum to the maximum are normal.
 INSERT INTO alert_thresholds (
     sensor_id, name, condition_type, threshold_value_min, threshold_value_max, severity
 )

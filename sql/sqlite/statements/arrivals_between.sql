@@ -1,4 +1,4 @@
--- The event times bound what is searched: they have an index.
+-- The event times limit the search, because they have an index.
 SELECT
     cast(strftime('%s', substr(r.timestamp, 1, 19)) AS INTEGER) * 1000
     + cast(substr(r.timestamp, 21, 3) AS INTEGER) AS received_at,

@@ -1,4 +1,4 @@
--- An object with a list of rows, by the names of their columns, for each table.
+-- ?1 is an object with a list of rows for each table; each row is an object of its columns.
 INSERT INTO devices (
     id, device_uuid, name, device_type, status
 )

@@ -1,4 +1,4 @@
--- Whether the time has passed is for the reader to say. One that is no time has passed.
+-- The caller checks whether a key has expired. An invalid time counts as expired.
 SELECT
     k.api_key_hash,
     d.device_uuid,

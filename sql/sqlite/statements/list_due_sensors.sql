@@ -1,4 +1,4 @@
--- Readings without event time count by when they were stored.
+-- Readings without an event time count by the time they were stored.
 WITH newest AS (
     SELECT
         s.id AS sensor_id,

@@ -1,5 +1,5 @@
--- Of each sensor's active models the newest detector, and the newest of all others where it is not
--- the baseline.
+-- For each sensor: its newest active detector, and its newest other active model unless that is the
+-- baseline.
 SELECT r.id, r.sensor_id, r.model_type, r.metadata
 FROM (
     SELECT

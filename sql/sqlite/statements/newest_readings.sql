@@ -1,4 +1,4 @@
--- Readings without event time count by when they were stored.
+-- Readings without an event time count by the time they were stored.
 SELECT
     r.sensor_id,
     r.id,

@@ -1,4 +1,4 @@
--- What stood there before is kept under a name with a part of its checksum.
+-- The previous version is kept under a name with part of its checksum.
 INSERT INTO schema_migrations (name, checksum, applied_at)
 SELECT m.name || ' ' || substr(m.checksum, 1, 12), m.checksum, m.applied_at
 FROM schema_migrations AS m

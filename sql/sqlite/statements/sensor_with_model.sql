@@ -1,4 +1,4 @@
--- The active model is the one that was trained last and is no detector.
+-- The active model is the one trained last that is not a detector.
 SELECT
     s.id,
     s.device_id,

@@ -1,5 +1,5 @@
 -- The events of the same sensor (or device) that ended when this one began, and those that began
--- when this one ended; their codes say which of them belong together.
+-- when this one ended. Their codes show which of them belong together.
 SELECT
     o.event_key,
     o.event_code,

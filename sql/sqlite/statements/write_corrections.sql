@@ -1,8 +1,8 @@
--- Rows of `CorrectionRow` in sinks/corrections.py: what a replay found about events. Those of
--- status 'superseded' no longer hold. Of the others, those that are missing come; those that are
--- there get the texts, and their status and end where `ends` is set or they were superseded. What a
--- person has resolved stays so. A notification that comes, or whose event holds again, is read when
--- it is silent.
+-- Rows of `CorrectionRow` in sinks/corrections.py: corrections that a replay makes to events.
+-- Events with status 'superseded' are no longer valid. Of the others, missing events are inserted.
+-- Stored events get the new texts, and the new status and end if `ends` is set or they were
+-- superseded. Events that a user has resolved stay resolved. The notification of an event that is
+-- inserted, or valid again, is marked as read if the event is silent.
 CREATE TEMP TABLE IF NOT EXISTS corrections (
     event_key TEXT NOT NULL PRIMARY KEY,
     device_id INTEGER,

@@ -1,5 +1,5 @@
--- Rows of `EventRow` in sinks/events.py. An event, its notification, and the end of the event that
--- it resolves: all or nothing. A silent event's notification is stored as read.
+-- Rows of `EventRow` in sinks/events.py. Writes the event, its notification, and the end of the
+-- event that it resolves, all or nothing. The notification of a silent event is marked as read.
 INSERT INTO ml_events (
     event_key, device_id, sensor_id, created_at, event_type, event_code, title, message, payload,
     status, resolved_at

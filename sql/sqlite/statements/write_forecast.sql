@@ -1,8 +1,9 @@
--- One `ForecastRow` of ml/predict/forecast_rows.py, by its names. The model, the prediction, the
--- events with their notifications and the watermark: all or nothing. A model without id is known by
--- its name; `refresh` replaces it, once a day where neither the old nor the new line leads
--- anywhere: the flow keeps every set of models that it has used.
--- null: is_anomaly and its score stay what they are, the watermark stays where it is.
+-- One `ForecastRow` of ml/predict/forecast_rows.py, as an object of its fields. Writes the model,
+-- the prediction, the events with their notifications, and the watermark, all or nothing. A model
+-- without an id is identified by its name. `refresh` replaces it, but only once a day if neither
+-- the old nor the new line leads anywhere, because the flow keeps every set of models that it has
+-- used.
+-- null: is_anomaly, its score and the watermark are not changed.
 INSERT INTO ml_watermarks (sensor_id, last_reading_id, last_processed_at)
 SELECT
     json_extract(?1, '$.sensor_id'),

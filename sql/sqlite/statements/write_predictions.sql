@@ -1,5 +1,5 @@
--- Rows of `PredictionRow` in sinks/predictions.py. Model 0 is the sensor's baseline, which is made
--- when the sensor has none. Rows that are there already stay as they are.
+-- Rows of `PredictionRow` in sinks/predictions.py. Model 0 is the sensor's baseline, which is
+-- created if the sensor has none. Rows that are already stored are not changed.
 INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at)
 SELECT
     json_extract(r.value, '$[1]'),

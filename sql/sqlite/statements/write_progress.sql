@@ -1,4 +1,4 @@
--- Rows of `ProgressRow` in sinks/progress.py. Each takes the place of the one before.
+-- Rows of `ProgressRow` in sinks/progress.py. Each replaces the previous one.
 INSERT INTO flow_progress (topic, partition_number, topic_id, last_offset, updated_at)
 SELECT
     json_extract(r.value, '$[0]'),

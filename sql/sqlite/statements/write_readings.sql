@@ -1,7 +1,7 @@
 -- Rows of `ReadingRow` in sinks/readings.py, sorted by sensor, event time, seq and value. Rows that
--- are there already stay as they are. Answers with the number of new rows. With each row that is
--- new come the newest value of its sensor, when its device was last heard, and alerts, by the rules
--- at the head of the trigger in sql/mssql/patch_bulk_ingest.sql.
+-- are already stored are not changed. Returns the number of new rows. New rows also update the
+-- latest value of their sensor, the last connection of their device, and alerts, by the rules at
+-- the head of the trigger in sql/mssql/patch_bulk_ingest.sql.
 DROP INDEX IF EXISTS ux_sensor_readings_event;
 
 CREATE TEMP TABLE IF NOT EXISTS before_batch (id INTEGER NOT NULL);
@@ -22,8 +22,8 @@ FROM json_each(?1) AS r
 WHERE true
 ON CONFLICT (sensor_id, event_timestamp, seq, value) WHERE event_timestamp IS NOT NULL DO NOTHING;
 
--- of each sensor the newest that is new and not from the future: a batch comes sorted, so it is the
--- last of them
+-- for each sensor, the newest new reading that is not from the future: the batch is sorted, so it
+-- is the last one
 CREATE TEMP TABLE IF NOT EXISTS heard (
     sensor_id INTEGER NOT NULL PRIMARY KEY,
     id INTEGER,
@@ -48,7 +48,7 @@ FROM sensor_readings AS r
 WHERE r.id > (SELECT b.id FROM before_batch AS b)
 GROUP BY r.sensor_id;
 
--- the sensors whose readings are taken one by one: all others were and stay normal
+-- the sensors whose readings are processed one by one; all others were and stay normal
 CREATE TEMP TABLE IF NOT EXISTS watched (sensor_id INTEGER NOT NULL PRIMARY KEY);
 
 DELETE FROM watched;
@@ -71,7 +71,7 @@ WHERE
     r.id > (SELECT p.id FROM before_batch AS p)
     AND (r.value < b.low OR r.value > b.high OR r.value = b.equal_to);
 
--- those of them that came in order
+-- the readings of these sensors that arrived in order
 CREATE TEMP TABLE IF NOT EXISTS readings (
     sensor_id INTEGER NOT NULL,
     n INTEGER NOT NULL,
@@ -122,11 +122,11 @@ WHERE
     AND (
         l.sensor_id IS NULL
         OR o.at >= l.latest_timestamp
-        -- written by a clock that was wrong
+        -- written by a wrong clock
         OR l.latest_timestamp > strftime('%Y-%m-%d %H:%M:%f', 'now', '5 minutes')
     );
 
--- those that are over a bound
+-- the readings that exceed a bound
 CREATE TEMP TABLE IF NOT EXISTS over_bound (
     sensor_id INTEGER NOT NULL,
     n INTEGER NOT NULL,
@@ -158,7 +158,7 @@ WHERE
     END
 GROUP BY r.sensor_id, r.n;
 
--- what alerts stand, and from when on others may be raised
+-- the active alerts, and the times from which new ones may be raised
 CREATE TEMP TABLE IF NOT EXISTS standing (
     sensor_id INTEGER NOT NULL PRIMARY KEY,
     level INTEGER NOT NULL,
@@ -212,8 +212,8 @@ FROM (
     GROUP BY c.sensor_id
 ) AS s;
 
--- of the readings those that may change something: all that are over a bound, and the first after
--- them that are not
+-- the readings that may change something: all that exceed a bound, and the first one after each of
+-- them that does not
 CREATE TEMP TABLE IF NOT EXISTS turns (
     sensor_id INTEGER NOT NULL,
     k INTEGER NOT NULL,
@@ -251,7 +251,7 @@ FROM (
 ) AS t
 WHERE t.level > 0 OR t.last_level > 0;
 
--- step by step: what is raised, and what ends
+-- the alerts that each step raises and ends
 CREATE TEMP TABLE IF NOT EXISTS steps (
     sensor_id INTEGER NOT NULL,
     k INTEGER NOT NULL,

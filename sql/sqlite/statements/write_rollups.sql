@@ -1,5 +1,5 @@
--- Rows of `RollupRow` in sinks/rollups.py. A rollup that is there is replaced by one of at least as
--- many readings.
+-- Rows of `RollupRow` in sinks/rollups.py. A stored rollup is replaced by one with at least as many
+-- readings.
 INSERT INTO sensor_readings_1m (
     sensor_id, bucket_ts, avg_value, min_value, max_value, last_value, samples
 )

@@ -26,7 +26,7 @@ def test_bounds_are_strict(condition, low, high, outside, inside):
     assert [threshold.breached(value) for value in inside] == [False] * len(inside)
 
 
-def test_the_highest_severity_counts_and_of_equals_the_first():
+def test_the_highest_severity_counts_and_among_equals_the_first():
     rules = [
         rule("greater_than", 5.0, severity="warning", number=2),
         rule("greater_than", 4.0, severity="warning", number=3),
@@ -47,9 +47,9 @@ def test_a_users_thresholds_decide_and_outrank_statistics(value, severity, risk)
         rule("greater_than", 40.0, severity="critical", number=2),
     ]
     for anomalous in (False, True):
-        found = assess("temperature", value, rules, anomalous=anomalous)
-        assert (found.severity, found.risk_level) == (severity, risk)
-        assert found.recommended is None
+        assessment = assess("temperature", value, rules, anomalous=anomalous)
+        assert (assessment.severity, assessment.risk_level) == (severity, risk)
+        assert assessment.recommended is None
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,11 @@ def test_a_users_thresholds_decide_and_outrank_statistics(value, severity, risk)
     ],
 )
 def test_without_thresholds_the_types_range_decides(kind, value, anomalous, severity, risk):
-    found = assess(kind, value, [], anomalous=anomalous)
-    assert (found.severity, found.risk_level, found.breach) == (severity, risk, None)
+    assessment = assess(kind, value, [], anomalous=anomalous)
+    assert (assessment.severity, assessment.risk_level, assessment.breach) == (severity, risk, None)
 
 
-def test_a_strange_reading_inside_the_users_bounds_is_only_noticed():
+def test_an_anomalous_reading_within_the_users_bounds_is_a_notice():
     rules = [rule("out_of_range", 10.0, 30.0)]
     assert anomaly_type(rules, 29) == "notice"
     assert anomaly_type(rules, 31) == "warning"

@@ -36,7 +36,7 @@ def events(place, sensor):
 
 
 def check_pairs(place):
-    """Every event has its notification, and no identity is there twice."""
+    """Check that every event has its notification, and that no key is duplicated."""
     lonely = place.rows(
         "SELECT e.id FROM ml_events AS e LEFT JOIN alert_notifications AS a"
         " ON a.event_key = e.event_key AND a.source_event_id = e.id AND a.source = 'ml_event'"
@@ -109,8 +109,8 @@ def test_each_sensor_gets_the_forecast_of_its_own_readings_and_a_model(place):
 
 def test_a_sensor_without_new_readings_is_not_predicted_again(place):
     sensor, other = place.sensor(), place.sensor()
-    for one in (sensor, other):
-        place.store(one, [20.0] * 30)
+    for sensor_id in (sensor, other):
+        place.store(sensor_id, [20.0] * 30)
     run(place)
     assert run(place).due == 0
     place.store(sensor, [20.5], start=START + 3_600_000)
@@ -125,13 +125,13 @@ def test_a_sensor_without_new_readings_is_not_predicted_again(place):
     assert place.row("SELECT value FROM sensor_readings WHERE id = ?", seen)[0] == 20.5
 
 
-def test_readings_without_event_time_are_news_too(place):
+def test_readings_without_event_time_count_as_new(place):
     sensor = place.sensor()
     place.store(sensor, [20.0] * 3)
     run(place)
     insert = "INSERT INTO sensor_readings (sensor_id, value, timestamp) VALUES (?, ?, ?)"
     place.do(insert, sensor, 26.0, "2024-11-24 11:00:00.000")
-    place.do(insert, sensor, 99.0, "2024-11-24 09:00:00.000")  # older than what was seen
+    place.do(insert, sensor, 99.0, "2024-11-24 09:00:00.000")  # older than the last forecast
     assert run(place).due == 1
     assert run(place).due == 0
     value, at = place.row(
@@ -146,7 +146,7 @@ def test_readings_without_event_time_are_news_too(place):
     assert str(at)[:19] == "2024-11-24 11:00:00"
 
 
-def test_inactive_and_deleted_sensors_are_left_out(place):
+def test_inactive_and_deleted_sensors_are_skipped(place):
     inactive, deleted, empty = place.sensor(), place.sensor(), place.sensor()
     for sensor in (inactive, deleted):
         place.store(sensor, [20.0] * 30)
@@ -183,7 +183,7 @@ def test_breaches_and_anomalies_are_events_with_notifications_and_deduplicated(p
     )
     assert (is_anomaly, risk, severity) == (1, "HIGH", "critical")
     assert 0.5 < score <= 1
-    place.store(sensor, [20.0], start=last + 60_000)  # the strange one is still among the newest
+    place.store(sensor, [20.0], start=last + 60_000)  # the anomaly is still among the newest
     assert run(place).predicted == 1
     assert sorted(events(place, sensor)) == wanted
     place.store(sensor, [20.0] * 10, start=last + 120_000)
@@ -192,7 +192,7 @@ def test_breaches_and_anomalies_are_events_with_notifications_and_deduplicated(p
     check_pairs(place)
 
 
-def test_an_anomaly_is_told_once_even_when_its_event_was_resolved(place):
+def test_an_anomaly_is_reported_once_even_after_its_event_was_resolved(place):
     sensor = place.sensor()
     values = 20 + RANDOM.normal(0, 0.5, 200)
     values[-1] = 60.0
@@ -204,7 +204,7 @@ def test_an_anomaly_is_told_once_even_when_its_event_was_resolved(place):
     assert [code for code, _ in events(place, sensor)].count("ANOMALY_DETECTED") == 1
 
 
-def test_a_strange_reading_within_the_users_bounds_is_a_notice(place):
+def test_an_anomalous_reading_within_the_users_bounds_is_a_notice(place):
     sensor = place.sensor(bounds={"warning": (0.0, 100.0)})
     values = 20 + RANDOM.normal(0, 0.5, 200)
     values[-1] = 60.0
@@ -214,7 +214,7 @@ def test_a_strange_reading_within_the_users_bounds_is_a_notice(place):
     assert place.row("SELECT severity FROM predictions WHERE sensor_id = ?", sensor) == ("info",)
 
 
-def test_a_profile_bounds_as_a_threshold_does(place):
+def test_a_profile_has_the_effect_of_a_threshold(place):
     sensor = place.sensor()
     place.store(sensor, [20.0] * 30)
     place.do(
@@ -226,7 +226,7 @@ def test_a_profile_bounds_as_a_threshold_does(place):
     assert events(place, sensor) == [("PRED_THRESHOLD_BREACH", "critical")]
 
 
-def test_texts_are_in_the_language_that_is_set(place):
+def test_texts_are_in_the_configured_language(place):
     for language, word in (("es", "se prevé"), ("en", "is forecast")):
         sensor = place.sensor()
         place.store(sensor, [20.0] * 30)
@@ -235,7 +235,7 @@ def test_texts_are_in_the_language_that_is_set(place):
         assert word in json.loads(text)["short_message"]
 
 
-def test_a_sensor_whose_row_is_refused_is_counted_and_the_others_go_on(here):
+def test_a_sensor_whose_row_is_refused_is_counted_and_the_others_are_written(here):
     sensors = [here.sensor() for _ in range(3)]
     for sensor in sensors:
         here.store(sensor, [20.0] * 30)
@@ -264,7 +264,7 @@ def test_a_stop_is_heard_between_two_sensors(here):
     assert here.row("SELECT COUNT(*) FROM predictions") == (2,)
 
 
-def test_the_same_database_twice_gives_the_same_rows(tmp_path):
+def test_two_runs_on_the_same_data_give_the_same_rows(tmp_path):
     fleet(tmp_path / "a.db", 20)
     shutil.copy(tmp_path / "a.db", tmp_path / "b.db")
     for name in ("a", "b"):
@@ -305,9 +305,9 @@ def fleet(path, sensors, points=60):
 
 
 def content(path):
-    """What a run writes, without numbers that only tell the order of writing."""
+    """The rows that a run writes, without the ids that depend on the order of writing."""
     connection = sqlite3.connect(path)
-    found = [
+    content = [
         connection.execute(statement).fetchall()
         for statement in (
             "SELECT sensor_id, predicted_value, confidence, predicted_at, is_anomaly,"
@@ -321,7 +321,7 @@ def content(path):
         )
     ]
     connection.close()
-    return found
+    return content
 
 
 def start(settings, *arguments, **more):
@@ -333,14 +333,14 @@ def start(settings, *arguments, **more):
 
 
 def wait_for(place, watermarks):
-    """Until so many sensors are done."""
+    """Wait until `watermarks` sensors are done."""
     until = monotonic() + 120
     while place.row("SELECT COUNT(*) FROM ml_watermarks")[0] < watermarks:
         assert monotonic() < until
         sleep(0.001)
 
 
-def test_killed_at_random_moments_and_started_again_nothing_is_double_or_half(tmp_path):
+def test_after_kills_at_random_moments_nothing_is_duplicated_or_partial(tmp_path):
     sensors = 600
     fleet(tmp_path / "killed.db", sensors)
     shutil.copy(tmp_path / "killed.db", tmp_path / "whole.db")
@@ -367,10 +367,10 @@ def test_killed_at_random_moments_and_started_again_nothing_is_double_or_half(tm
         run(place)
     killed, whole = content(tmp_path / "killed.db"), content(tmp_path / "whole.db")
     assert [len(rows) for rows in killed] == [len(rows) for rows in whole]
-    assert killed[3:] == whole[3:]  # models and watermarks do not depend on who else was due
+    assert killed[3:] == whole[3:]  # these do not depend on which other sensors were due
 
 
-def test_two_runners_beside_each_other_write_nothing_twice(tmp_path):
+def test_two_concurrent_runners_write_nothing_twice(tmp_path):
     fleet(tmp_path / "iot.db", 200)
     settings = Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db")
     runners = [start(settings, "--once") for _ in range(2)]
@@ -383,7 +383,7 @@ def test_two_runners_beside_each_other_write_nothing_twice(tmp_path):
         assert place.row("SELECT COUNT(*) FROM ml_events") == (300,)
 
 
-def test_sigterm_finishes_the_sensor_in_hand_and_tells_what_was_done(tmp_path):
+def test_sigterm_finishes_the_current_sensor_and_prints_the_summary(tmp_path):
     fleet(tmp_path / "iot.db", 600)
     settings = Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db")
     for place in opened(settings):
@@ -399,7 +399,7 @@ def test_sigterm_finishes_the_sensor_in_hand_and_tells_what_was_done(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_runner_that_waits_for_its_next_turn_ends_at_once(tmp_path, number):
+def test_a_runner_waiting_for_its_next_run_stops_at_once(tmp_path, number):
     fleet(tmp_path / "iot.db", 3)
     settings = Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db")
     runner = start(settings, "--interval-seconds", "60")
@@ -409,17 +409,17 @@ def test_a_runner_that_waits_for_its_next_turn_ends_at_once(tmp_path, number):
     assert (runner.returncode, out, err) == (0, "", "")
 
 
-def test_it_runs_again_and_again(tmp_path):
+def test_it_runs_periodically(tmp_path):
     fleet(tmp_path / "iot.db", 3)
     settings = Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db")
     runner = start(settings, "--interval-seconds", "1")
-    told = [runner.stdout.readline() for _ in range(2)]
+    lines = [runner.stdout.readline() for _ in range(2)]
     runner.terminate()
     runner.communicate(timeout=120)
-    assert [line.split(" sensors")[0] for line in told] == ["3 of 3", "0 of 0"]
+    assert [line.split(" sensors")[0] for line in lines] == ["3 of 3", "0 of 0"]
 
 
-def test_a_summary_is_one_line_without_a_terminal_and_exit_codes_tell(tmp_path):
+def test_without_a_terminal_the_summary_is_one_line_and_errors_exit_with_1(tmp_path):
     fleet(tmp_path / "iot.db", 30)
     settings = Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db")
     runner = start(settings, "--once")
@@ -440,9 +440,9 @@ def test_a_summary_is_one_line_without_a_terminal_and_exit_codes_tell(tmp_path):
 
 
 def all_of(terminal):
-    """What is shown until nobody has the other end; read at once, for it holds a few KB only."""
+    """All output of a terminal until it is closed; read at once, its buffer holds a few KB."""
     shown = b""
-    with suppress(OSError):  # so Linux tells the end
+    with suppress(OSError):  # Linux reports the end as an error
         while piece := os.read(terminal, 65_536):
             shown += piece
     return shown.decode()
@@ -468,7 +468,7 @@ def test_a_terminal_gets_a_progress_bar(tmp_path):
     assert out.startswith("300 of 300")
 
 
-def test_a_database_that_is_away_for_a_while_is_waited_for(tmp_path):
+def test_a_database_that_is_unavailable_for_a_while_is_retried(tmp_path):
     fleet(tmp_path / "iot.db", 3)
     settings = Settings(db_engine="sqlite", iot_sqlite_path=tmp_path / "iot.db")
     for place in opened(settings):

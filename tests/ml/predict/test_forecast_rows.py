@@ -7,7 +7,7 @@ import pytest
 from contract.event import event_key
 from ml.predict.forecast import LINE, MEAN, TOO_FEW
 from ml.predict.forecast_rows import ModelRow, forecast_row
-from ml.predict.outlook import Outlook, Strange
+from ml.predict.outlook import Anomaly, Outlook
 from sql.statements import ForecastSensor
 from tests.ml.conftest import threshold
 
@@ -25,9 +25,9 @@ OUTLOOK = Outlook(
     window=500,
     engine=LINE,
     judged=True,
-    strange=None,
+    anomaly=None,
 )
-STRANGE = Strange(at=AT - 5000, value=60.0, jumped=False, usual=21.4, scale=0.5, score=0.9741)
+ANOMALY = Anomaly(at=AT - 5000, value=60.0, jumped=False, usual=21.4, scale=0.5, score=0.9741)
 HIGH = threshold(7, 12, "máximo", "out_of_range", 10.0, 30.0, "critical")
 WARNING = threshold(7, 12, "máximo", "out_of_range", 10.0, 30.0, "warning")
 
@@ -38,7 +38,7 @@ def row(outlook=OUTLOOK, thresholds=(HIGH,), language="es"):
     )
 
 
-def said(row):
+def explained(row):
     return json.loads(bytes(row.explanation))
 
 
@@ -53,16 +53,16 @@ def said(row):
         ),
         (
             "en",
-            "caldera of sótano is at 21.5 °C, and 31.25 °C is forecast in 10 min (up by 0.975 °C a "
+            "caldera of sótano is at 21.5 °C; 31.25 °C is forecast in 10 min (up 0.975 °C per "
             "minute), above 30 °C (máximo).",
             "Act on sótano before it happens.",
         ),
     ],
 )
-def test_a_breach_says_what_was_seen_compared_with_what_and_what_to_do(language, message, action):
+def test_a_breach_text_has_the_values_the_threshold_and_the_action(language, message, action):
     made = row(language=language)
-    assert said(made)["short_message"] == message
-    assert said(made)["recommended_action"] == action
+    assert explained(made)["short_message"] == message
+    assert explained(made)["recommended_action"] == action
     (event,) = made.events
     assert event.message.startswith(message)
     assert event.message.endswith(action)
@@ -75,8 +75,8 @@ def test_a_breach_says_what_was_seen_compared_with_what_and_what_to_do(language,
     ("language", "thresholds", "changes", "words"),
     [
         ("es", (), {}, ", dentro de lo recomendado (15 °C a 35 °C)."),
-        ("en", (), {"value": 99.0}, ", outside what is recommended (15 °C to 35 °C)."),
-        ("en", (), {"trend": -1}, "(down by 0.975 °C a minute)"),
+        ("en", (), {"value": 99.0}, ", outside the recommended range (15 °C to 35 °C)."),
+        ("en", (), {"trend": -1}, "(down 0.975 °C per minute)"),
         ("es", (), {"trend": 0}, "(estable)"),
         ("es", (HIGH,), {"value": 20.0}, ", dentro de sus umbrales."),
         ("en", (HIGH,), {"value": 5.0}, ", below 10 °C (máximo)."),
@@ -84,36 +84,38 @@ def test_a_breach_says_what_was_seen_compared_with_what_and_what_to_do(language,
         ("en", (), {"engine": TOO_FEW, "window": 5}, "the mean of its last 5 readings"),
         ("es", (), {"sensor": SENSOR._replace(type="x")}, ", sin umbral con que compararlo."),
         (
-            "es", (), {"strange": STRANGE},
+            "es", (), {"anomaly": ANOMALY},
             "La lectura de 60 °C a las 09:59:55 UTC se aparta 38.6 °C de lo esperado (21.4 °C); lo "
             "normal en este sensor son 0.5 °C.",
         ),
         (
-            "en", (), {"strange": replace(STRANGE, jumped=True)},
-            "The reading of 60 °C at 09:59:55 UTC is 38.6 °C off the one before it (21.4 °C); "
-            "usual for this sensor is 0.5 °C.",
+            "en", (), {"anomaly": replace(ANOMALY, jumped=True)},
+            "The reading of 60 °C at 09:59:55 UTC is 38.6 °C off the previous one (21.4 °C); "
+            "0.5 °C is usual for this sensor.",
         ),
     ],
 )  # fmt: skip
-def test_an_explanation_compares(language, thresholds, changes, words):
-    assert words in said(row(replace(OUTLOOK, **changes), thresholds, language))["short_message"]
+def test_an_explanation_compares_the_forecast(language, thresholds, changes, words):
+    assert (
+        words in explained(row(replace(OUTLOOK, **changes), thresholds, language))["short_message"]
+    )
 
 
 @pytest.mark.parametrize("language", ["es", "en"])
 def test_every_case_has_an_action_in_both_languages(language):
-    found = {
-        said(row(replace(OUTLOOK, **changes), thresholds, language))["recommended_action"]
+    actions = {
+        explained(row(replace(OUTLOOK, **changes), thresholds, language))["recommended_action"]
         for thresholds, changes in (
             ((HIGH,), {}),
             ((WARNING,), {}),
             ((HIGH,), {"value": 20.0}),
-            ((HIGH,), {"value": 20.0, "strange": STRANGE}),
-            ((), {"strange": STRANGE}),
+            ((HIGH,), {"value": 20.0, "anomaly": ANOMALY}),
+            ((), {"anomaly": ANOMALY}),
             ((), {"engine": TOO_FEW}),
             ((), {"sensor": SENSOR._replace(type="x")}),
         )
     }
-    assert len(found) == 7
+    assert len(actions) == 7
 
 
 def test_a_breach_is_an_event_of_the_thresholds_severity_with_the_documented_keys():
@@ -134,8 +136,8 @@ def test_a_breach_is_an_event_of_the_thresholds_severity_with_the_documented_key
     assert other.event_type == "warning"
 
 
-def test_an_anomaly_is_an_event_of_its_readings_time():
-    made = row(replace(OUTLOOK, strange=STRANGE), ())
+def test_an_anomaly_is_an_event_at_the_time_of_its_reading():
+    made = row(replace(OUTLOOK, anomaly=ANOMALY), ())
     (event,) = made.events
     assert (event.event_code, event.event_type) == ("ANOMALY_DETECTED", "warning")
     assert event.event_key == event_key(7, AT - 5000, "ANOMALY_DETECTED")
@@ -148,21 +150,21 @@ def test_an_anomaly_is_an_event_of_its_readings_time():
     assert (made.is_anomaly, made.anomaly_score) == (1, 0.9741)
 
 
-def test_who_has_not_looked_for_anomalies_says_nothing_of_them():
+def test_a_forecast_without_an_anomaly_test_leaves_the_anomaly_columns_empty():
     made = row(replace(OUTLOOK, judged=False))
     assert (made.is_anomaly, made.anomaly_score) == (None, None)
 
 
 @pytest.mark.parametrize("letter", ["x", '"', "\\", "\x01", "ñ", "😀"])
-@pytest.mark.parametrize("strange", [None, STRANGE])
-def test_texts_fit_their_columns_whatever_the_names(letter, strange):
+@pytest.mark.parametrize("anomaly", [None, ANOMALY])
+def test_texts_fit_their_columns_with_any_names(letter, anomaly):
     long = ForecastSensor(7, 3, letter * 255, letter * 100, letter * 50, letter * 255)
     rule = msgspec.structs.replace(HIGH, name=letter * 255)
-    outlook = replace(OUTLOOK, sensor=long, strange=strange, value=-1234567.12345)
+    outlook = replace(OUTLOOK, sensor=long, anomaly=anomaly, value=-1234567.12345)
     for language in ("es", "en"):
         made = row(outlook, [rule], language)
         assert units(bytes(made.explanation).decode()) <= 1000
-        assert {"short_message", "recommended_action"} <= set(said(made))
+        assert {"short_message", "recommended_action"} <= set(explained(made))
         for event in made.events:
             assert units(event.title) <= 255
             assert units(event.message) <= 1000

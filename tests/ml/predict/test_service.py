@@ -70,7 +70,7 @@ def line(slope, to="2024-11-24T12:00:00Z"):
     )  # fmt: skip
 
 
-def test_the_answer_is_the_documented_one_and_the_row_has_every_column(client, place):
+def test_the_response_is_as_documented_and_the_row_has_every_column(client, place):
     sensor = place.sensor()
     last = place.store(sensor, [20.0, 21.0, 25.0])
     answer = ask(client, sensor)
@@ -101,7 +101,7 @@ def test_the_answer_is_the_documented_one_and_the_row_has_every_column(client, p
     assert {"short_message", "recommended_action"} <= set(json.loads(row[16]))
 
 
-def test_the_same_request_again_gives_the_same_prediction_and_writes_nothing_twice(client, place):
+def test_a_repeated_request_gives_the_same_prediction_and_writes_nothing_twice(client, place):
     sensor = place.sensor(bounds={"critical": (0.0, 10.0)})
     place.store(sensor, [20.0, 21.0])
     first, again = ask(client, sensor).json(), ask(client, sensor).json()
@@ -148,7 +148,7 @@ def test_a_breach_is_stored_with_its_notification_and_its_prediction(client, pla
     assert "recommended_action" in json.loads(event[5])
 
 
-def test_an_open_event_stands_for_those_within_the_time_given(client, place):
+def test_an_open_event_suppresses_new_ones_for_the_given_time(client, place):
     sensor = place.sensor(bounds={"warning": (0.0, 10.0)})
     place.store(sensor, [20.0])
     ask(client, sensor)
@@ -167,7 +167,7 @@ def test_an_open_event_stands_for_those_within_the_time_given(client, place):
     assert len(events(place, sensor)) == 3
 
 
-def test_the_newest_readings_count_by_event_time_and_late_ones_are_no_news(client, place):
+def test_the_newest_readings_count_by_event_time_and_late_ones_are_ignored(client, place):
     sensor = place.sensor()
     place.store(sensor, [1.0, 2.0, 3.0], start=START)
     first = ask(client, sensor, window=2).json()
@@ -178,7 +178,7 @@ def test_the_newest_readings_count_by_event_time_and_late_ones_are_no_news(clien
     assert ask(client, sensor, window=2).json()["predicted_value"] == 6.0
 
 
-def test_readings_that_other_programs_inserted_count_by_when_they_were_stored(client, place):
+def test_readings_from_other_programs_are_ordered_by_their_insert_time(client, place):
     sensor = place.sensor()
     place.store(sensor, [1.0])
     for minute, value in ((1, 4.0), (2, 5.0), (3, 7.0)):
@@ -191,7 +191,7 @@ def test_readings_that_other_programs_inserted_count_by_when_they_were_stored(cl
     assert body["target_timestamp"] == "2024-11-24T10:13:00+00:00"
 
 
-def test_without_a_model_and_without_leave_to_make_one_409_says_what_to_do(place, monkeypatch):
+def test_without_a_model_and_without_auto_create_409_says_what_to_do(place, monkeypatch):
     sensor = place.sensor()
     place.store(sensor, [1.0])
     add_model(place, sensor, active=0)
@@ -206,19 +206,19 @@ def test_without_a_model_and_without_leave_to_make_one_409_says_what_to_do(place
         assert ask(client, sensor).status_code == 200
 
 
-def test_a_baseline_is_made_once_active_and_named_as_the_flow_names_it(client, place):
+def test_a_baseline_is_created_once_with_the_name_that_the_flow_uses(client, place):
     sensor = place.sensor()
     place.store(sensor, [1.0])
     ask(client, sensor)
     ask(client, sensor)
-    found = place.row(
+    model = place.row(
         "SELECT model_name, model_type, version, is_active FROM ml_models WHERE sensor_id = ?",
         sensor,
     )
-    assert found == ("baseline_moving_average", "baseline", "1.0.0", 1)
+    assert model == ("baseline_moving_average", "baseline", "1.0.0", 1)
 
 
-def test_the_active_model_is_the_one_that_was_trained_last(client, place):
+def test_the_active_model_is_the_one_trained_last(client, place):
     sensor = place.sensor()
     place.store(sensor, [1.0, 2.0, 3.0])
     add_model(place, sensor, "baseline", trained="2024-11-23 10:00:00")
@@ -231,7 +231,7 @@ def test_the_active_model_is_the_one_that_was_trained_last(client, place):
 
 
 @pytest.mark.parametrize("metadata", [None, "", "{", "{}", '{"format":2}', line(1.0)[:-2]])
-def test_a_model_that_cannot_be_read_gives_way_to_the_moving_average(client, place, metadata):
+def test_a_model_that_cannot_be_read_is_replaced_by_the_moving_average(client, place, metadata):
     sensor = place.sensor()
     place.store(sensor, [1.0, 2.0, 6.0])
     model = add_model(place, sensor, "sklearn", metadata)
@@ -241,7 +241,7 @@ def test_a_model_that_cannot_be_read_gives_way_to_the_moving_average(client, pla
     assert place.row(statement, sensor) == ("moving_average",)
 
 
-def test_a_model_trained_in_batch_is_used_online_and_keeps_what_the_batch_found(client, place):
+def test_a_model_from_the_batch_is_used_and_the_batchs_anomaly_is_kept(client, place):
     sensor = place.sensor()
     values = [20.0 + n / 10 for n in range(99)] + [80.0]
     place.store(sensor, values)
@@ -275,7 +275,9 @@ def test_a_model_trained_in_batch_is_used_online_and_keeps_what_the_batch_found(
         ([], "body"),
     ],
 )
-def test_a_wrong_request_is_refused_by_the_field_and_never_repeated(here, monkeypatch, body, field):
+def test_an_invalid_request_is_refused_by_field_without_echoing_its_content(
+    here, monkeypatch, body, field
+):
     with service(here, monkeypatch) as client:
         answer = client.post("/ml/predict", json=body)
     check_problem(answer, 422, "invalid")
@@ -283,7 +285,7 @@ def test_a_wrong_request_is_refused_by_the_field_and_never_repeated(here, monkey
     assert "drop table" not in answer.text
 
 
-def test_what_was_answered_is_counted_by_status_with_its_seconds(here, monkeypatch):
+def test_responses_are_counted_by_status_and_timed(here, monkeypatch):
     def count(name, **labels):
         return REGISTRY.get_sample_value(f"iot_predict_{name}", labels or None) or 0
 
@@ -296,12 +298,12 @@ def test_what_was_answered_is_counted_by_status_with_its_seconds(here, monkeypat
         assert ask(client, sensor, key).status_code == 200
         assert ask(client, 0, key).status_code == 422
         assert ask(client, sensor).status_code == 401
-        told = client.get("/metrics").text
+        metrics = client.get("/metrics").text
     assert {status: count("requests_total", status=status) - n for status, n in before.items()} == {
         "200": 1, "401": 1, "422": 1
     }  # fmt: skip
     assert count("seconds_count") == seconds + 3
-    assert 'iot_predict_requests_total{status="200"}' in told
+    assert 'iot_predict_requests_total{status="200"}' in metrics
 
 
 def check_problem(answer, status, reason):
@@ -312,7 +314,7 @@ def check_problem(answer, status, reason):
     assert (body["status"], body["reason"]) == (status, reason)
 
 
-def test_every_other_refusal_is_a_problem_too(here, monkeypatch):
+def test_all_other_refusals_are_problem_documents_too(here, monkeypatch):
     sensor = here.sensor()
     with service(here, monkeypatch, AUTO_CREATE_MODEL="1") as client:
         check_problem(ask(client, sensor), 400, "no_readings")
@@ -348,7 +350,7 @@ def test_inactive_and_deleted_sensors_are_unknown(place, client):
         check_problem(ask(client, marked), 404, "unknown_sensor")
 
 
-def test_with_a_key_set_only_those_who_have_it_may_ask(here, monkeypatch):
+def test_with_a_key_set_only_requests_with_the_key_are_accepted(here, monkeypatch):
     sensor = here.sensor()
     here.store(sensor, [1.0])
     with service(here, monkeypatch, INGEST_API_KEY="secret", AUTO_CREATE_MODEL="1") as client:
@@ -363,7 +365,7 @@ def test_with_a_key_set_only_those_who_have_it_may_ask(here, monkeypatch):
         }  # fmt: skip
 
 
-def test_a_database_that_goes_away_is_503_and_found_again(here, monkeypatch):
+def test_an_unavailable_database_is_503_and_the_service_recovers(here, monkeypatch):
     sensor = here.sensor()
     here.store(sensor, [1.0])
     with service(here, monkeypatch, AUTO_CREATE_MODEL="1") as client:
@@ -379,23 +381,23 @@ def test_a_database_that_goes_away_is_503_and_found_again(here, monkeypatch):
         assert ask(client, sensor).status_code == 200
 
 
-def test_a_database_without_schema_ends_the_start_in_one_line(tmp_path, monkeypatch):
+def test_a_missing_schema_aborts_the_start_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("IOT_SQLITE_PATH", str(tmp_path / "none.db"))
-    told = []
+    sent = []
 
     async def send(message):
-        told.append(message)
+        sent.append(message)
 
     async def receive():
         return {"type": "lifespan.startup"}
 
     anyio.run(app, {"type": "lifespan", "state": {}}, receive, send)
-    assert told[0]["type"] == "lifespan.startup.failed"
-    assert "run `python -m sql`" in told[0]["message"]
-    assert "\n" not in told[0]["message"]
+    assert sent[0]["type"] == "lifespan.startup.failed"
+    assert "run `python -m sql`" in sent[0]["message"]
+    assert "\n" not in sent[0]["message"]
 
 
-def test_texts_are_in_the_language_that_is_set(here, monkeypatch):
+def test_texts_are_in_the_configured_language(here, monkeypatch):
     sensor = here.sensor()
     here.store(sensor, [1.0])
     for language, word in (("es", "se espera"), ("en", "is expected")):
@@ -405,7 +407,7 @@ def test_texts_are_in_the_language_that_is_set(here, monkeypatch):
         assert word in msgspec.json.decode(text)["short_message"]
 
 
-def test_a_server_that_is_away_at_the_start_is_waited_for(here, monkeypatch):
+def test_the_service_starts_while_the_database_is_unavailable(here, monkeypatch):
     def away(settings):
         raise UnavailableError("away")
 

@@ -1,4 +1,4 @@
-"""`python -m ml.service`: the prediction service has the edge's server and its bounds."""
+"""`python -m ml.service`: the prediction service has the edge's HTTP server and its limits."""
 
 import signal
 import socket
@@ -40,7 +40,7 @@ def service(place, tmp_path):
         yield port, child
 
 
-def test_it_refuses_what_the_edge_refuses_and_ends_in_order(service):
+def test_it_refuses_what_the_edge_refuses_and_shuts_down_cleanly(service):
     port, child = service
     for name in NAMES:
         content, status = HOSTILE[name]
@@ -52,7 +52,7 @@ def test_it_refuses_what_the_edge_refuses_and_ends_in_order(service):
     assert child.process.wait(60) == 0
 
 
-def test_a_body_that_does_not_come_is_answered_408(service):
+def test_a_body_that_does_not_arrive_is_answered_with_408(service):
     port, _ = service
     head = b"POST /ml/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
     with socket.create_connection(("127.0.0.1", port), 60) as peer:

@@ -24,7 +24,7 @@ def outlook(place):
 
 
 def row(outlook, at=AT, **more):
-    # the id of no row: what an event says of its threshold is only told
+    # no such row: an event only quotes the id of its threshold
     high = threshold(outlook.sensor.id, 12, "high", "greater_than", 30.0, None, "warning")
     return forecast_row(
         replace(outlook, predicted_at=at), [high], MODEL, language="en", dedupe_minutes=10, **more
@@ -33,21 +33,21 @@ def row(outlook, at=AT, **more):
 
 def counts(place, sensor):
     tables = ("predictions", "ml_events", "ml_models", "ml_watermarks")
-    found = [
+    written = [
         place.row(f"SELECT COUNT(*) FROM {table} WHERE sensor_id = ?", sensor)[0]
         for table in tables
     ]
     statement = (
         "SELECT COUNT(*) FROM alert_notifications WHERE source = 'ml_event' AND sensor_id = ?"
     )
-    return [*found, place.row(statement, sensor)[0]]
+    return [*written, place.row(statement, sensor)[0]]
 
 
-def test_many_writers_of_one_sensor_at_once_leave_one_of_each(place, outlook):
+def test_concurrent_writers_of_one_sensor_write_each_row_once(place, outlook):
     def write(number):
         database = Database(place.settings)
         try:
-            # the same moment from half of them, other moments within the ten minutes from the rest
+            # two moments, four writers each; both within the ten minutes
             at = AT + (number // 4) * 1000
             write_forecast(database, row(outlook, at, last_reading_id=number + 1))
         finally:
@@ -58,7 +58,7 @@ def test_many_writers_of_one_sensor_at_once_leave_one_of_each(place, outlook):
     assert counts(place, outlook.sensor.id) == [2, 1, 1, 1, 1]
 
 
-def test_a_row_that_cannot_be_stored_leaves_nothing_of_itself(place, outlook):
+def test_a_refused_row_leaves_no_partial_data(place, outlook):
     for wrong in (
         {"value": 1e12},
         {"device_id": 10**9},
@@ -70,7 +70,7 @@ def test_a_row_that_cannot_be_stored_leaves_nothing_of_itself(place, outlook):
     assert counts(place, outlook.sensor.id) == [0, 0, 0, 0, 0]
 
 
-def test_a_model_that_is_made_anew_keeps_its_row_and_whether_it_is_active(place, outlook):
+def test_a_refreshed_model_keeps_its_row_and_its_active_flag(place, outlook):
     sensor = outlook.sensor.id
     write_forecast(place.database, row(outlook))
     place.do("UPDATE ml_models SET is_active = 0, version = 'old' WHERE sensor_id = ?", sensor)
@@ -80,7 +80,7 @@ def test_a_model_that_is_made_anew_keeps_its_row_and_whether_it_is_active(place,
     ) == (VERSION, 0)  # fmt: skip
 
 
-def test_a_forecast_without_watermark_leaves_it_where_it_is(place, outlook):
+def test_a_forecast_without_a_watermark_does_not_change_it(place, outlook):
     sensor = outlook.sensor.id
     statement = "SELECT last_reading_id FROM ml_watermarks WHERE sensor_id = ?"
     write_forecast(place.database, row(outlook, last_reading_id=7))
@@ -90,7 +90,7 @@ def test_a_forecast_without_watermark_leaves_it_where_it_is(place, outlook):
     assert place.row(statement, sensor) == (8,)
 
 
-def test_names_keep_their_letters(place, outlook):
+def test_names_keep_their_special_characters(place, outlook):
     named = replace(outlook, sensor=outlook.sensor._replace(name='á"\\ñ', device="sótano"))
     write_forecast(place.database, row(named))
     (text,) = place.row(
