@@ -21,7 +21,7 @@ from contract.settings import Settings, load_settings
 from ops.devices import SensorSpec, register
 from sinks.readings import reading_rows, readings_sink
 from sinks.writer import Row
-from sql.database import Database
+from sql.database import Database, engine_module
 from sql.schema import apply_schema, open_database
 
 BATCHES = (100, 1_000, 5_000, 20_000)

@@ -7,12 +7,13 @@ from typing import Any
 import msgspec
 
 from contract.settings import Settings
-from rules.tables import Tables
+from rules.models import MODELS
+from rules.tables import Tables, sources
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 from sql.statements import LIST_ALL_MODELS, LIST_INSTALLATION
 
-_RULES = ("alert_thresholds", "sensor_threshold_profiles", "delta_thresholds")
+_RULES = [source.table for source in sources() if source is not MODELS]
 
 
 def local_settings(settings: Settings, file: Path) -> Settings:

@@ -86,3 +86,20 @@ SELECT
     json_extract(r.value, '$.trained_at'),
     json_extract(r.value, '$.metadata')
 FROM json_each(?1, '$.ml_models') AS r;
+
+INSERT INTO rate_thresholds (
+    id, sensor_id, name, span_seconds, rise_per_minute, fall_per_minute, severity, is_active,
+    raise_after, clear_after
+)
+SELECT
+    json_extract(r.value, '$.id'),
+    json_extract(r.value, '$.sensor_id'),
+    coalesce(json_extract(r.value, '$.name'), ''),
+    coalesce(json_extract(r.value, '$.span_seconds'), 60),
+    json_extract(r.value, '$.rise_per_minute'),
+    json_extract(r.value, '$.fall_per_minute'),
+    coalesce(json_extract(r.value, '$.severity'), 'warning'),
+    coalesce(json_extract(r.value, '$.is_active'), 1),
+    json_extract(r.value, '$.raise_after'),
+    json_extract(r.value, '$.clear_after')
+FROM json_each(?1, '$.rate_thresholds') AS r;
