@@ -29,7 +29,7 @@ from sinks.rollups import rollups_sink
 
 @dataclass(frozen=True, slots=True)
 class Sinks:
-    """Where everything goes."""
+    """The sinks of the flow's streams."""
 
     readings: Sink[tuple[str, PacketColumns]]
     rollups: Sink[tuple[str, Rollups]]
@@ -40,12 +40,12 @@ class Sinks:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """What the flow makes of its source. The key of every stream is the partition of the topic."""
+    """The flow's streams. The key of every stream is the partition of the topic."""
 
     bad: KeyedStream[Any]
-    """Each a BadRecord."""
+    """Items are BadRecord."""
     readings: KeyedStream[PacketColumns]
-    """As they came, with repetitions marked."""
+    """The decoded packets, with duplicates marked."""
     events: KeyedStream[Event]
     rollups: KeyedStream[Rollups]
     predictions: KeyedStream[Predictions]
@@ -54,7 +54,7 @@ class Streams:
 def streams(
     flow: Dataflow, source: FixedPartitionedSource[tuple[str, Records], Any], watch: Watch
 ) -> Streams:
-    """The steps from the source to what is stored."""
+    """The steps from the source to the streams that are stored."""
     records = op.input(CONSUME, flow, source)
     # (partition, Records)
     decoded = op.flat_map_value("decode", records, decode_records)
@@ -77,14 +77,14 @@ def streams(
 def graph(
     source: FixedPartitionedSource[tuple[str, Records], Any], watch: Watch, sinks: Sinks
 ) -> Dataflow:
-    """The dataflow: all that `streams` gives, stored."""
+    """The dataflow: `streams`, each with its sink."""
     flow = Dataflow(FLOW)
-    found = streams(flow, source, watch)
-    op.output("bury", found.bad, sinks.dead_letters)
-    op.output("store_readings", found.readings, sinks.readings)
-    op.output("store_events", found.events, sinks.events)
-    op.output("store_rollups", found.rollups, sinks.rollups)
-    op.output("store_predictions", found.predictions, sinks.predictions)
+    made = streams(flow, source, watch)
+    op.output("bury", made.bad, sinks.dead_letters)
+    op.output("store_readings", made.readings, sinks.readings)
+    op.output("store_events", made.events, sinks.events)
+    op.output("store_rollups", made.rollups, sinks.rollups)
+    op.output("store_predictions", made.predictions, sinks.predictions)
     return flow
 
 
@@ -95,8 +95,8 @@ def _is_packets(
 
 
 def flow() -> Dataflow:
-    """The dataflow of this installation, by its settings; see `dataflows.startup` for what is
-    checked before it runs, and how it ends.
+    """The dataflow of this installation, from its settings. See `dataflows.startup` for the checks
+    before it runs and for how it ends.
     """
     here = open_installation()
     return graph(

@@ -1,4 +1,4 @@
-"""Segments of sorted arrays: stretches in which equal values stand together."""
+"""Segments of sorted arrays: runs of equal values."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from contract.columns import Floats, Ints
 
 
 def begins(*columns: Ints | Floats) -> NDArray[np.bool_]:
-    """(N,) whether a segment of equal values, of all columns together, begins here.
+    """(N,) whether a segment begins here: any of the columns differs from the element before.
 
     >>> begins(np.array([3, 3, 4]), np.array([7, 8, 8])).tolist()
     [True, True, True]
@@ -23,7 +23,7 @@ def begins(*columns: Ints | Floats) -> NDArray[np.bool_]:
 
 
 def lengths(starts: NDArray[np.intp], total: int) -> NDArray[np.intp]:
-    """(R,) how long the segments that begin at `starts` are, in an array of `total`.
+    """(R,) the lengths of the segments that begin at `starts`, in an array of length `total`.
 
     >>> lengths(np.array([0, 2]), 5).tolist()
     [2, 3]

@@ -1,8 +1,8 @@
-"""What the flow does before it runs and when it ends, around the graph.
+"""Startup and shutdown of the flow, around the graph.
 
-Settings, database, broker and recovery directory are checked in this order. What is wrong ends the
-process with one line, and exit code 78 where starting it again will not help, else 1. SIGTERM and
-Ctrl-C end the flow after the batch in hand, with a snapshot.
+Settings, database, broker and recovery directory are checked in this order. An error ends the
+process with one line. The exit code is 78 if a restart cannot help, else 1. On SIGTERM or Ctrl-C,
+the flow finishes the current batch, takes a snapshot and ends.
 """
 
 import atexit
@@ -48,21 +48,21 @@ _log = structlog.get_logger("flow")
 
 
 class StartAgainError(IotError):
-    """The process must be replaced by a new one, which begins with what has changed."""
+    """The process must restart to pick up a change."""
 
 
 class FlowStop(Stop):
-    """Asks the source to end: at a signal, or where `healthy`, called once a second, raises."""
+    """Ends the source on a signal, or when `healthy`, which is called once a second, raises."""
 
     def __init__(self, healthy: Callable[[], None] = lambda: None) -> None:
         super().__init__()
         self._healthy = healthy
         self._check_at = 0.0
         self.error: IotError | None = None
-        """What `healthy` raised."""
+        """The error that `healthy` raised."""
 
     def check(self) -> bool:
-        """Whether the source is to end."""
+        """Whether the source should end."""
         if monotonic() >= self._check_at:
             self._check_at = monotonic() + _CHECK_S
             try:
@@ -73,27 +73,27 @@ class FlowStop(Stop):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         super()._on_signal(number, frame)
-        _log.info("flow stops after the batch in hand, with a snapshot")
+        _log.info("flow stops after the current batch and a snapshot")
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What the graph is built from: everything was checked, and reads and writes from now on."""
+    """The checked and opened parts that the graph is built from."""
 
     settings: Settings
     kafka: KafkaAccess
     source: FixedPartitionedSource[tuple[str, Records], Any]
     watch: Watch
     topic_id: str | None
-    """The broker's id of the topic, where it has one."""
+    """The broker's id of the topic; None if the broker has none."""
     stop: FlowStop
 
 
 def open_installation() -> Installation:
-    """Check and open what the settings name, for the whole life of this process."""
+    """Check and open what the settings name. Called once per process."""
     begin()
     report_uncaught(lambda error: error_of_ours(error) or store_failure(error))
-    os.environ["RUST_BACKTRACE"] = "0"  # of Bytewax's own panics; the line says what they mean
+    os.environ["RUST_BACKTRACE"] = "0"  # Bytewax panics are reported in one line instead
     settings = load_settings()
     kafka = kafka_access(settings)
     book = LiveRules(settings)
@@ -112,7 +112,7 @@ def open_installation() -> Installation:
     if settings.metrics_port is not None:
         serve_metrics(settings.metrics_host, settings.metrics_port)
     source = _source(settings, kafka, topic, stop, added)
-    source.list_parts()  # what is wrong with them is reported before Bytewax starts
+    source.list_parts()  # report wrong partitions before Bytewax starts
     _log.info(
         "flow starts",
         version=VERSION,
@@ -128,10 +128,10 @@ def open_installation() -> Installation:
 
 
 def _claimed(settings: Settings, partitions: str) -> frozenset[int]:
-    """Hold the recovery directory; returns the partitions that it got after its first start."""
+    """Claim the recovery directory; return the partitions added after its first start."""
     arguments = FlowArguments.of(sys.argv[1:])
     if arguments.directory is None:
-        _log.warning("no recovery directory (-r): a restart begins at START_FROM again")
+        _log.warning("no recovery directory (-r): each restart begins at START_FROM")
         return frozenset()
     ours = Claim(settings.kafka_topic, partitions)
     added = claim(arguments.directory, ours, cluster=arguments.cluster)
@@ -165,10 +165,10 @@ def _source(
 
 
 def check(directory: Path | None, topic: TopicWatch, set_back: SetBack) -> None:
-    """What the flow looks at once a second.
+    """The checks that the flow makes once a second.
 
     Raises:
-        IotError: why it cannot continue as it is.
+        IotError: the flow cannot continue.
     """
     if topic.grown:
         raise StartAgainError("the topic has new partitions")
@@ -179,8 +179,8 @@ def check(directory: Path | None, topic: TopicWatch, set_back: SetBack) -> None:
 
 
 def settle_memory() -> None:
-    """Keep the collector away from what lives as long as the process, and from the many short-lived
-    objects that need none: it was a quarter of the flow's time.
+    """Exclude the objects that live as long as the process from garbage collection, and collect
+    less often: collection took a quarter of the flow's time.
     """
     gc.collect()
     gc.freeze()
@@ -188,10 +188,10 @@ def settle_memory() -> None:
 
 
 def _end(stop: FlowStop) -> None:
-    """At the end of the process: start again where that was the reason, else say what was."""
+    """At the end of the process: restart if that is why it ends, else report the error."""
     if isinstance(stop.error, StartAgainError):
-        _log.warning("the flow starts again", why=str(stop.error))
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - as we were started
+        _log.warning("the flow restarts", why=str(stop.error))
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the original command line
     if stop.error is not None:
         say(str(stop.error))
         os._exit(1)

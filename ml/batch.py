@@ -1,10 +1,10 @@
-"""The batch runner: `python -m ml.batch --once`, or again and again.
+"""The batch runner: `python -m ml.batch`, once (`--once`) or periodically.
 
 Each sensor with new readings is one transaction: its model, its prediction, its events with their
-notifications, and its watermark. So it can be killed at any moment and started again: what was
-written stays, and what was not is made from the same readings under the same keys. Of two runners
-beside each other the second writes nothing new. What counts as an anomaly is decided among the
-sensors of a type that are due together; whoever is done before a kill is not among them afterwards.
+notifications, and its watermark. So the runner can be killed at any time and restarted: what was
+written is kept, and the rest is computed from the same readings under the same keys. If two runners
+run at once, the second writes nothing new. Anomalies are decided among the sensors of a type that
+are due together. Sensors that were finished before a kill are not among them afterwards.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,35 +30,36 @@ from sql.schema import open_database
 from sql.statements import ForecastSensor
 
 _CHUNK = 500
-"""So many sensors of a type are read and computed at once."""
+"""Sensors of a type that are read and computed at once."""
 _ATTEMPTS = 5
-"""How often a database that is away is asked again by a run that is the only one."""
+"""Attempts to reach an unavailable database with `--once`."""
 _WAIT_S = 2.0
-"""The longest pause between two attempts; a signal is answered after it."""
+"""The longest pause between two attempts. A signal takes effect after it."""
 _log = structlog.get_logger("batch")
 
 
 @dataclass(slots=True)
 class BatchSummary:
-    """What a run has done."""
+    """The counts of a run."""
 
     due: int = 0
     """Sensors with new readings."""
     predicted: int = 0
     few_readings: int = 0
-    """Of the predicted ones."""
+    """Predicted sensors with few readings."""
     breaches: int = 0
-    """Forecasts beyond a threshold, reported before or not."""
+    """Forecasts beyond a threshold, whether reported before or not."""
     anomalies: int = 0
-    """Sensors with a strange reading, reported before or not."""
+    """Sensors with an anomaly, whether reported before or not."""
     failed: int = 0
-    """Sensors whose rows the database has refused."""
+    """Sensors whose rows the database refused."""
     seconds: float = 0.0
 
     def add(self, other: "BatchSummary") -> None:
-        """Count both."""
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+        """Add the counts of `other`."""
+        for field in fields(self):
+            total = getattr(self, field.name) + getattr(other, field.name)
+            setattr(self, field.name, total)
 
     def __str__(self) -> str:
         return (
@@ -75,11 +76,13 @@ def run_once(
     stopped: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] | None = None,
 ) -> BatchSummary:
-    """Predict every sensor that has new readings, until `stopped` returns true; the sensor in hand
-    is always finished. `progress` is given how many are done, and of how many.
+    """Predict every sensor that has new readings, until `stopped` returns true.
+
+    The current sensor is always finished. `progress` is called with the number of finished sensors
+    and of all sensors.
 
     Raises:
-        UnavailableError: the database went away; what was written stays.
+        UnavailableError: the database became unavailable. What was written is kept.
         SetupError: see `Database`.
     """
     began, summary = monotonic(), BatchSummary()
@@ -129,7 +132,7 @@ def _rows(
 
 
 def _chunks(sensors: Sequence[ForecastSensor]) -> Iterator[Sequence[ForecastSensor]]:
-    """In order, each of one type."""
+    """Split the sensors, in order, into chunks of one type."""
     first = 0
     for place in range(1, len(sensors) + 1):
         ends = place == len(sensors) or sensors[place].type != sensors[first].type
@@ -139,7 +142,7 @@ def _chunks(sensors: Sequence[ForecastSensor]) -> Iterator[Sequence[ForecastSens
 
 
 class _Runner:
-    """Runs, with a connection that is made anew when the database was away."""
+    """Runs, with a connection that is reopened after the database was unavailable."""
 
     def __init__(self, settings: Settings, dedupe_minutes: int, stop: Stop) -> None:
         self._settings = settings
@@ -149,8 +152,10 @@ class _Runner:
         self._terminal = Console(stderr=True)
 
     def run(self, attempts: int | None) -> BatchSummary:
-        """One run. Where the database goes away it is tried again, `attempts` times in a row or for
-        as long as it takes, and the run continues where it was.
+        """Run once.
+
+        If the database becomes unavailable, the run retries and continues where it was: up to
+        `attempts` times in a row, without limit if None.
         """
         total = BatchSummary()
         retries = stamina.retry_context(
@@ -164,7 +169,7 @@ class _Runner:
                     total.add(self._shown(self._database))
                 except UnavailableError as error:
                     self.close()
-                    text = "database away, trying again"
+                    text = "database unavailable, retrying"
                     _log.warning(text, error=str(error), attempt=attempt.num)
                     raise
         return total
@@ -176,7 +181,7 @@ class _Runner:
         return isinstance(error, UnavailableError) and not self._stop.asked
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -208,19 +213,19 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @program("ml.batch")
 def main(
     *,
-    once: Annotated[bool, typer.Option("--once", help="Run once, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Run once and exit.")] = False,
     interval_seconds: Annotated[
-        int, typer.Option(min=1, max=86_400, help="From the start of a run to that of the next.")
+        int, typer.Option(min=1, max=86_400, help="Interval between the starts of two runs.")
     ] = 60,
     dedupe_minutes: Annotated[
-        int, typer.Option(min=1, max=1440, help="How long an open event stands for the next.")
+        int, typer.Option(min=1, max=1440, help="How long an open event suppresses further ones.")
     ] = 10,
 ) -> None:
-    """Predict every active sensor that has new readings; report breaches and anomalies.
+    """Predict every active sensor that has new readings, and report breaches and anomalies.
 
-    Exit code 1: the database cannot be used, or refused the rows of a sensor (with --once). 130:
-    stopped before all sensors were done (with --once). SIGTERM and Ctrl-C end it after the sensor
-    in hand, a second one at once.
+    Exit code 1: the database cannot be used, or refused the rows of a sensor (with --once). Exit
+    code 130: stopped before all sensors were done (with --once). SIGTERM and Ctrl-C stop it after
+    the current sensor, a second signal stops it immediately.
     """
     stop = Stop(again=_interrupt)
     runner = _Runner(load_settings(), dedupe_minutes, stop)

@@ -37,23 +37,27 @@ from sql.statements import NOW_MS
 PREDICT = "/ml/predict"
 _MOST_BYTES = 16_384
 _BODY_S = 20.0
-"""How long a client may take for a body."""
+"""How long a client may take to send a body."""
 _log = structlog.get_logger("ml")
 
 
 class PredictRequest(BaseModel):
-    """What is asked for."""
+    """A forecast request."""
 
     sensor_id: Annotated[int, Field(gt=0, lt=2**63)]
-    horizon_minutes: Annotated[int, Field(ge=1, le=1440, description="How far ahead.")] = 10
-    window: Annotated[int, Field(ge=1, le=1000, description="From how many readings.")] = 60
+    horizon_minutes: Annotated[
+        int, Field(ge=1, le=1440, description="How far ahead to forecast.")
+    ] = 10
+    window: Annotated[
+        int, Field(ge=1, le=1000, description="Number of readings that the forecast is based on.")
+    ] = 60
     dedupe_minutes: Annotated[
-        int, Field(ge=1, le=1440, description="How long an open event stands for the next.")
+        int, Field(ge=1, le=1440, description="How long an open event suppresses further ones.")
     ] = 10
 
 
 class PredictResponse(BaseModel):
-    """The forecast, as it is stored in `predictions`."""
+    """The forecast, as stored in `predictions`."""
 
     sensor_id: int
     model_id: int
@@ -67,7 +71,7 @@ class PredictResponse(BaseModel):
 
 
 class ProblemBody(BaseModel):
-    """Every error answer (RFC 9457), as the OpenAPI document describes `runtime.problems`."""
+    """Every error response (RFC 9457), as described in the OpenAPI document."""
 
     type: str
     title: str
@@ -89,19 +93,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     connections = Connections(settings, engine_module(settings.engine).writers)
     try:
         await to_thread.run_sync(_reach, connections)
-    except UnavailableError as error:  # it may come; each request is answered 503 until then
-        _log.warning("database away", error=str(error))
+    except UnavailableError as error:  # it may return; until then each request is answered 503
+        _log.warning("database unavailable", error=str(error))
     app.state.running = _Running(settings, connections)
     if settings.ingest_api_key is None:
-        _log.warning("INGEST_API_KEY is not set: anyone who reaches this port may ask")
+        _log.warning(
+            "INGEST_API_KEY is not set: anyone who can reach this port can request forecasts"
+        )
     _log.info("prediction service ready", database=settings.database)
     yield
     connections.close()
 
 
 class _App(FastAPI):
-    """Tells the server in one line why it cannot start, where the framework sends a traceback; and
-    counts what was answered, faults too, which the framework answers outside of all layers.
+    """Reports in one line why it cannot start, instead of the framework's traceback.
+
+    Also counts all responses, including internal errors, which the framework answers outside of all
+    middleware.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +132,7 @@ def _counted(send: Send) -> Send:
 
 
 class _Door:
-    """Checks the key and the length before anything of the body is read, and how long it takes."""
+    """Checks the key and the length before the body is read, and limits how long the body takes."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -177,7 +185,7 @@ def _refusal(request: Request) -> Response | None:
             return _problem(401, "X-API-Key: missing or wrong", headers=challenge)
     length = request.headers.get("Content-Length", "")
     if not length.isascii() or not length.isdigit():
-        return _problem(411, "Content-Length: is missing; a body is sent whole")
+        return _problem(411, "Content-Length: is missing; send the whole body with its length")
     if int(length) > _MOST_BYTES:
         return _problem(413, f"the body has more than {_MOST_BYTES} bytes")
     return None
@@ -211,7 +219,7 @@ async def _on_invalid(request: Request, error: RequestValidationError) -> Respon
 async def _on_http_error(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        detail = f"nothing is here; forecasts are asked for at {PREDICT}"
+        detail = f"there is no such path; POST to {PREDICT} for a forecast"
         return _problem(404, detail, "path", headers)
     return _problem(error.status_code, str(error.detail), headers=headers)
 
@@ -223,21 +231,21 @@ async def _on_ask_error(request: Request, error: AskError) -> Response:
 
 @app.exception_handler(UnavailableError)
 async def _on_unavailable(request: Request, error: UnavailableError) -> Response:
-    _log.warning("database away", error=str(error))
-    detail = "the database does not answer now; ask again"
+    _log.warning("database unavailable", error=str(error))
+    detail = "the database does not answer now; try again"
     return _problem(503, detail, "unavailable", {"Retry-After": "2"})
 
 
 @app.exception_handler(IotError)
 async def _on_our_error(request: Request, error: IotError) -> Response:
     _log.error("request failed", error=str(error))
-    detail = "the service is not set up rightly; its log says what is missing"
+    detail = "the service is not configured correctly; its log says what is missing"
     return _problem(500, detail, "fault")
 
 
 @app.exception_handler(Exception)
 async def _on_fault(request: Request, error: Exception) -> Response:
-    return _problem(500, "a fault of this service; its log has the details", "fault")
+    return _problem(500, "internal error; the log of the service has the details", "fault")
 
 
 def _running(request: Request) -> _Running:
@@ -247,7 +255,7 @@ def _running(request: Request) -> _Running:
 
 @app.get("/health")
 async def health(running: Annotated[_Running, Depends(_running)]) -> dict[str, str]:
-    """Alive; who may ask (`auth`: `api-key` or `open`), and what happens without a model."""
+    """Liveness, access (`auth`: `api-key` or `open`), and what happens without a model."""
     settings = running.settings
     return {
         "status": "ok",
@@ -265,7 +273,7 @@ def ready(running: Annotated[_Running, Depends(_running)]) -> dict[str, str]:
 
 @app.get("/metrics", response_class=PlainTextResponse)
 async def metrics() -> Response:
-    """What was counted, for Prometheus."""
+    """Metrics in Prometheus format."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -274,23 +282,23 @@ async def metrics() -> Response:
     responses={
         400: {"model": ProblemBody, "description": "The sensor has no readings."},
         401: {"model": ProblemBody, "description": "The key is missing or wrong."},
-        404: {"model": ProblemBody, "description": "There is no such active sensor."},
+        404: {"model": ProblemBody, "description": "No active sensor has this id."},
         409: {"model": ProblemBody, "description": "The sensor has no active model."},
-        411: {"model": ProblemBody, "description": "The length of the body is not said."},
+        411: {"model": ProblemBody, "description": "Content-Length is missing."},
         413: {"model": ProblemBody, "description": "The body is too large."},
         422: {"model": ProblemBody, "description": "The body is not a valid request."},
-        503: {"model": ProblemBody, "description": "Not now; `Retry-After` says when."},
+        503: {"model": ProblemBody, "description": "Temporarily unavailable, see `Retry-After`."},
     },
 )
 def predict_endpoint(
     ask: PredictRequest, running: Annotated[_Running, Depends(_running)]
 ) -> PredictResponse:
-    """Forecast a sensor's value, and store it; an event too, where it breaches a threshold.
+    """Forecast a sensor's value and store it. If it breaches a threshold, also store an event.
 
-    The same request over the same readings gives the same prediction, and nothing is stored twice.
+    The same request on the same readings gives the same prediction, and nothing is stored twice.
     """
     with running.connections.one() as database:
-        made = predict(
+        forecast = predict(
             database,
             ask.sensor_id,
             ask.horizon_minutes,
@@ -301,11 +309,11 @@ def predict_endpoint(
         )
     return PredictResponse(
         sensor_id=ask.sensor_id,
-        model_id=made.model_id,
-        prediction_id=made.prediction_id,
-        predicted_value=made.value,
-        confidence=made.confidence,
-        target_timestamp=made.target.isoformat(),
+        model_id=forecast.model_id,
+        prediction_id=forecast.prediction_id,
+        predicted_value=forecast.value,
+        confidence=forecast.confidence,
+        target_timestamp=forecast.target.isoformat(),
         horizon_minutes=ask.horizon_minutes,
         window=ask.window,
     )
@@ -320,7 +328,7 @@ def main(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8002,
 ) -> None:
-    """Answer forecasts over HTTP."""
+    """Serve forecasts over HTTP."""
     sys.exit(run_service("ml", lambda: Service(app, refusals), host, port))
 
 

@@ -1,7 +1,7 @@
 """`python -m ops.broker`: librdkafka's in-memory broker, for the demo and for tests.
 
-Prints its address, and lives until its standard input ends or it is told to stop. What it holds
-lives and dies with this process; it keeps about 5 MB a partition and gives every topic four.
+Prints its address, and runs until its standard input ends or it gets SIGTERM or SIGINT. Its data is
+lost when this process ends. It keeps about 5 MB per partition, and every topic has four partitions.
 """
 
 import signal
@@ -19,9 +19,11 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
-    found = broker.list_topics(timeout=10).brokers.values()
-    address = ",".join(f"{one.host}:{one.port}" for one in found)
-    structlog.get_logger("broker").info("in-memory broker: nothing is kept", address=address)
+    nodes = broker.list_topics(timeout=10).brokers.values()
+    address = ",".join(f"{node.host}:{node.port}" for node in nodes)
+    structlog.get_logger("broker").info(
+        "in-memory broker started, its data is lost when it ends", address=address
+    )
     print(address, flush=True)
     sys.stdin.read()
 

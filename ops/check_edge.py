@@ -1,4 +1,4 @@
-"""What a device integrator runs: one good packet, each kind of bad one, and what came back."""
+"""A test of an edge for device integrators: one good packet, and every kind of bad packet."""
 
 import gzip
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _MIB = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One request, and the status that is right for it."""
+    """One request, and the expected status."""
 
     name: str
     expected: int
@@ -34,19 +34,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckOutcome:
-    """What came back."""
+    """The response to a check."""
 
     check: Check
     status: int
     detail: str
     right: bool
-    """The status is the expected one, and the body is what goes with it."""
+    """Whether the status is the expected one and the body fits it."""
 
 
 def checks(device_uuid: str, sensor_uuid: str, *, keyed: bool) -> list[Check]:
-    """All requests. The good ones are one packet sent twice, so they store one reading.
+    """Build all requests. The good ones are one packet sent twice, so they store one reading.
 
-    `keyed` says that the edge wants a key.
+    `keyed` says whether the edge requires a key.
     """
     reading = {"sensor_uuid": sensor_uuid, "value": 20.5}
     now = iso(int(time() * 1000))
@@ -58,42 +58,44 @@ def checks(device_uuid: str, sensor_uuid: str, *, keyed: bool) -> list[Check]:
     good = packet()
     bomb = gzip.compress(b" " * 9 * _MIB)
     zipped = {"Content-Encoding": "gzip"}
-    found = [
+    requests = [
         Check("a good packet", 202, good),
         Check("the same packet again, as gzip", 202, gzip.compress(good), headers=zipped),
         Check("not JSON", 422, b"temperature=20.5"),
-        Check("JSON cut off", 422, good[:-2]),
+        Check("truncated JSON", 422, good[:-2]),
         Check("not UTF-8", 422, good.replace(b"20.5", b'"\xff"')),
         Check("no readings", 422, dumps({"device_uuid": device_uuid, "readings": []}).encode()),
         Check(f"{MAX_READINGS + 1} readings", 422, packet(*[reading] * (MAX_READINGS + 1))),
         Check("a value that is text", 422, packet(reading | {"value": "20.5"})),
         Check("a value that is NaN", 422, packet(reading | {"value": float("nan")})),
         Check("a value too large to store", 422, packet(reading | {"value": 1e10})),
-        Check("a time that is none", 422, packet(ts="yesterday")),
+        Check("an invalid time", 422, packet(ts="yesterday")),
         Check("a time in milliseconds", 422, packet(ts=int(time() * 1000))),
-        Check("a name twice in an object", 422, good.replace(b'"value"', b'"value": 1, "value"')),
-        Check("a sensor_uuid that is none", 422, packet(reading | {"sensor_uuid": "pump"})),
+        Check(
+            "a duplicate name in an object", 422, good.replace(b'"value"', b'"value": 1, "value"')
+        ),
+        Check("an invalid sensor_uuid", 422, packet(reading | {"sensor_uuid": "pump"})),
         Check("only unknown sensors", 422, packet(reading | {"sensor_uuid": str(uuid4())})),
         Check("an unknown device", 404, packet(device_uuid=str(uuid4()))),
         Check("more than 1 MiB", 413, good + b" " * _MIB),
-        Check("more than 8 MiB once inflated", 413, bomb, headers=zipped),
-        Check("gzip cut off", 422, gzip.compress(good)[:-4], headers=zipped),
+        Check("more than 8 MiB when decompressed", 413, bomb, headers=zipped),
+        Check("truncated gzip", 422, gzip.compress(good)[:-4], headers=zipped),
         Check("another encoding", 415, good, headers={"Content-Encoding": "br"}),
         Check("another method", 405, method="GET"),
         Check("another path", 404, good, path="/ingest/packet"),
         Check("a wrong device key", 401, good, headers={"X-Device-Key": "wrong"}),
     ]
     if keyed:
-        found.append(Check("a wrong key", 401, good, headers={"X-API-Key": "wrong"}))
-    return found
+        requests.append(Check("a wrong key", 401, good, headers={"X-API-Key": "wrong"}))
+    return requests
 
 
-def edge_wants_key(url: str, context: SSLContext) -> bool:
-    """Whether the edge is closed to those without a key.
+def edge_requires_key(url: str, context: SSLContext) -> bool:
+    """Whether the edge rejects requests without a key.
 
     Raises:
-        UnavailableError: no edge answers there.
-        SettingError: its certificate is not trusted.
+        UnavailableError: no edge answers at `url`.
+        SettingError: the edge's certificate is not trusted.
     """
     try:
         answer = httpx.get(f"{url}/health", timeout=_TIMEOUT_S, trust_env=False, verify=context)
@@ -106,13 +108,13 @@ def edge_wants_key(url: str, context: SSLContext) -> bool:
 def run_checks(
     url: str, keys: dict[str, str], wanted: list[Check], context: SSLContext
 ) -> Iterator[CheckOutcome]:
-    """Send each request, with `keys` as headers, and judge its answer."""
+    """Send each request, with `keys` as headers, and check its response."""
     with httpx.Client(
         base_url=url, headers=keys, timeout=_TIMEOUT_S, trust_env=False, verify=context
     ) as client:
         for check in wanted:
             headers = {"Content-Type": "application/json"} | check.headers
-            if "X-API-Key" in check.headers:  # a right device key would open all the same
+            if "X-API-Key" in check.headers:  # a valid device key would be accepted instead
                 client.headers.pop("X-Device-Key", None)
             try:
                 answer = client.request(

@@ -1,4 +1,4 @@
-"""The processes that a command starts: none outlives it, and one that dies is told about."""
+"""The processes that a command starts: none outlives it, and one that dies is reported."""
 
 import ctypes
 import os
@@ -19,7 +19,7 @@ _STOP_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A process of ours and the file that has its standard error."""
+    """A child process and the file with its standard error."""
 
     name: str
     process: subprocess.Popen[str]
@@ -27,9 +27,9 @@ class Child:
 
 
 class Children:
-    """Starts processes, and ends them in reverse order when the block is left, however it is left.
+    """Starts processes, and stops them in reverse order on every exit from the block.
 
-    On Linux the kernel ends them too when the parent is killed.
+    On Linux the kernel also kills them when the parent is killed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,11 +56,13 @@ class Children:
         env: Mapping[str, str],
         listener: socket.socket | None = None,
     ) -> Child:
-        """Start `python -m module arguments`; its output goes to `NAME.log`, standard output of
-        it can be read from the process. A service answers on `listener` when one is given.
+        """Start `python -m module arguments`.
+
+        Standard error goes to `NAME.log`. Standard output can be read from the process. A service
+        listens on `listener` if one is given.
         """
-        handed_on = [] if listener is None else [listener.fileno()]
-        options = [f"--inherited-socket={descriptor}" for descriptor in handed_on]
+        inherited = [] if listener is None else [listener.fileno()]
+        options = [f"--inherited-socket={descriptor}" for descriptor in inherited]
         log = self._folder / f"{name}.log"
         try:
             stderr = log.open("a", encoding="utf-8")
@@ -74,9 +76,9 @@ class Children:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
-                pass_fds=handed_on,
-                start_new_session=True,  # Ctrl-C is ours: we end them in order
-                # started from the main thread, before there are others
+                pass_fds=inherited,
+                start_new_session=True,  # Ctrl-C is for us: we stop them in order
+                # called from the main thread, before there are other threads
                 preexec_fn=ends_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
             )
         child = Child(name, process, log)
@@ -84,18 +86,18 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Raise `SetupError` with the last lines of its log when a process has ended by itself."""
+        """Raise `SetupError` with the last lines of the log if a process has ended unexpectedly."""
         for child in self._children:
             code = child.process.poll()
             if code is not None:
                 lines = child.log.read_text(encoding="utf-8", errors="replace").splitlines()
                 last = (
-                    " / ".join([line for line in lines if line.strip()][-2:]) or "it said nothing"
+                    " / ".join([line for line in lines if line.strip()][-2:]) or "its log is empty"
                 )
                 raise SetupError(f"the process {child.name} {end_of(code)}: {last}")
 
     def stop(self, child: Child) -> None:
-        """Ask the process to end, and make it after 10 s."""
+        """Terminate the process, and kill it after 10 s."""
         if child in self._children:
             self._children.remove(child)
         process = child.process
@@ -111,20 +113,21 @@ class Children:
 
 
 def with_stack(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that writes its stack to standard error when it crashes."""
+    """The environment of a process that writes its stack to standard error if it crashes."""
     return {**environment, "PYTHONFAULTHANDLER": "1"}
 
 
 def ends_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes its program, so that it ends when `parent` does: on Linux
-    only, and started from the main thread before there are others.
+    """A `preexec_fn` for a child process that must end when `parent` does.
+
+    Works on Linux only. The child must be started from the main thread, before there are others.
     """
     pr_set_pdeathsig = 1
     libc = ctypes.CDLL(None)
 
     def prepare() -> None:
         libc.prctl(pr_set_pdeathsig, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before we could ask
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
     return prepare

@@ -1,4 +1,4 @@
-"""The whole pipeline on this machine, with nothing installed but Python."""
+"""The whole pipeline on this machine. Only Python must be installed."""
 
 import asyncio
 import shutil
@@ -34,15 +34,15 @@ _COLOURS = {"critical": "red", "warning": "yellow", "notice": "green"}
 
 @dataclass
 class Figures:
-    """What the demo has seen so far."""
+    """What the demo has counted so far."""
 
     accepted: int = 0
     rows: RowCounts = RowCounts(0, 0, 0, 0)  # noqa: RUF009 - a tuple
     latest: list[LatestEvent] = field(default_factory=list)
-    """The newest first."""
+    """Newest first."""
 
     def read(self, database: Database) -> None:
-        """Bring the figures of the database up to date."""
+        """Update the figures from the database."""
         (self.rows,) = database.query(COUNT_ROWS)
         self.latest = database.query(LATEST_EVENTS)
 
@@ -60,14 +60,14 @@ class DemoSummary:
 
 
 def run_demo(seconds: float, folder: Path | None, console: Console) -> DemoSummary:
-    """Run broker, edge and flow as processes, let 20 devices post for `seconds` (0: until
-    Ctrl-C), wait until everything is stored, and end the processes.
+    """Run broker, edge and flow as processes and post from 20 devices for `seconds`.
 
-    Database, logs and recovery store lie in `folder`, which stays, or in a temporary one.
+    0 seconds means until Ctrl-C. Waits until everything is stored, then stops the processes.
+    Database, logs and recovery store are in `folder`, which is kept, or in a temporary folder.
 
     Raises:
-        SetupError: a process ended by itself, or not everything was stored in time.
-        KeyboardInterrupt: after the processes have ended.
+        SetupError: a process ended unexpectedly, or not everything was stored in time.
+        KeyboardInterrupt: raised after the processes have ended.
     """
     with _folder(folder) as place, Children(place) as children:
         return asyncio.run(_run(seconds, place, children, console))
@@ -108,9 +108,9 @@ async def _run(seconds: float, place: Path, children: Children, console: Console
             figures.accepted += readings
 
         async with EdgeClient(url, settings) as client:
-            await client.wait_ready(_START_S, children.check)  # its own last words say more
+            await client.wait_ready(_START_S, children.check)  # the edge's own error says more
             console.print(
-                f"edge on {url}, in-memory broker on {address}, rows in {place / 'demo.db'}",
+                f"edge: {url}, in-memory broker: {address}, database: {place / 'demo.db'}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -156,19 +156,19 @@ def _folder(folder: Path | None) -> Iterator[Path]:
         except OSError as error:
             raise SetupError(f"--dir: {folder} cannot be used: {error.strerror}") from error
         if used:
-            raise SetupError(f"--dir: {folder} is not empty; a demo needs a folder of its own")
+            raise SetupError(f"--dir: {folder} is not empty; give an empty or new folder")
         yield folder
         return
-    made = Path(tempfile.mkdtemp(prefix="iot-demo-"))
+    temporary = Path(tempfile.mkdtemp(prefix="iot-demo-"))
     try:
-        yield made
+        yield temporary
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def claim_port(usual: int) -> socket.socket:
-    """A socket that listens on the usual port, or on a free one where another program has that:
-    for `Children.start`.
+    """Return a listening socket for `Children.start`, on port `usual` or, if it is taken, on a free
+    port.
     """
     for port in (usual, 0):
         try:
@@ -177,11 +177,11 @@ def claim_port(usual: int) -> socket.socket:
         except (OSError, SetupError):
             continue
         return listener
-    raise SetupError("no free port on 127.0.0.1")
+    raise SetupError("no port of 127.0.0.1 is free: stop a program that listens there")
 
 
-class _display:  # noqa: N801 - reads as a function at its only use
-    """A live table on a terminal; elsewhere a line every five seconds."""
+class _display:  # noqa: N801 - reads as a function where it is used
+    """A live table on a terminal, otherwise a line every five seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

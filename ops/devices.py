@@ -1,4 +1,4 @@
-"""Devices and sensors as `iot` makes and finds them."""
+"""Create, find and list devices and sensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ _NAMESPACE = uuid5(NAMESPACE_URL, "iot-pipeline")
 
 @dataclass(frozen=True, slots=True)
 class SensorSpec:
-    """A sensor to be made, with the ranges outside which it is at WARN or CRITICAL."""
+    """A sensor to create, with the ranges outside which it is at WARN or CRITICAL."""
 
     name: str
     type: str
@@ -43,58 +43,60 @@ class RegisteredDevice:
 
 
 def sensor_spec(name: str, kind: str = "", unit: str = "") -> SensorSpec:
-    """A sensor without ranges; type and unit are guessed from the name where they are not given."""
+    """A sensor without ranges. A missing type or unit is derived from the name."""
     kind = kind or (name.lower() if name.lower() in _UNITS else "other")
     return SensorSpec(name, kind, unit or _UNITS.get(kind, ""))
 
 
 def register(database: Database, name: str, sensors: Sequence[SensorSpec]) -> RegisteredDevice:
-    """The device of that name with those sensors; what is missing is made, the rest stays.
+    """Return the device `name` with `sensors`. What is missing is created, the rest is kept.
 
-    New uuids follow from the names, so the same names give the same device everywhere.
+    New uuids are derived from the names, so the same names give the same device everywhere.
 
     Raises:
-        SetupError: several devices have that name.
+        SetupError: several devices have that name, or the device or a sensor cannot be used.
     """
-    found = find(database, name)
-    uuid = found.uuid if found else str(uuid5(_NAMESPACE, name))
-    if not found:
+    existing = find(database, name)
+    uuid = existing.uuid if existing else str(uuid5(_NAMESPACE, name))
+    if not existing:
         database.execute("add_device", uuid, name, "gateway")
     for sensor in sensors:
-        sensor_uuid = found and found.sensors.get(sensor.name)
+        sensor_uuid = existing and existing.sensors.get(sensor.name)
         if not sensor_uuid:
             sensor_uuid = str(uuid5(_NAMESPACE, f"{uuid}/{sensor.name}"))
             database.execute("add_sensor", uuid, sensor_uuid, sensor.type, sensor.name, sensor.unit)
         for severity, (low, high) in sensor.ranges.items():
             title = f"{sensor.name} {severity}"
             database.execute("add_threshold", sensor_uuid, title, severity, low, high)
-    made = find(database, name)
-    missing = [one.name for one in sensors if not made or one.name not in made.sensors]
-    if made is None or missing:
+    registered = find(database, name)
+    missing = [
+        sensor.name for sensor in sensors if not registered or sensor.name not in registered.sensors
+    ]
+    if registered is None or missing:
         raise SetupError(
-            f"device {name}: {', '.join(missing) or 'its name'} is set inactive, or has characters "
-            "that the database's varchar columns do not keep"
+            f"device {name}: {', '.join(missing) or 'the device'} is inactive, or its name has "
+            "characters that the database cannot store: activate it, or use another name"
         )
-    return made
+    return registered
 
 
 def find(database: Database, name: str) -> RegisteredDevice | None:
-    """The device of that name.
+    """Find the device `name`. None if there is none.
 
     Raises:
         SetupError: several devices have that name.
     """
-    found = [one for one in list_devices(database, name) if one.name == name]
-    if len(found) > 1:
-        raise SetupError(f"{len(found)} devices are named {name}: rename all but one of them")
-    return found[0] if found else None
+    devices = [device for device in list_devices(database, name) if device.name == name]
+    if len(devices) > 1:
+        raise SetupError(f"{len(devices)} devices are named {name}: rename all but one of them")
+    return devices[0] if devices else None
 
 
 def new_key(database: Database, name: str, label: str) -> tuple[RegisteredDevice, str]:
-    """A new key of the device of that name. Only its SHA-256 is kept.
+    """Create a key for the device `name`. Only its SHA-256 is stored.
 
     Raises:
-        SetupError: no device has that name, or several have.
+        SetupError: no device has that name, or several do.
     """
     device = _existing(database, name)
     key = token_hex(32)
@@ -104,10 +106,10 @@ def new_key(database: Database, name: str, label: str) -> tuple[RegisteredDevice
 
 
 def revoke_keys(database: Database, name: str) -> None:
-    """Revoke all keys of the device of that name.
+    """Revoke all keys of the device `name`.
 
     Raises:
-        SetupError: no device has that name, or several have.
+        SetupError: no device has that name, or several do.
     """
     database.execute("revoke_device_keys", _existing(database, name).uuid)
 
@@ -115,12 +117,12 @@ def revoke_keys(database: Database, name: str) -> None:
 def _existing(database: Database, name: str) -> RegisteredDevice:
     device = find(database, name)
     if device is None:
-        raise SetupError(f"no device is named {name}: `iot devices list` shows those there are")
+        raise SetupError(f"no device is named {name}: `iot devices list` shows all devices")
     return device
 
 
 def list_devices(database: Database, name: str | None = None) -> list[RegisteredDevice]:
-    """All devices, or those of that name."""
+    """All devices, or those named `name`."""
     names: dict[str, str] = {}
     sensors: dict[str, dict[str, str]] = {}
     for row in database.query(LIST_DEVICES, name):

@@ -1,4 +1,7 @@
-"""The engine over a file of records: no broker, no database, the same results as the flow's."""
+"""Run the engine on a file of records, without a broker or a database.
+
+The results are the same as the flow's.
+"""
 
 import heapq
 from codecs import BOM_UTF8
@@ -33,10 +36,10 @@ _CELLS = ("count", "mean", "min", "max", "std", "first", "last", "trend")
 _log = structlog.get_logger("rules")
 
 _LATE, _WINDOW, _EVENT, _PREDICTION, _ROLLUP, _DEAD = range(6)
-"""Kinds of lines, in the order in which they stand where time and sensor are the same."""
+"""Kinds of lines, in output order for equal time and sensor."""
 
 _Key = tuple[int, int, int, str]
-"""Time, sensor (-1 where there is none), kind, and what tells the rest apart."""
+"""Time, sensor (-1 if there is none), kind, and a tie-breaker."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -52,7 +55,7 @@ class LogLine(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class DryRunSummary:
-    """What went in and came out."""
+    """Counts of the input and the output."""
 
     records: int = 0
     heartbeats: int = 0
@@ -72,10 +75,10 @@ class DryRunSummary:
 
 
 def read_records(lines: Iterable[bytes], source: str) -> Iterator[LogLine]:
-    """The records in `lines`, one a line; empty lines are passed over.
+    """Read the records in `lines`, one per line. Empty lines are skipped.
 
     Raises:
-        SetupError: a line is no record; the text names it by its number in `source`.
+        SetupError: a line is not a record. The text names `source` and the line number.
     """
     decoder = msgspec.json.Decoder(LogLine)
     for number, line in enumerate(lines, 1):
@@ -87,16 +90,16 @@ def read_records(lines: Iterable[bytes], source: str) -> Iterator[LogLine]:
             raise SetupError(f"{source} line {number}: {error}") from error
         if not 0 <= record.arrival <= MAX_TIME_MS:
             raise SetupError(
-                f"{source} line {number}: arrival {record.arrival} is no time in epoch milliseconds"
+                f"{source} line {number}: arrival {record.arrival} is not in epoch milliseconds"
             )
         yield msgspec.structs.replace(record, line=number)
 
 
 def read_rules(file: Path | None) -> Tables:
-    """The tables of a rules file: JSON, an object with a list of rows for each table.
+    """Read a rules file: a JSON object with a list of rows for each table.
 
     Raises:
-        SetupError: it cannot be read, or is something else.
+        SetupError: the file cannot be read, or its content is something else.
     """
     if file is None:
         return {}
@@ -111,20 +114,20 @@ def read_rules(file: Path | None) -> Tables:
         ) from error
     if unknown := sorted(set(tables) - _TABLES):
         raise SetupError(
-            f"{file}: there is no table {unknown[0]} of rules; those are "
+            f"{file}: {unknown[0]} is not a table of rules; the tables are "
             + ", ".join(sorted(_TABLES))
         )
     return tables
 
 
 class DryRun:
-    """What the flow would do with records, in memory."""
+    """Does in memory what the flow would do with records."""
 
     def __init__(self, tables: Tables, settings: Settings, *, windows: bool = False) -> None:
         self._keeps_windows = windows
         rules, refused = make_rules(tables)
-        for one in refused:
-            _log.error("rule refused", table=one.table, id=one.id, error=one.error)
+        for refusal in refused:
+            _log.error("rule refused", table=refusal.table, id=refusal.id, error=refusal.error)
         self._rules, self._names = Rules(rules), _names(tables, settings.iot_lang)
         self._times = Times(
             settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000
@@ -141,33 +144,35 @@ class DryRun:
         )
 
     def run(self, records: Iterable[LogLine], batch: int) -> None:
-        """Take the records, `batch` of them at a time; what comes of them does not depend on it."""
+        """Process the records in batches of `batch`. The results do not depend on it."""
         records = iter(records)
-        while piece := list(islice(records, batch)):
-            parts: dict[int, list[tuple[int, PacketRecord | None]]] = defaultdict(list)
-            for record in piece:
-                parts[record.partition].append((record.arrival, self._packet(record)))
-            for partition, part in parts.items():
-                arrivals, packets = zip(*part, strict=True)
+        while chunk := list(islice(records, batch)):
+            by_partition: dict[int, list[tuple[int, PacketRecord | None]]] = defaultdict(list)
+            for record in chunk:
+                by_partition[record.partition].append((record.arrival, self._packet(record)))
+            for partition, entries in by_partition.items():
+                arrivals, packets = zip(*entries, strict=True)
                 columns = record_columns(list(arrivals), list(packets))
                 outcome = self._partitions[partition].step(columns, self._rules, self._names)
                 self._add(partition, outcome)
 
     def summary(self) -> DryRunSummary:
-        """The counts so far."""
-        counts = [one.engine.counts for one in self._partitions.values()]
-        self._summary.late = sum(one.late for one in counts)
-        self._summary.future = sum(one.future for one in counts)
-        self._summary.duplicates = sum(one.duplicates for one in counts)
-        self._summary.repeated = sum(one.repeated for one in counts)
+        """Return the counts so far."""
+        counts = [partition.engine.counts for partition in self._partitions.values()]
+        self._summary.late = sum(count.late for count in counts)
+        self._summary.future = sum(count.future for count in counts)
+        self._summary.duplicates = sum(count.duplicates for count in counts)
+        self._summary.repeated = sum(count.repeated for count in counts)
         return self._summary
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Everything found, by time, then sensor, then kind."""
-        found: Iterable[tuple[_Key, dict[str, Any]]] = sorted(self._lines, key=lambda one: one[0])
+        """Yield all results, ordered by time, sensor and kind."""
+        ordered: Iterable[tuple[_Key, dict[str, Any]]] = sorted(
+            self._lines, key=lambda keyed: keyed[0]
+        )
         if self._keeps_windows:
-            found = heapq.merge(found, self._window_lines(), key=lambda one: one[0])
-        return (line for _, line in found)
+            ordered = heapq.merge(ordered, self._window_lines(), key=lambda keyed: keyed[0])
+        return (line for _, line in ordered)
 
     def _packet(self, record: LogLine) -> PacketRecord | None:
         if bytes(record.value) in (b"", b"null"):
@@ -178,7 +183,7 @@ class DryRun:
             packet = decode(bytes(record.value))
         except RecordError as error:
             self._summary.dead_letters += 1
-            self._tell(
+            self._add_line(
                 (record.arrival, -1, _DEAD, f"{record.line:012}"),
                 "dead_letter",
                 line=record.line,
@@ -191,7 +196,7 @@ class DryRun:
         self._summary.readings += packet.count
         return packet
 
-    def _tell(self, key: _Key, kind: str, **columns: Any) -> None:
+    def _add_line(self, key: _Key, kind: str, **columns: Any) -> None:
         self._lines.append((key, {"kind": kind} | columns))
 
     def _add(self, partition: int, outcome: Outcome) -> None:
@@ -206,7 +211,7 @@ class DryRun:
         for sensor, ts, value in zip(
             ids[late.row].tolist(), late.ts.tolist(), late.value.tolist(), strict=True
         ):
-            self._tell(
+            self._add_line(
                 (ts // 1000, sensor, _LATE, f"{partition:012}"),
                 "late",
                 sensor_id=sensor,
@@ -217,7 +222,7 @@ class DryRun:
             self._lines.append(_event_line(event))
         rollups = outcome.rollups
         for period, sensor, bucket, count, mean, low, high, last in _rows(rollups):
-            self._tell(
+            self._add_line(
                 (bucket + period, sensor, _ROLLUP, f"{period:012}{count:012}"),
                 "rollup",
                 sensor_id=sensor,
@@ -232,7 +237,7 @@ class DryRun:
         for _, sensor, device, at, target, value, confidence, count, _ in _rows(
             outcome.predictions
         ):
-            self._tell(
+            self._add_line(
                 (at, sensor, _PREDICTION, ""),
                 "prediction",
                 sensor_id=sensor,
@@ -245,14 +250,16 @@ class DryRun:
             )
 
     def _window_lines(self) -> Iterator[tuple[_Key, dict[str, Any]]]:
-        """The windows in order, made as they are asked for: there are three for each pane."""
+        """Yield the windows in order, one by one: there are three for each pane."""
         if not self._windows:
             return
-        sensor = np.concatenate([one.sensor_id[one.panes.row] for one in self._windows])
-        end = np.concatenate([one.panes.end for one in self._windows])
+        sensor = np.concatenate([outcome.sensor_id[outcome.panes.row] for outcome in self._windows])
+        end = np.concatenate([outcome.panes.end for outcome in self._windows])
         columns = {
             name: [
-                np.concatenate([getattr(getattr(one.windows, name), cell) for one in self._windows])
+                np.concatenate(
+                    [getattr(getattr(outcome.windows, name), cell) for outcome in self._windows]
+                )
                 for cell in Window.__slots__[: len(_CELLS)]
             ]
             for name in WINDOWS
@@ -268,7 +275,7 @@ class DryRun:
 
 @dataclass(slots=True)
 class _Partition:
-    """The steps of the flow that a partition goes through."""
+    """The flow's steps for one partition."""
 
     engine: Engine
     duplicates: DuplicateLogic = field(default_factory=lambda: DuplicateLogic(None))
@@ -304,7 +311,7 @@ def _rows(columns: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _names(tables: Tables, language: str) -> Names:
-    """The names in the tables `sensors` and `devices`, as far as they are given."""
+    """The names in the tables `sensors` and `devices`, as far as they are present."""
     devices = {
         row["id"]: str(row["name"])
         for row in tables.get("devices", ())

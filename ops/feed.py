@@ -1,4 +1,4 @@
-"""A CSV file through the edge, with the file's own times."""
+"""Post a CSV file to the edge, with the times in the file."""
 
 import asyncio
 import csv
@@ -16,7 +16,7 @@ from ops.post import EdgeClient, iso
 
 _NAME = 255
 _LABELS = {"anomaly", "changepoint"}
-"""Columns that say what is known about a row; they are no sensors."""
+"""Label columns, which are not sensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,19 @@ class CsvSeries:
 
     @property
     def readings(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         return sum(value is not None for row in self.values for value in row)
 
 
 def read_csv(file: Path) -> CsvSeries:
-    """A file with a header line, separated by `;` or `,`, the time in the first column.
+    """Read a file with a header line, separated by `;` or `,`, with the time in the first column.
 
-    Times are ISO-8601, UTC where they have no zone. The label columns `anomaly` and `changepoint`
-    are left out.
+    Times are ISO-8601, in UTC if they have no zone. The label columns `anomaly` and `changepoint`
+    are skipped.
 
     Raises:
-        SetupError: the file cannot be read, or a cell is not what it should be; the text names
-            the line and the column.
+        SetupError: the file cannot be read, or a cell is invalid. The text names the line and the
+            column.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
@@ -60,7 +60,7 @@ def _series(file: Path, rows: Any) -> CsvSeries:
     if not chosen:
         raise SetupError(f"{file} has no header line with a time and at least one sensor")
     if any(not 0 < len(header[i]) <= _NAME for i in chosen):
-        raise SetupError(f"{file} line 1: the name of a sensor has 1 to {_NAME} characters")
+        raise SetupError(f"{file} line 1: a sensor name must have 1 to {_NAME} characters")
     series = CsvSeries([header[i] for i in chosen], [], [])
     at_once = 0
     for row in rows:
@@ -75,8 +75,8 @@ def _series(file: Path, rows: Any) -> CsvSeries:
         at_once = len(chosen) + (at_once if series.ts and series.ts[-1] == ts else 0)
         if at_once > MAX_READINGS:
             raise SetupError(
-                f"{file} line {rows.line_num}: more than {MAX_READINGS} values of one time, "
-                "which is what a packet holds"
+                f"{file} line {rows.line_num}: more than {MAX_READINGS} values with the same "
+                "time, the limit of a packet"
             )
         series.ts.append(ts)
         series.values.append([_value(row[i], header[i], file, rows.line_num) for i in chosen])
@@ -112,8 +112,10 @@ def _value(cell: str, column: str, file: Path, line: int) -> float | None:
 
 
 def moments(ts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The runs of rows with equal times, (first, one past the last): what a device would send at
-    once, so that equal times always number their readings alike.
+    """Yield the runs of rows with equal times, as (first, one past the last).
+
+    A device would send such a run at once. So readings with equal times always get the same
+    numbers.
 
     >>> list(moments([5, 5, 6]))
     [(0, 2), (2, 3)]
@@ -128,8 +130,9 @@ def moments(ts: Sequence[int]) -> Iterator[tuple[int, int]]:
 def packets(
     series: CsvSeries, device: RegisteredDevice, together: bool
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(time of its last row, packet) for each packet: one a moment, or as many rows `together`
-    as a packet holds.
+    """Yield (time of its last row, packet) for each packet.
+
+    A packet has the rows of one time or, with `together`, up to the limit of a packet.
     """
     uuids = [device.sensors[name] for name in series.sensors]
     waiting: list[dict[str, Any]] = []
@@ -157,8 +160,10 @@ async def feed(
     speed: float,
     accepted: Callable[[int], None],
 ) -> None:
-    """Post the series in its order, `speed` times as fast as it was measured; 0: as fast as the
-    edge takes it. `accepted` is told the number of readings of each accepted packet.
+    """Post the series in order, `speed` times as fast as it was measured.
+
+    0 means as fast as the edge accepts it. `accepted` is called with the number of readings in each
+    accepted packet.
     """
     loop = asyncio.get_running_loop()
     start = loop.time()

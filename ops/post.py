@@ -1,4 +1,4 @@
-"""Packets to an edge over HTTP, sent again until they are answered."""
+"""Post packets to an edge over HTTP, with retries."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,20 +19,20 @@ _NOT_YET = ("unknown_device", "unknown_sensor")
 
 
 def _nothing() -> None:
-    """Wait for the edge alone."""
+    """Do nothing while waiting for the edge."""
 
 
 class EdgeClient:
-    """Posts packets; a packet that got no answer, or 503, is sent again for up to a minute.
+    """Posts packets. A packet with no answer, or a 429 or 503, is retried for up to a minute.
 
-    Give each packet times or an id, so that a second arrival is known as the same.
+    Give each packet times or an id, so that a repeated packet is recognized as a duplicate.
     """
 
     def __init__(self, url: str, settings: Settings) -> None:
         key = settings.ingest_api_key
         headers = {"X-API-Key": key.get_secret_value()} if key else {}
         self._url = url
-        # no proxy from the environment: an edge is close, most often on this very machine
+        # no proxy from the environment: an edge is close, usually on this machine
         self._http = httpx.AsyncClient(
             base_url=url,
             headers=headers,
@@ -51,7 +51,7 @@ class EdgeClient:
         """Whether an edge answers.
 
         Raises:
-            SettingError: its certificate is not trusted.
+            SettingError: the edge's certificate is not trusted.
         """
         try:
             return (await self._http.get("/health", timeout=1)).status_code == 200
@@ -62,10 +62,10 @@ class EdgeClient:
     async def wait_ready(
         self, seconds: float = _START_S, meanwhile: Callable[[], None] = _nothing
     ) -> None:
-        """Return when an edge answers; `meanwhile` is called while none does, and may raise.
+        """Wait until an edge answers. `meanwhile` is called while waiting, and may raise.
 
         Raises:
-            UnavailableError: none did within `seconds`.
+            UnavailableError: no edge answered within `seconds`.
         """
         end = monotonic() + seconds
         while not await self.ready():
@@ -75,10 +75,10 @@ class EdgeClient:
             await asyncio.sleep(0.1)
 
     async def post(self, packet: dict[str, Any]) -> int:
-        """The number of readings accepted, all those of the packet.
+        """Post a packet, and return the number of accepted readings: all readings of the packet.
 
-        A device or sensor that the edge does not know yet is waited for too: it asks the database
-        again after 2 s.
+        A device or sensor that the edge does not know yet is retried too: the edge queries the
+        database again after 2 s.
 
         Raises:
             UnavailableError: no edge answers.

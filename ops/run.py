@@ -1,8 +1,9 @@
-"""The flow as processes that are kept running: `iot run`.
+"""Run the flow as processes and keep them running: `iot flow` (`iot run`).
 
-Each process takes a range of partitions and has a recovery store of its own; or all are one Bytewax
-cluster around one store. One that ends by itself is started again, after a pause that doubles; too
-many failures in a row end everything, loudly, and whoever started us decides.
+Each process has a range of partitions and its own recovery store. With --cluster, all processes are
+one Bytewax cluster with one store. A process that ends unexpectedly is restarted, after a pause
+that doubles each time. After too many failures in a row everything stops with an error, and the
+caller decides what to do.
 """
 
 import os
@@ -30,31 +31,31 @@ from runtime.shell import Stop
 from runtime.topic import ensure_topic
 
 METRICS_PORT = 9101
-"""Of the first process, where nobody says another."""
+"""Default metrics port of the first process."""
 _PAUSES_S = (0.5, 1, 2, 4, 8, 16, 30, 30)
-"""Before the first start after a failure, the second, ...; after the last one we give up."""
+"""Pauses before the first, second, ... restart after a failure. After the last one we give up."""
 _STEADY_S = 60.0
-"""A process that ran for so long has not failed in a row."""
+"""A process that ran for this long resets the count of failures in a row."""
 _LOOK_S = 0.1
 _log = structlog.get_logger("run")
 
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """What to run."""
+    """What to run, and how."""
 
     recovery: Path
-    """The recovery root."""
+    """The recovery directory."""
     processes: int
     cluster: bool
-    """One Bytewax cluster, instead of processes that know nothing of each other."""
+    """One Bytewax cluster, instead of independent processes."""
     metrics_port: int
-    """Of the first process; the next one has the next."""
+    """Port of the first process. Each further process has the next port."""
     snapshot_seconds: int
 
 
 class _Group:
-    """Processes that run together: one, or those of a cluster, which cannot do without each other.
+    """Processes that run together: a single one, or those of a cluster, which depend on each other.
 
     `members` are their command lines and environments.
     """
@@ -68,12 +69,12 @@ class _Group:
         self.running: list[subprocess.Popen[bytes]] = []
 
     def look_after(self) -> None:
-        """Start what is not running and may run again.
+        """Start the processes if they are not running and the pause is over.
 
         Raises:
-            SetupError: it fails again and again, or said that it cannot run.
+            SetupError: they failed too often in a row, or reported that they cannot run.
         """
-        if any(one.poll() is not None for one in self.running):
+        if any(process.poll() is not None for process in self.running):
             self._failed()
         if not self.running and monotonic() >= self._start_at:
             self._started_at = monotonic()
@@ -82,28 +83,28 @@ class _Group:
                 _log.info("flow process started", flow=self._name, pid=self.running[-1].pid)
 
     def kill(self) -> None:
-        """End them at once."""
-        for one in self.running:
-            one.kill()
-            one.wait()
+        """Kill the processes."""
+        for process in self.running:
+            process.kill()
+            process.wait()
 
     def _failed(self) -> None:
-        sleep(_LOOK_S)  # others of a cluster may be about to tell why
-        codes = [code for one in self.running if (code := one.poll()) is not None]
+        sleep(_LOOK_S)  # other cluster members may be about to report the cause
+        codes = [code for process in self.running if (code := process.poll()) is not None]
         self.kill()
         self.running = []
         now = monotonic()
         self._failures = 1 if now - self._started_at > _STEADY_S else self._failures + 1
         if NO_USE in codes:
-            raise SetupError(f"the flow of {self._name} cannot run: see its last line above")
+            raise SetupError(f"the flow of {self._name} cannot run: see its last log line above")
         if self._failures > len(_PAUSES_S):
             raise SetupError(
-                f"the flow of {self._name} has ended {self._failures} times in a row, and the last "
-                f"time it {end_of(codes[0])}: see its last lines above"
+                f"the flow of {self._name} failed {self._failures} times in a row, and last "
+                f"{end_of(codes[0])}: see its last log lines above"
             )
         pause = _PAUSES_S[self._failures - 1]
         _log.error(
-            "the flow has ended, starting it again",
+            "the flow ended, restarting it",
             flow=self._name,
             code=codes[0],
             how=end_of(codes[0]),
@@ -117,19 +118,20 @@ def _started(command: list[str], environment: dict[str, str]) -> subprocess.Pope
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is ours: we end them in order
+        start_new_session=True,  # Ctrl-C is for us: we stop them in order
         preexec_fn=ends_with(os.getpid()) if sys.platform == "linux" else None,  # noqa: PLW1509
     )
 
 
 def run(settings: Settings, plan: FleetPlan) -> None:
-    """Keep the flow running until SIGTERM or Ctrl-C, whereupon every process ends in order; a
-    second one ends them at once.
+    """Keep the flow running until SIGTERM or Ctrl-C.
+
+    The first signal stops every process gracefully, a second signal kills them.
 
     Raises:
-        IotError: by blame; nothing is running any more.
+        IotError: see its subclasses. No process is running any more.
     """
-    stop = Stop(again=lambda _: None)  # a second signal ends them at once, see `_end`
+    stop = Stop(again=lambda _: None)  # a second signal kills them, see `_end`
     groups, watch = _groups(settings, plan), _watch(settings)
     try:
         while not stop.asked:
@@ -139,15 +141,15 @@ def run(settings: Settings, plan: FleetPlan) -> None:
             if watch is not None and watch.grown:
                 _end(groups, stop)
                 groups, watch = _groups(settings, plan), _watch(settings)
-    except SetupError as error:  # told before the others end: they may wait for the database
-        _log.error("giving up, the other processes end", reason=str(error))
+    except SetupError as error:  # logged before the others end: they may wait for the database
+        _log.error("giving up, stopping the other processes", reason=str(error))
         raise
     finally:
         _end(groups, stop)
 
 
 def _watch(settings: Settings) -> TopicWatch | None:
-    """Who tells of new partitions, where the processes take all that there are."""
+    """Watches for new partitions, if the processes read all partitions."""
     if settings.partitions is not None:
         return None
     topic = settings.kafka_topic
@@ -156,12 +158,12 @@ def _watch(settings: Settings) -> TopicWatch | None:
 
 def _groups(settings: Settings, plan: FleetPlan) -> list[_Group]:
     topic = settings.kafka_topic
-    there = ensure_topic(kafka_access(settings), topic)
-    partitions = settings.partitions or frozenset(range(there))
-    if lacking := partitions - frozenset(range(there)):  # told before states move
+    count = ensure_topic(kafka_access(settings), topic)
+    partitions = settings.partitions or frozenset(range(count))
+    if missing := partitions - frozenset(range(count)):  # checked before state moves
         raise SetupError(
-            f"KAFKA_PARTITIONS: the topic {topic} has no partition {partitions_text(lacking)}; "
-            f"it has {there} of them, from 0 on"
+            f"KAFKA_PARTITIONS: the topic {topic} has no partition {partitions_text(missing)}; "
+            f"it has {count}, numbered from 0"
         )
     ranges = [partitions] if plan.cluster else split(partitions, plan.processes)
     directories = arrange(plan.recovery, topic, ranges)
@@ -189,19 +191,19 @@ def _groups(settings: Settings, plan: FleetPlan) -> list[_Group]:
 
 
 def split(partitions: frozenset[int], processes: int) -> list[frozenset[int]]:
-    """As many ranges, as even as can be.
+    """Split the partitions into `processes` ranges, as evenly as possible.
 
     Raises:
         SetupError: there are more processes than partitions.
 
     >>> from contract.partitions import partitions_text
-    >>> [partitions_text(one) for one in split(frozenset(range(12)), 5)]
+    >>> [partitions_text(part) for part in split(frozenset(range(12)), 5)]
     ['0-2', '3-5', '6-7', '8-9', '10-11']
     """
     if processes > len(partitions):
         raise SetupError(
             f"--processes: {processes} processes cannot share {len(partitions)} partitions; each "
-            "needs one at least"
+            "process needs at least one"
         )
     ordered = sorted(partitions)
     each, more = divmod(len(ordered), processes)
@@ -210,11 +212,11 @@ def split(partitions: frozenset[int], processes: int) -> list[frozenset[int]]:
 
 
 def _end(groups: Sequence[_Group], stop: Stop) -> None:
-    """Ask all to end, and wait for as long as they take, or until somebody asks again."""
-    running = [one for group in groups for one in group.running]
-    for one in running:
-        one.terminate()
-    while any(one.poll() is None for one in running):
+    """Terminate all processes and wait until they end. Kill them at a second signal."""
+    running = [process for group in groups for process in group.running]
+    for process in running:
+        process.terminate()
+    while any(process.poll() is None for process in running):
         if stop.count > 1:
             for group in groups:
                 group.kill()
@@ -222,7 +224,7 @@ def _end(groups: Sequence[_Group], stop: Stop) -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody has now."""
+    """Return `count` ports of this machine that are free now."""
     probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [probe.getsockname()[1] for probe in probes]
     for probe in probes:

@@ -1,14 +1,14 @@
-"""Seeded scenarios: what devices send, the rules for it, and exactly what must be told of it.
+"""Seeded scenarios: what devices send, the rules, and exactly which events must result.
 
 The expected events follow from how a scenario is built and from the rules as an operator reads
-them, never from a run of the engine; so the numbers that they rest on are written down here once
-more. They hold under default settings. A scenario lasts less than ten minutes, which is when the
-first prediction would be compared with what came.
+them, never from a run of the engine. So the constants that they depend on are repeated here. They
+hold with default settings. A scenario lasts less than ten minutes, before the first prediction
+would be compared with actual readings.
 
-Three devices post once a second. Device 3 is a bystander of which nothing is ever told. A reading
-differs from its sensor's middle by less than an 80th of the way to its critical bounds: of three
-readings or more, no such noise has a trend that would reach a bound within the minute that a
-forecast looks ahead. A jump has, so sensors that jump have no forecast.
+Three devices post once a second. Device 3 is a bystander and never causes an event. A reading
+differs from its sensor's middle by less than an 80th of the distance to its critical bounds: over
+three readings or more, no such noise has a trend that would reach a bound within the minute that a
+forecast looks ahead. A jump does, so sensors that jump have no forecast.
 """
 
 import json
@@ -33,22 +33,22 @@ NAMES: tuple[Name, ...] = get_args(Name)
 START_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z: the first second of every scenario."""
 CLEAR_AFTER = 5
-"""How many quiet seconds end a level."""
+"""Quiet seconds that clear a level."""
 SILENT_MS = 30_000
-"""How long a device or a sensor that sends each second may be unheard."""
+"""How long a device or sensor that sends every second may be silent before an event."""
 FORECAST_S = 60
 """How far ahead a forecast looks."""
 FORECAST_AFTER = 3
-"""How many seconds in a row a trend must lead to a critical bound."""
+"""Consecutive seconds that a trend must lead to a critical bound."""
 FLAPPING_AFTER, SETTLED_AFTER = 10, 15
-"""How many changes in a row are more than half of the weight of 20, and after how many seconds
-without one less than a quarter is left.
+"""Consecutive changes that have more than half of the weight of 20, and seconds without a change
+after which less than a quarter of it is left.
 """
 REMEMBERED = 64
-"""How many packets of a device are known again."""
+"""Packets of a device that are remembered to detect duplicates."""
 _DAY_MS = 86_400_000
 _HEARTBEATS = 15
-"""Seconds of heartbeats at the end: panes close, minutes are told, and no device is silent yet."""
+"""Seconds of heartbeats at the end: panes and minutes close, and no device is silent yet."""
 
 _PARTITION = {1: 0, 2: 1, 3: 1}
 """device -> partition"""
@@ -57,7 +57,7 @@ _BYSTANDER = 3
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a sensor measures; the first number is the middle, or the value at NORMAL."""
+    """What a sensor measures: its value at each level, its noise and its ranges."""
 
     name: str
     unit: str
@@ -81,11 +81,11 @@ _KINDS = (
     _kind("voltage", "V", 230.0, 250.0, 265.0, 0.3, (215.0, 245.0), (205.0, 255.0)),
 )
 _JUMP, _DELTA = 8.0, 5.0
-"""A jump that leaves no range, and the least one that a delta rule tells of."""
+"""A jump that stays within the ranges, and the smallest jump that raises a delta rule."""
 
 
 class ExpectedEvent(msgspec.Struct, frozen=True, rename={"before": "from", "after": "to"}):
-    """An event that must be told; its fields are those of a dry run's line."""
+    """An event that must occur, with the fields of a dry run's line."""
 
     sensor_id: int | None
     device_id: int
@@ -97,7 +97,7 @@ class ExpectedEvent(msgspec.Struct, frozen=True, rename={"before": "from", "afte
 
 
 class ExpectedCounts(msgspec.Struct):
-    """What must be counted, and lead to nothing."""
+    """What must be counted without causing an event."""
 
     late: int = 0
     """Readings."""
@@ -118,25 +118,25 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What goes in, and what must come out."""
+    """The input and the expected output."""
 
     posts: tuple[Post, ...]
     """In order of arrival."""
     tables: dict[str, list[dict[str, Any]]]
-    """Rows of rules, by their tables' names."""
+    """Table name -> rows of rules."""
     told: tuple[ExpectedEvent, ...]
     """In the order in which a dry run prints them."""
     counts: ExpectedCounts
 
 
 def make_scenario(name: Name, seed: int) -> Scenario:
-    """The scenario of that name; equal seeds make equal ones."""
-    return _MAKERS[name](Random(seed)).scenario()  # noqa: S311 - it is to be the same each time
+    """Build the scenario `name`. The same seed gives the same scenario."""
+    return _MAKERS[name](Random(seed)).scenario()  # noqa: S311 - must be reproducible
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a scenario is written."""
+    """The files of a scenario."""
 
     input: Path
     rules: Path
@@ -144,14 +144,14 @@ class Files:
 
 
 def write_scenario(scenario: Scenario, out: Path) -> Files:
-    """Write the input to `out`, `NAME.jsonl`, and beside it `NAME.rules.json` and
+    """Write the input to `out` (`NAME.jsonl`), and next to it `NAME.rules.json` and
     `NAME.expected.json`.
 
     Raises:
-        SetupError: `out` has another ending, or a file cannot be written.
+        SetupError: `out` has another extension, or a file cannot be written.
     """
     if out.suffix != ".jsonl":
-        raise SetupError(f"{out}: the name of the file must end in .jsonl")
+        raise SetupError(f"--out {out}: the file name must end in .jsonl")
     files = Files(out, out.with_suffix(".rules.json"), out.with_suffix(".expected.json"))
     expected = {"events": scenario.told, "counts": scenario.counts}
     try:
@@ -179,7 +179,7 @@ def _lines(scenario: Scenario) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class _Draft:
-    """A packet in the making."""
+    """A packet under construction."""
 
     device: int
     packet_id: str
@@ -189,16 +189,16 @@ class _Draft:
 
 
 class _Story:
-    """A scenario in the making: at first three quiet devices, of which nothing is told.
+    """A scenario under construction. It starts as three quiet devices that cause no events.
 
-    Seconds count from the start; what is told of a second's reading is told at the second's end.
+    Seconds count from the start. The events of a second's reading occur at the second's end.
     """
 
     def __init__(self, random: Random, seconds: int) -> None:
         self.random = random
         self.counts = ExpectedCounts()
         self._seconds = seconds
-        self._told: list[ExpectedEvent] = []
+        self._expected: list[ExpectedEvent] = []
         self._jumping: set[int] = set()
         self._deltas: list[dict[str, Any]] = []
         self._drafts: dict[tuple[int, int], _Draft] = {}
@@ -208,7 +208,7 @@ class _Story:
             for device, phase in phases.items():
                 ts = START_MS + second * 1000 + phase
                 arrival = ts + random.randint(10, 90)
-                if device == _BYSTANDER:  # it has no clock: the edge dates what it sends
+                if device == _BYSTANDER:  # it has no clock: the edge timestamps its readings
                     ts = arrival
                 readings = []
                 for sensor, kind in zip(self.sensors(device), _KINDS, strict=True):
@@ -222,7 +222,7 @@ class _Story:
         return tuple(device * 10 + number for number in range(1, len(_KINDS) + 1))
 
     def sensor(self, device: int) -> int:
-        """One of the device's, which may jump."""
+        """Pick a sensor of the device, which may jump."""
         chosen = self.random.choice(self.sensors(device))
         self._jumping.add(chosen)
         return chosen
@@ -231,31 +231,31 @@ class _Story:
         return self._drafts[device, second]
 
     def post(self, draft: _Draft) -> None:
-        """One more packet."""
+        """Send another packet."""
         self._more.append(draft)
 
     def skip(self, device: int, second: int) -> _Draft:
-        """Nothing is sent in that second."""
+        """Remove the packet of a second, and return it."""
         return self._drafts.pop((device, second))
 
     def take(self, sensor: int, second: int) -> tuple[int, int, float]:
         """Remove a sensor's reading from its packet."""
         readings = self.draft(sensor // 10, second).readings
-        return readings.pop([one for one, _, _ in readings].index(sensor))
+        return readings.pop([number for number, _, _ in readings].index(sensor))
 
     def set(self, sensor: int, second: int, value: float) -> None:
         readings = self.draft(sensor // 10, second).readings
-        index = [one for one, _, _ in readings].index(sensor)
+        index = [number for number, _, _ in readings].index(sensor)
         readings[index] = (sensor, readings[index][1], value)
 
     def shift(self, sensor: int, second: int, by: float) -> None:
-        """Add to a reading, noise and all."""
+        """Add `by` to a reading, keeping its noise."""
         readings = self.draft(sensor // 10, second).readings
-        (value,) = (value for one, _, value in readings if one == sensor)
+        (value,) = (value for number, _, value in readings if number == sensor)
         self.set(sensor, second, round(value + by, 3))
 
     def lift(self, sensor: int, second: int, level: Level) -> None:
-        """Move a reading to where it deserves a level."""
+        """Move a reading to the value of a level."""
         value = _KINDS[sensor % 10 - 1].value
         self.shift(sensor, second, value[level] - value[Level.NORMAL])
 
@@ -268,30 +268,32 @@ class _Story:
     def change(
         self, sensor: int, second: int, before: Level, after: Level, code: str = "ML_BEHAVIOR_STATE"
     ) -> None:
-        """A change of level must be told."""
+        """Expect a change of level."""
         kind = {Level.NORMAL: "notice", Level.WARN: "warning", Level.CRITICAL: "critical"}[after]
         code = code if after else "RECOVERED_ANOMALY"
-        self._tell(sensor, second, code, kind, before.name, after.name)
+        self._expect(sensor, second, code, kind, before.name, after.name)
 
     def flapping(self, sensor: int, second: int, *, begins: bool) -> None:
-        """That a sensor flaps, or ceases to, must be told."""
-        self._tell(sensor, second, "PATTERN_CHANGE", "warning" if begins else "notice", None, None)
+        """Expect the start or the end of flapping."""
+        self._expect(
+            sensor, second, "PATTERN_CHANGE", "warning" if begins else "notice", None, None
+        )
 
-    def _tell(  # noqa: PLR0917 - the fields of an event
+    def _expect(  # noqa: PLR0917 - the fields of an event
         self, sensor: int, second: int, code: str, kind: str, before: str | None, after: str | None
     ) -> None:
         at = START_MS + second * 1000 + 1000
-        self._told.append(ExpectedEvent(sensor, sensor // 10, at, code, kind, before, after))
+        self._expected.append(ExpectedEvent(sensor, sensor // 10, at, code, kind, before, after))
 
     def silence(self, device: int, sensor: int | None, last: int, back: int) -> None:
-        """That a device, or a sensor, was not heard between two seconds must be told."""
+        """Expect the events for a device or sensor that is silent between two seconds."""
         due = self.draft(device, last).arrival + SILENT_MS
         heard = self.draft(device, back).arrival
-        self._told.append(ExpectedEvent(sensor, device, due, "NO_DATA", "notice"))
-        self._told.append(ExpectedEvent(sensor, device, heard, "DATA_RESUMED", "notice"))
+        self._expected.append(ExpectedEvent(sensor, device, due, "NO_DATA", "notice"))
+        self._expected.append(ExpectedEvent(sensor, device, heard, "DATA_RESUMED", "notice"))
 
     def excursion(self, sensor: int, first: int, seconds: int, level: Level) -> None:
-        """A sensor leaves its range and comes back, both of which must be told."""
+        """Move a sensor out of its range and back, and expect both events."""
         for second in range(first, first + seconds):
             self.lift(sensor, second, level)
         self.change(sensor, first, Level.NORMAL, level)
@@ -302,12 +304,12 @@ class _Story:
         posts = [
             Post(_PARTITION[draft.device], draft.arrival, _packet(draft)) for draft in drafts
         ] + self._heartbeats()
-        told = sorted(self._told, key=_place)
+        expected = sorted(self._expected, key=_place)
         posts.sort(key=lambda post: (post.arrival, post.partition))
-        return Scenario(tuple(posts), self._tables(), tuple(told), self.counts)
+        return Scenario(tuple(posts), self._tables(), tuple(expected), self.counts)
 
     def _heartbeats(self) -> list[Post]:
-        """At the end of each second in which a partition has no record."""
+        """Heartbeats at the end of each second in which a partition has no record."""
         heard = {(_PARTITION[device], second) for device, second in self._drafts}
         return [
             Post(partition, START_MS + second * 1000 + 999)
@@ -360,10 +362,10 @@ def _packet(draft: _Draft) -> Packet:
     )
 
 
-def _place(told: ExpectedEvent) -> tuple[int, int, str]:
-    if told.sensor_id is None:
-        return told.at, -1, device_event_key(told.device_id, told.at, told.event_code)
-    return told.at, told.sensor_id, event_key(told.sensor_id, told.at, told.event_code)
+def _place(event: ExpectedEvent) -> tuple[int, int, str]:
+    if event.sensor_id is None:
+        return event.at, -1, device_event_key(event.device_id, event.at, event.event_code)
+    return event.at, event.sensor_id, event_key(event.sensor_id, event.at, event.event_code)
 
 
 def _normal(random: Random) -> _Story:
@@ -372,8 +374,8 @@ def _normal(random: Random) -> _Story:
 
 
 def _spike(random: Random) -> _Story:
-    """A sensor passes WARN, stays at CRITICAL for seconds, and is back at once. Another jumps
-    within its range and stays there.
+    """A sensor passes WARN, stays at CRITICAL for seconds, and returns at once. Another sensor
+    jumps within its range and stays there.
     """
     story = _Story(random, 120)
     sensor, first = story.sensor(1), random.randint(30, 50)
@@ -394,12 +396,13 @@ def _spike(random: Random) -> _Story:
 
 
 def _drift(random: Random) -> _Story:
-    """A temperature without noise rises steadily to CRITICAL, stays there, and falls as steadily.
+    """A temperature without noise rises steadily to CRITICAL, stays there, and falls again.
 
-    Values are in hundredths: odd ones, against even bounds, so none lies on a bound. The steepest
-    ramp comes within a minute of its bound after eleven seconds, when the trend of ten seconds is
-    the ramp's own; before that it is less. WARN holds from the forecast until the value is back
-    inside both ranges; downward, the other bound is always more than a minute away.
+    Values are odd hundredths and bounds are even ones, so no value lies on a bound. The steepest
+    ramp comes within a minute of its bound after eleven seconds, when the ten-second trend equals
+    the ramp's; before that the trend is smaller. It falls at the same rate. WARN holds from the
+    forecast until the value is back inside both ranges. Downward, the other bound is always more
+    than a minute away.
     """
     story = _Story(random, 400)
     sensor = story.sensors(2)[0]
@@ -427,12 +430,12 @@ def _drift(random: Random) -> _Story:
 
 
 def _flap(random: Random) -> _Story:
-    """A sensor is at WARN and inside its range by turns, once at CRITICAL, and then settles.
+    """A sensor alternates between WARN and its range, is at CRITICAL once, and then settles.
 
-    It never has five quiet seconds while it swings, except that WARN counts as quiet at CRITICAL:
-    that ends at the fifth second, which is one inside, and the next one raises WARN again. From
-    the tenth change to the fifteenth second without one it flaps, so all but the first change of
-    level are silent.
+    It never has five quiet seconds while it alternates, except that WARN counts as quiet at
+    CRITICAL. CRITICAL clears at the fifth second, which is inside the range, and the next second
+    raises WARN again. It flaps from the tenth change to the fifteenth second without a change, so
+    every change of level except the first is silent.
     """
     story = _Story(random, 150)
     sensor, first = story.sensor(1), random.randint(20, 40)
@@ -465,10 +468,10 @@ def _offline(random: Random) -> _Story:
 
 
 def _late(random: Random) -> _Story:
-    """Readings of a second come with the packets of later ones, all of them beyond the range.
+    """Readings of a second, all outside the range, arrive in the packets of later seconds.
 
-    The reading two seconds later closes the second, grace and all: what comes before it in its
-    packet is in time.
+    The reading two seconds later closes the second, grace included: readings before it in its
+    packet are in time.
     """
     story = _Story(random, 150)
     sensor, second = story.sensor(1), random.randint(20, 30)
@@ -490,8 +493,8 @@ def _late(random: Random) -> _Story:
 
 
 def _future(random: Random) -> _Story:
-    """Readings dated too far ahead, beyond the range, come before honest ones of their sensor;
-    another device's clock is ahead for some packets. What is honest is told of afterwards.
+    """Readings dated too far ahead and outside the range arrive before valid ones of the same
+    sensor. Another device's clock is ahead for some packets. Later valid readings cause events.
     """
     story = _Story(random, 120)
     sensor = story.sensor(1)
@@ -506,15 +509,15 @@ def _future(random: Random) -> _Story:
     for second in range(first, first + wrong):
         story.lift(jumps, second, Level.CRITICAL)
         draft = story.draft(2, second)
-        draft.readings = [(one, ts + _DAY_MS, value) for one, ts, value in draft.readings]
+        draft.readings = [(number, ts + _DAY_MS, value) for number, ts, value in draft.readings]
     story.excursion(jumps, random.randint(60, 70), random.randint(2, 5), Level.CRITICAL)
     story.counts.future = len(ahead) + wrong * len(_KINDS)
     return story
 
 
 def _duplicate(random: Random) -> _Story:
-    """All packets of an excursion, and some others, are sent again, one of them so late that it is
-    not known again: its readings are late.
+    """All packets of an excursion and some others are sent again. One is sent so late that it is
+    no longer detected as a duplicate: its readings are late.
     """
     story = _Story(random, 180)
     first, seconds = random.randint(20, 40), random.randint(3, 6)
@@ -537,8 +540,8 @@ def _duplicate(random: Random) -> _Story:
 
 
 def _restart_clock(random: Random) -> _Story:
-    """A device starts again a day behind, and its clock is set right after some packets. What it
-    measured beyond the range before that is not told, what it measures afterwards is.
+    """A device restarts with its clock a day behind, and corrects it after some packets. Its
+    out-of-range readings before the correction cause no events, those after it do.
     """
     story = _Story(random, 120)
     sensor = story.sensor(1)
@@ -548,7 +551,7 @@ def _restart_clock(random: Random) -> _Story:
     for second in range(on, right):
         story.lift(sensor, second, Level.CRITICAL)
         draft = story.draft(1, second)
-        draft.readings = [(one, ts - _DAY_MS, value) for one, ts, value in draft.readings]
+        draft.readings = [(number, ts - _DAY_MS, value) for number, ts, value in draft.readings]
     story.excursion(sensor, right + random.randint(0, 9), random.randint(2, 5), Level.CRITICAL)
     story.counts.late = (right - on) * len(_KINDS)
     return story

@@ -14,7 +14,7 @@ from sql.database import Database
 
 DEVICES = 20
 _READINGS = 4
-"""How many readings of each sensor a packet has; a device sends a packet a second."""
+"""Readings of each sensor in a packet. A device sends one packet a second."""
 _SPIKE_EVERY_S = 7.0
 _SPIKE_S = 3.0
 
@@ -28,15 +28,15 @@ _MIDDLE = {"temperature": (21.0, 4.0), "humidity": (50.0, 12.0), "voltage": (230
 
 
 def register_demo(database: Database, devices: int = DEVICES) -> list[RegisteredDevice]:
-    """The demo devices, `demo-01` and so on, each with three sensors and their thresholds."""
+    """Register the demo devices, `demo-01` and so on, each with three sensors and thresholds."""
     return [register(database, f"demo-{index:02}", _SENSORS) for index in range(1, devices + 1)]
 
 
 def measure(device: int, sensor: str, at_s: float, noise: random.Random) -> float:
-    """What a sensor of the `device`-th device (from 0) measures `at_s` seconds after the start.
+    """The value of a sensor of the `device`-th device (from 0), `at_s` seconds after the start.
 
-    A sine with noise; the humidity of every tenth device drifts out of its range; and every 7 s
-    another device's temperature leaves its range for 3 s.
+    A sine with noise. The humidity of every tenth device drifts out of its range. Every 7 s the
+    temperature of another device leaves its range for 3 s.
     """
     middle, swing = _MIDDLE[sensor]
     value = middle + swing * math.sin(at_s / 30 + device) + noise.gauss(0, swing / 20)
@@ -55,9 +55,9 @@ async def simulate(
     seconds: float,
     accepted: Callable[[int], None],
 ) -> None:
-    """Let the devices post once a second, spread over it, for `seconds` (0: without end).
+    """Post from each device once a second, spread over the second, for `seconds` (0: forever).
 
-    `accepted` is told the number of readings of each packet that the edge accepted.
+    `accepted` is called with the number of readings in each packet that the edge accepted.
     """
     start = time()
     tasks = [
@@ -76,7 +76,7 @@ async def _post(
     seconds: float,
     accepted: Callable[[int], None],
 ) -> None:
-    noise = random.Random(index)  # noqa: S311 - it is to be the same each time
+    noise = random.Random(index)  # noqa: S311 - must be reproducible
     turn = (index % DEVICES) / DEVICES
     while True:
         turn += 1

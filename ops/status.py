@@ -1,4 +1,4 @@
-"""What running processes tell of themselves on their metrics endpoints."""
+"""The status of running processes, read from their metrics endpoints."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from ops.run import METRICS_PORT
 
 EDGE, PREDICT = "http://127.0.0.1:8001", "http://127.0.0.1:8002"
 _GAP = 4
-"""After so many ports in a row where no flow answers there are no more."""
+"""Ports in a row without an answer after which the search for flows ends."""
 _TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """How long something took, by the buckets of a histogram; None where nothing was measured."""
+    """How long something took, from a histogram. None if nothing was measured."""
 
     count: int
     mean: float | None
@@ -29,12 +29,12 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """How far the flow is in a partition of the topic."""
+    """Progress of the flow in a partition of the topic."""
 
     number: int
     lag_records: int
     lag_seconds: float | None
-    """None: nothing was taken since the start, so nobody knows how old what waits is."""
+    """None: no record was read since the start, so the age of the backlog is unknown."""
     records: int
 
 
@@ -45,9 +45,9 @@ class Sink:
     name: str
     waiting_rows: int
     write: Seconds
-    """A batch until it is committed."""
+    """Time until a batch is committed."""
     flush: Seconds
-    """What a snapshot waits."""
+    """Time that a snapshot waits."""
     blocked_seconds: float
     retries: int
     dead_letters: int
@@ -55,7 +55,7 @@ class Sink:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A process of the flow; counts are since its start."""
+    """A process of the flow. Counts are since its start."""
 
     url: str
     up_seconds: float
@@ -69,31 +69,31 @@ class Flow:
     dead_letters: int
     rules_refused: int
     sensors: dict[str, int]
-    """By level."""
+    """Level -> number of sensors."""
     epoch: Seconds
-    """From one snapshot to the next."""
+    """Time from one snapshot to the next."""
     snapshot: Seconds
-    """Copying the state of a partition."""
+    """Time to copy the state of a partition."""
     snapshot_age_seconds: float | None
-    """None: there was no snapshot yet."""
+    """None: no snapshot was taken yet."""
     partitions: list[Partition]
     sinks: list[Sink]
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeStatus:
-    """An HTTP edge; counts are since its start."""
+    """An HTTP edge. Counts are since its start."""
 
     url: str
     up_seconds: float
     broker_up: bool
     requests: dict[str, int]
-    """By status."""
+    """Status -> number of requests."""
     accepted: int
     refused: int
     clock_skewed: int
     clock_ahead: float
-    """Seconds by which its clock is ahead of the broker's, at least; below 0: behind."""
+    """Seconds by which its clock is at least ahead of the broker's. Below 0: behind."""
     in_flight: int
     queue_fill: float
     """0 to 1."""
@@ -102,12 +102,12 @@ class EdgeStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """A prediction service; counts are since its start."""
+    """A prediction service. Counts are since its start."""
 
     url: str
     up_seconds: float
     requests: dict[str, int]
-    """By status."""
+    """Status -> number of requests."""
     answered: Seconds
 
 
@@ -116,25 +116,23 @@ Process = Flow | EdgeStatus | ServiceStatus
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Who answered, and who ought to have."""
+    """The processes that answered, and those that should have."""
 
     flows: list[Flow]
     edges: list[EdgeStatus]
     services: list[ServiceStatus]
     silent: list[str]
-    """URLs that were given, or lie between two flows that answer, and where nothing of ours
-    answers.
-    """
+    """URLs without an answer that were given, or lie between two flows that answer."""
 
 
 def ask(urls: list[str]) -> Status:
-    """Ask those that are given, else the processes of this machine by their usual ports.
+    """Query the given URLs, or the processes of this machine on their usual ports.
 
     Raises:
-        UnavailableError: nobody answers.
+        UnavailableError: no process answers.
     """
-    found = [(url, asked(url)) for url in urls] if urls else list(_usual())
-    processes = [process for _, process in found]
+    answers = [(url, asked(url)) for url in urls] if urls else list(_usual())
+    processes = [process for _, process in answers]
     if not any(processes):
         where = " or ".join(urls) or f"http://127.0.0.1:{METRICS_PORT} (flow) or {EDGE} (edge)"
         raise UnavailableError(
@@ -142,10 +140,10 @@ def ask(urls: list[str]) -> Status:
             "for a flow http://HOST:METRICS_PORT"
         )
     return Status(
-        [one for one in processes if isinstance(one, Flow)],
-        [one for one in processes if isinstance(one, EdgeStatus)],
-        [one for one in processes if isinstance(one, ServiceStatus)],
-        [url for url, process in found if process is None],
+        [process for process in processes if isinstance(process, Flow)],
+        [process for process in processes if isinstance(process, EdgeStatus)],
+        [process for process in processes if isinstance(process, ServiceStatus)],
+        [url for url, process in answers if process is None],
     )
 
 
@@ -161,14 +159,14 @@ def _usual() -> Iterator[tuple[str, Process | None]]:
         if process is None:
             silent.append(url)
         else:
-            yield from ((one, None) for one in silent)
+            yield from ((missed, None) for missed in silent)
             silent.clear()
             yield url, process
         port += 1
 
 
 def asked(url: str) -> Process | None:
-    """What the process there tells; None when nothing of ours answers."""
+    """The status of the process at `url`. None if no process of ours answers."""
     url = url.rstrip("/").removesuffix("/metrics")
     url = url if "://" in url else f"http://{url}"
     try:
@@ -180,80 +178,80 @@ def asked(url: str) -> Process | None:
 
 
 def read_metrics(url: str, text: str, now: float) -> Process | None:
-    """What a process told at `now`, epoch seconds; None when it is none of ours.
+    """Parse the metrics of a process at `now`, in epoch seconds. None if it is not one of ours.
 
     Raises:
-        ValueError: it is not Prometheus's text format.
+        ValueError: `text` is not in Prometheus's text format.
     """
-    told = _Told(text)
-    up = max(0.0, now - told.value("process_start_time_seconds"))
-    if told.has("iot_flow_broker_up"):
-        return _flow(url, told, up, now)
-    if told.has("iot_edge_packets_in_flight"):
+    samples = _Samples(text)
+    up = max(0.0, now - samples.value("process_start_time_seconds"))
+    if samples.has("iot_flow_broker_up"):
+        return _flow(url, samples, up, now)
+    if samples.has("iot_edge_packets_in_flight"):
         return EdgeStatus(
             url,
             up_seconds=up,
-            broker_up=bool(told.value("iot_edge_broker_up")),
-            requests=told.by("iot_edge_requests_total", "status"),
-            accepted=told.count("iot_edge_readings_accepted_total"),
-            refused=told.count("iot_edge_readings_refused_total"),
-            clock_skewed=told.count("iot_edge_readings_clock_skewed_total"),
-            clock_ahead=told.value("iot_edge_clock_ahead_seconds"),
-            in_flight=told.count("iot_edge_packets_in_flight"),
-            queue_fill=told.value("iot_edge_queue_fill_ratio"),
-            acknowledged=told.seconds("iot_edge_acknowledgement_seconds"),
+            broker_up=bool(samples.value("iot_edge_broker_up")),
+            requests=samples.by("iot_edge_requests_total", "status"),
+            accepted=samples.count("iot_edge_readings_accepted_total"),
+            refused=samples.count("iot_edge_readings_refused_total"),
+            clock_skewed=samples.count("iot_edge_readings_clock_skewed_total"),
+            clock_ahead=samples.value("iot_edge_clock_ahead_seconds"),
+            in_flight=samples.count("iot_edge_packets_in_flight"),
+            queue_fill=samples.value("iot_edge_queue_fill_ratio"),
+            acknowledged=samples.seconds("iot_edge_acknowledgement_seconds"),
         )
-    if told.has("iot_predict_seconds_count"):
-        requests = told.by("iot_predict_requests_total", "status")
-        return ServiceStatus(url, up, requests, told.seconds("iot_predict_seconds"))
+    if samples.has("iot_predict_seconds_count"):
+        requests = samples.by("iot_predict_requests_total", "status")
+        return ServiceStatus(url, up, requests, samples.seconds("iot_predict_seconds"))
     return None
 
 
-def _flow(url: str, told: "_Told", up: float, now: float) -> Flow:
-    snapshot_at = told.value("iot_flow_snapshot_timestamp_seconds")
-    lags = told.labelled("iot_flow_lag_seconds", "partition")
+def _flow(url: str, samples: "_Samples", up: float, now: float) -> Flow:
+    snapshot_at = samples.value("iot_flow_snapshot_timestamp_seconds")
+    lags = samples.labelled("iot_flow_lag_seconds", "partition")
     return Flow(
         url,
         up_seconds=up,
-        broker_up=bool(told.value("iot_flow_broker_up")),
-        readings=told.count("iot_flow_readings_total"),
-        panes=told.count("iot_flow_panes_total"),
-        events=told.count("iot_flow_events_total"),
-        late=told.count("iot_readings_late_total"),
-        clock_skewed=told.count("iot_readings_future_total"),
-        repeated=told.count("iot_packets_repeated_total"),
-        dead_letters=told.count("iot_flow_dead_letters_total"),
-        rules_refused=told.count("iot_rules_refused"),
-        sensors=told.by("iot_flow_sensors", "level"),
-        epoch=told.seconds("iot_flow_epoch_seconds"),
-        snapshot=told.seconds("iot_flow_snapshot_seconds"),
+        broker_up=bool(samples.value("iot_flow_broker_up")),
+        readings=samples.count("iot_flow_readings_total"),
+        panes=samples.count("iot_flow_panes_total"),
+        events=samples.count("iot_flow_events_total"),
+        late=samples.count("iot_readings_late_total"),
+        clock_skewed=samples.count("iot_readings_future_total"),
+        repeated=samples.count("iot_packets_repeated_total"),
+        dead_letters=samples.count("iot_flow_dead_letters_total"),
+        rules_refused=samples.count("iot_rules_refused"),
+        sensors=samples.by("iot_flow_sensors", "level"),
+        epoch=samples.seconds("iot_flow_epoch_seconds"),
+        snapshot=samples.seconds("iot_flow_snapshot_seconds"),
         snapshot_age_seconds=max(0.0, now - snapshot_at) if snapshot_at else None,
         partitions=[
             Partition(
                 int(number),
-                lag_records=told.count("iot_flow_lag_records", partition=number),
+                lag_records=samples.count("iot_flow_lag_records", partition=number),
                 lag_seconds=None if isnan(lag) else lag,
-                records=told.count("iot_flow_records_total", partition=number),
+                records=samples.count("iot_flow_records_total", partition=number),
             )
-            for number, lag in sorted(lags.items(), key=lambda one: int(one[0]))
+            for number, lag in sorted(lags.items(), key=lambda lag: int(lag[0]))
         ],
         sinks=[
             Sink(
                 name,
                 waiting_rows=int(waiting),
-                write=told.seconds("iot_sink_write_seconds", sink=name),
-                flush=told.seconds("iot_sink_flush_seconds", sink=name),
-                blocked_seconds=told.value("iot_sink_blocked_seconds_total", sink=name),
-                retries=told.count("iot_sink_retries_total", sink=name),
-                dead_letters=told.count("iot_sink_dead_letters_total", sink=name),
+                write=samples.seconds("iot_sink_write_seconds", sink=name),
+                flush=samples.seconds("iot_sink_flush_seconds", sink=name),
+                blocked_seconds=samples.value("iot_sink_blocked_seconds_total", sink=name),
+                retries=samples.count("iot_sink_retries_total", sink=name),
+                dead_letters=samples.count("iot_sink_dead_letters_total", sink=name),
             )
-            for name, waiting in told.labelled("iot_sink_waiting_rows", "sink").items()
+            for name, waiting in samples.labelled("iot_sink_waiting_rows", "sink").items()
         ],
     )
 
 
-class _Told:
-    """The samples of one answer."""
+class _Samples:
+    """The samples of one response."""
 
     def __init__(self, text: str) -> None:
         self._samples: dict[str, list[tuple[dict[str, str], float]]] = {}
@@ -265,21 +263,21 @@ class _Told:
         return name in self._samples
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of all samples of the name that have these labels; 0 when there are none."""
+        """The sum of all samples of `name` with these labels. 0 if there are none."""
         return sum(value for _, value in self._of(name, labels))
 
     def count(self, name: str, **labels: str) -> int:
         return int(self.value(name, **labels))
 
     def labelled(self, name: str, label: str) -> dict[str, float]:
-        """The sums by the values of a label."""
-        found: dict[str, float] = {}
+        """Value of `label` -> sum of the samples with it."""
+        sums: dict[str, float] = {}
         for labels, value in self._of(name, {}):
-            found[labels[label]] = found.get(labels[label], 0.0) + value
-        return found
+            sums[labels[label]] = sums.get(labels[label], 0.0) + value
+        return sums
 
     def by(self, name: str, label: str) -> dict[str, int]:
-        return {one: int(value) for one, value in self.labelled(name, label).items()}
+        return {labelled: int(value) for labelled, value in self.labelled(name, label).items()}
 
     def seconds(self, name: str, **labels: str) -> Seconds:
         buckets = sorted(
@@ -291,14 +289,15 @@ class _Told:
 
     def _of(self, name: str, labels: dict[str, str]) -> list[tuple[dict[str, str], float]]:
         samples = self._samples.get(name, [])
-        return [one for one in samples if labels.items() <= one[0].items()]
+        return [sample for sample in samples if labels.items() <= sample[0].items()]
 
 
 def quantile(share: float, buckets: list[tuple[float, float]]) -> float | None:
-    """The value below which this share of what was measured lies, as Prometheus reckons it: evenly
-    inside a bucket, and the highest bound where it lies beyond. None without measurements.
+    """The value below which this share of the measurements lies, computed like Prometheus does.
 
-    `buckets` are (upper bound, how many are at or below it), by bound, the last one infinite.
+    Interpolates linearly inside a bucket, and returns the highest bound for a value beyond it.
+    None without measurements. `buckets` are (upper bound, count at or below it), sorted by bound,
+    the last bound infinite.
 
     >>> quantile(0.5, [(1.0, 0.0), (3.0, 4.0), (float("inf"), 4.0)])
     2.0

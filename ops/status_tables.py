@@ -14,7 +14,7 @@ _LAG_S = 60.0
 
 
 def status_tables(status: Status) -> Group:
-    """A paragraph for each process, and a line for each that does not answer."""
+    """A paragraph for each process, and a line for each URL that does not answer."""
     processes: list[Process] = [*status.edges, *status.services, *status.flows]
     parts = [part for process in processes for part in (*_paragraph(process), Text())]
     silent = (Text(f"{url} does not answer", "bold red") for url in status.silent)
@@ -66,17 +66,17 @@ def _flow(flow: Flow) -> Iterator[RenderableType]:
     old = age is not None and age > _SNAPSHOT_OLD_S
     yield _line(
         ("last snapshot", "none yet" if age is None else f"{_span(age)} ago", "red" * old),
-        ("one each", _seconds(flow.epoch.mean), ""),
+        ("interval", _seconds(flow.epoch.mean), ""),
         ("copied in", _both(flow.snapshot), ""),
     )
-    partitions = _table("partition", "records behind", "time behind", "records taken")
-    for one in flow.partitions:
-        seconds = one.lag_seconds
+    partitions = _table("partition", "records behind", "time behind", "records read")
+    for partition in flow.partitions:
+        seconds = partition.lag_seconds
         partitions.add_row(
-            str(one.number),
-            _number(one.lag_records),
+            str(partition.number),
+            _number(partition.lag_records),
             "not known yet" if seconds is None else _span(seconds),
-            _number(one.records),
+            _number(partition.records),
             style="bold red" if seconds is not None and seconds > _LAG_S else "",
         )
     yield Padding(partitions, (1, 0, 0, 2), expand=False)
@@ -100,8 +100,8 @@ def _flow(flow: Flow) -> Iterator[RenderableType]:
 
 def _head(kind: str, process: Process, *more: Text) -> Text:
     head = Text(f"{kind} {process.url}", "bold").append(f"  up {_span(process.up_seconds)}", "dim")
-    for one in more:
-        head.append("  ").append(one)
+    for part in more:
+        head.append("  ").append(part)
     return head
 
 
@@ -120,7 +120,7 @@ def _requests(requests: dict[str, int]) -> RenderableType:
 
 
 def _line(*figures: tuple[str, int | str, str]) -> RenderableType:
-    """Names and figures; the style counts where the figure is not 0."""
+    """Names and figures. The style applies if the figure is not 0."""
     text = Text()
     for name, figure, style in figures:
         shown = _number(figure) if isinstance(figure, int) else figure
@@ -153,7 +153,7 @@ def _seconds(value: float | None) -> str:
 
 
 def _span(seconds: float) -> str:
-    """A length of time in two units at most.
+    """A duration in up to two units.
 
     >>> _span(0.25), _span(75), _span(90_061)
     ('0.2 s', '1 min 15 s', '1 d 1 h')

@@ -1,4 +1,4 @@
-"""Events as the database has them, and what has become of them."""
+"""Events as the database stores them, with their current state."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,40 +10,42 @@ from contract.event import Event
 from sql.statements import EventRow
 
 _VERSION = "rules_version"
-"""A key of every payload that the flow has written, and of no other."""
+"""A key that every payload written by the flow has, and no other payload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent(Event):
-    """A row of `ml_events` with its notification. What it ended is not known from it: `resolves` is
-    None. `silent` says that its notification is read.
+    """A row of `ml_events` with its notification.
+
+    The row does not say which event it ended, so `resolves` is None. `silent` is true if the
+    notification is read.
     """
 
     id: int
     device: str
     """The device's name."""
     sensor: str | None
-    """The sensor's name; None where the event is the device's."""
+    """The sensor's name. None if the event belongs to the device."""
     unit: str
     details: dict[str, Any]
     """The payload without the version of the rules."""
     rules_version: str | None
-    """Which rules the flow judged by; None where the flow has not written it."""
+    """Version of the rules that the flow used. None if the flow did not write the event."""
     by_person: bool
-    """Whether a person has resolved it."""
+    """Whether a person resolved the event."""
     resolved_at: int | None
     """Epoch milliseconds UTC."""
     ended_by: int | None
-    """Id of the event that its end came with; None where the end came from elsewhere."""
+    """Id of the event that ended this one. None if no event ended it."""
 
     @property
     def by_flow(self) -> bool:
-        """Whether the flow has written it."""
+        """Whether the flow wrote the event."""
         return self.rules_version is not None
 
 
 def stored_events(rows: Iterable[EventRow]) -> list[StoredEvent]:
-    """The rows as events, in their order."""
+    """Convert the rows to events, in the same order."""
     return [_stored(row) for row in rows]
 
 
@@ -51,7 +53,7 @@ def _stored(row: EventRow) -> StoredEvent:
     payload = row.payload or "{}"
     try:
         details = msgspec.json.decode(payload, type=dict[str, Any])
-    except msgspec.DecodeError:  # another program's; ours is an object
+    except msgspec.DecodeError:  # written by another program: our payloads are objects
         details = {}
     version = details.pop(_VERSION, None)
     return StoredEvent(

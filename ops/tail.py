@@ -1,4 +1,4 @@
-"""What is on the topic, record by record, for people: records of both versions."""
+"""Print the records on the topic, of both record versions, in a readable form."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,18 +17,19 @@ from runtime.reach import cluster_metadata, why_no_answer
 _POLL_S = 0.2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Line = dict[str, Any]
-"""A reading, or a record that is no packet: what `--json` prints."""
+"""A reading, or a record that is not a packet, as `--json` prints it."""
 
 
 def tail_readings(
-    settings: Settings, *, begin: bool, most: int | None, wait_s: float | None
+    settings: Settings, *, begin: bool, limit: int | None, wait_s: float | None
 ) -> Iterator[Line]:
-    """The readings on the topic as they come, from now on or, with `begin`, from the first record
-    that is there. Ends after `most` of them, or when none has come for `wait_s` seconds. Nothing is
-    committed: no flow notices.
+    """Yield the readings on the topic as they arrive.
+
+    Starts now or, with `begin`, at the oldest record. Ends after `limit` lines, or after `wait_s`
+    seconds without a record. No offsets are committed, so flows are not affected.
 
     Raises:
-        IotError: no broker answers, by cause, or there is no topic.
+        IotError: no broker answers (the type depends on the cause), or the topic does not exist.
     """
     kafka, topic = kafka_access(settings), settings.kafka_topic
     partitions = cluster_metadata(kafka, topic).topics[topic].partitions
@@ -40,15 +41,15 @@ def tail_readings(
     start = OFFSET_BEGINNING if begin else OFFSET_END
     consumer.assign([TopicPartition(topic, number, start) for number in sorted(partitions)])
     try:
-        yield from _taken(consumer, most, wait_s)
+        yield from _taken(consumer, limit, wait_s)
     except KafkaException as error:
         raise why_no_answer(kafka, topic) from error
     finally:
         consumer.close()
 
 
-def _taken(consumer: Consumer, most: int | None, wait_s: float | None) -> Iterator[Line]:
-    given, since = 0, monotonic()
+def _taken(consumer: Consumer, limit: int | None, wait_s: float | None) -> Iterator[Line]:
+    count, since = 0, monotonic()
     while wait_s is None or monotonic() - since < wait_s:
         message = consumer.poll(_POLL_S)
         if message is None:
@@ -61,8 +62,8 @@ def _taken(consumer: Consumer, most: int | None, wait_s: float | None) -> Iterat
         where = {"partition": message.partition(), "offset": message.offset()}
         for line in _lines(message.value(), message.timestamp()[1]):
             yield line | where
-            given += 1
-            if given == most:
+            count += 1
+            if count == limit:
                 return
 
 
@@ -71,7 +72,7 @@ def _lines(value: bytes | None, arrival: int) -> Iterator[Line]:
         record = decode(value)
         packet = unpack(record)
     except RecordError as error:
-        yield {"arrival": _text(arrival * 1000), "error": f"no packet: {error}"}
+        yield {"arrival": _text(arrival * 1000), "error": f"not a packet: {error}"}
         return
     for index, sensor in enumerate(packet.sensor_id):
         said = packet.device_ts[index] if packet.device_ts else None
@@ -98,10 +99,10 @@ def _text(us: int) -> str:
 
 
 def reading_text(line: Line) -> str:
-    """A line for people.
+    """Format a line for a terminal.
 
-    >>> reading_text({"error": "no packet: empty", "arrival": "A", "partition": 1, "offset": 7})
-    'A  no packet: empty  (1:7)'
+    >>> reading_text({"error": "not a packet: empty", "arrival": "A", "partition": 1, "offset": 7})
+    'A  not a packet: empty  (1:7)'
     """
     place = f"({line['partition']}:{line['offset']})"
     if "error" in line:

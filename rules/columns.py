@@ -31,7 +31,7 @@ class Rules:
         self.kind: Ints = np.array(kinds, np.int64)
         """(all rules,) number of each rule's kind."""
         self.clear_after: Ints = np.array([rule.clear_after for rule in all_rules], np.int64)
-        """(all rules,) number of quiet panes after which the level that the rule raised is lowered."""
+        """(all rules,) consecutive quiet panes that lower the level that the rule raised."""
         self._sensors = frozenset(rule.sensor_id for rule in all_rules)
         detectors = [model for model in rules.models if isinstance(model, DetectorModel)]
         self.deep: Ints = np.array([model.sensor_id for model in detectors if model.deep], np.int64)
@@ -43,9 +43,7 @@ class Rules:
             .T,
         )
         """The allowed number of false alarms per day."""
-        self.trends = Trends(
-            [model for model in rules.models if isinstance(model, TrendModel)]
-        )
+        self.trends = Trends([model for model in rules.models if isinstance(model, TrendModel)])
 
     def watch(self, sensor_id: int) -> bool:
         """Whether any rule watches the sensor."""
@@ -58,5 +56,7 @@ def _group(kind: Kind[Any], rules: tuple[Any, ...], first: int) -> Group:
         number=np.arange(first, first + len(rules)),
         level=np.array([rule.level for rule in rules], np.int8),
         raise_after=np.array([rule.raise_after for rule in rules], np.int64),
-        bounds=np.array([kind.bounds(rule) for rule in rules], np.float64).reshape(-1, kind.width).T,
+        bounds=np.array([kind.bounds(rule) for rule in rules], np.float64)
+        .reshape(-1, kind.width)
+        .T,
     )

@@ -51,9 +51,13 @@ class Bounds:
         return bounds
 
 
-VIEWS = ("level", "noise", "quiet", "shape")
-"""What can be unusual about a sensor: its value, its noise, a lack of noise, and the shape of its
-signal."""
+VIEWS = {
+    "level": "its value",
+    "noise": "how much it moves",
+    "quiet": "that it hardly moves",
+    "shape": "how it moves",
+}
+"""What of a sensor can be unusual, by name, and in words; events have the name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class DetectorKind(Kind[Rule]):
             "usual_value": usual,
             "score": round(score, 3),
             "score_bound": round(bound, 3),
-            "unusual": VIEWS[int(view)],
+            "unusual": list(VIEWS)[int(view)],
         }
         return Cause("detector", words, payload)
 

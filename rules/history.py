@@ -228,7 +228,7 @@ class LiveRules:
                     except UnavailableError as error:
                         _log.warning("rules cannot be read, retrying", error=str(error))
                         raise
-                    except SchemaError:  # waiting does not help, and the flow must not stop without an error
+                    except SchemaError:  # waiting does not help, and would hide it
                         raise
                     except IotError as error:
                         _log.error("rules cannot be read", error=str(error))

@@ -1,4 +1,4 @@
-"""What a trained model knows, as the JSON in `ml_models.metadata`."""
+"""A trained linear model, stored as JSON in `ml_models.metadata`."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 NAME, TYPE, VERSION = "sklearn_regression_iforest", "sklearn", "1.0.0"
-"""Of the rows that the batch runner writes, one a sensor."""
+"""The columns of the rows that the batch runner writes, one per sensor."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -19,38 +19,38 @@ class LineModel(msgspec.Struct, frozen=True, kw_only=True):
     intercept: float
     """Value at `trained_from`."""
     residual_scale: float
-    """How far readings usually are from what the line says; 0 where they are all on it."""
+    """The usual distance of readings from the line; 0 if all are on it."""
     r2: float
     points: int
     trained_from: datetime
     """Event time of the first reading, UTC."""
     trained_to: datetime
-    """Event time of the last."""
+    """Event time of the last reading, UTC."""
 
     @property
     def until(self) -> int:
-        """Up to which event time, epoch ms, the slope is believed: for as long after the training
-        span as that was long.
+        """The event time, epoch ms, until which the slope applies: the end of the training span
+        plus its length.
         """
         last = self.trained_to - _EPOCH
         return (2 * last - (self.trained_from - _EPOCH)) // timedelta(milliseconds=1)
 
 
 def encode(model: LineModel) -> bytes:
-    """Its JSON."""
+    """The model as JSON."""
     return msgspec.json.encode(model)
 
 
 def decode(metadata: str | None) -> LineModel:
-    """The model of that JSON.
+    """Parse a model from its JSON.
 
     Raises:
-        ValueError: it is none, or of a form that is not known here.
+        ValueError: the JSON is not a model, or its format is unknown.
     """
-    made = msgspec.json.decode(metadata or "", type=LineModel)
-    if made.trained_from.tzinfo is None or made.trained_to.tzinfo is None:
+    model = msgspec.json.decode(metadata or "", type=LineModel)
+    if model.trained_from.tzinfo is None or model.trained_to.tzinfo is None:
         raise ValueError("trained_from and trained_to need a time zone")
-    return made
+    return model
 
 
 def moment(ms: int) -> datetime:

@@ -1,4 +1,4 @@
-"""Rows of `ml_models` that the flow uses: bounds of detectors, and slopes of predictions."""
+"""Rows of `ml_models` that the flow uses: detector bounds and prediction slopes."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -17,8 +17,8 @@ _TABLE = "ml_models"
 
 
 class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, tag="detector"):
-    """Gives a sensor the deep detector beside the light one (`deep`), and how many false alarms a
-    day are allowed it.
+    """A sensor's detector settings: whether the deep detector runs beside the light one (`deep`),
+    and the allowed false alarms per day.
     """
 
     table: str
@@ -30,8 +30,8 @@ class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, tag="detector"):
 
 
 class TrendModel(msgspec.Struct, frozen=True, kw_only=True, tag="trend"):
-    """Predicts that a sensor's values continue by `slope_per_minute`, for as much time after the
-    readings that it was made of as those took.
+    """Predicts that a sensor's values continue by `slope_per_minute`. It applies after the training
+    readings, for as long as their time span.
     """
 
     table: str
@@ -39,7 +39,7 @@ class TrendModel(msgspec.Struct, frozen=True, kw_only=True, tag="trend"):
     sensor_id: int
     slope_per_minute: float
     until: int
-    """Epoch milliseconds UTC; the baseline predicts afterwards."""
+    """Epoch milliseconds UTC. After this time, the baseline predicts."""
 
 
 Model = DetectorModel | TrendModel
@@ -86,7 +86,7 @@ def _of_row(values: Mapping[str, Any]) -> list[Model]:
                 slope_per_minute=line.slope_per_minute, until=line.until,
             )
         ]  # fmt: skip
-    raise ValueError(f"the flow knows no model_type {row.model_type}")
+    raise ValueError(f"unknown model_type {row.model_type}")
 
 
 MODELS: Source[Any] = Source(
@@ -95,23 +95,23 @@ MODELS: Source[Any] = Source(
 
 
 def chosen(models: Sequence[Model]) -> tuple[Model, ...]:
-    """Of each sensor the last one that is a detector's, and the last one that predicts."""
+    """For each sensor, the last detector model and the last trend model."""
     last = {(model.sensor_id, isinstance(model, TrendModel)): model for model in models}
     return tuple(last[key] for key in sorted(last))
 
 
 class Trends:
-    """By which model each sensor is predicted."""
+    """The trend model of each sensor."""
 
     def __init__(self, models: Sequence[TrendModel]) -> None:
-        self._sensor_id = np.array([one.sensor_id for one in models], np.int64)
-        self._id = np.array([one.id for one in models], np.int64)
-        self._slope = np.array([one.slope_per_minute for one in models])
-        self._until = np.array([one.until for one in models], np.int64)
+        self._sensor_id = np.array([model.sensor_id for model in models], np.int64)
+        self._id = np.array([model.id for model in models], np.int64)
+        self._slope = np.array([model.slope_per_minute for model in models])
+        self._until = np.array([model.until for model in models], np.int64)
 
     def of(self, sensor_id: Ints, at: Ints) -> tuple[Ints, Floats, Ints]:
-        """(N,) the model's id, 0 for the baseline; (N,) how much the value changes in a minute;
-        (N,) up to which event time. At the event times `at` (N,).
+        """For the event times `at` (N,): (N,) the model's id, 0 for the baseline; (N,) the change
+        of the value per minute; (N,) the event time until which the model applies.
         """
         if not len(self._id):
             nothing = np.zeros(len(sensor_id), np.int64)

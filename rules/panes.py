@@ -1,4 +1,4 @@
-"""What rules judge: the closed panes of a partition, and the windows that end with them."""
+"""The input of rules: the closed panes of a partition, and the windows that end with them."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ class Panes:
     """Closed panes, sorted by sensor row and end. P panes.
 
     Times inside a pane are seconds since its start. Second moments are sums of products of
-    deviations from the means, of values times `dataflows.engine.panes.SMALL` where minimum or
-    maximum are beyond `dataflows.engine.panes.LARGE`.
+    deviations from the means. Where the minimum or maximum is beyond
+    `dataflows.engine.panes.LARGE`, values are first scaled by `dataflows.engine.panes.SMALL`.
     """
 
     row: Ints
@@ -29,9 +29,9 @@ class Panes:
     maximum: Floats
     """(P,)"""
     first: Floats
-    """(P,) the value with the lowest event time; of several, the one that arrived first."""
+    """(P,) the value with the lowest event time; of equal times, the one that arrived first."""
     last: Floats
-    """(P,) the value with the highest event time; of several, the one that arrived last."""
+    """(P,) the value with the highest event time; of equal times, the one that arrived last."""
     time: Floats
     """(P,) mean time."""
     time_time: Floats
@@ -68,18 +68,18 @@ class Window:
     """(P,) least-squares slope of value over event time, units per second; 0 where all times are
     equal."""
     fit: Floats
-    """(P,) the share of the values' variance that the trend explains, 0 to 1; 0 where there is
-    none."""
+    """(P,) the share of the values' variance that the trend explains, 0 to 1; 0 where the variance
+    is 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The windows of the closed panes, and what came before each pane."""
+    """The windows of the closed panes, and the panes before each one."""
 
     by_name: dict[str, Window]
     """One for each of `WINDOWS`."""
     end_before: Ints
-    """(P,) end of the sensor's pane before this one; NEVER where there is none."""
+    """(P,) end of the sensor's previous pane; NEVER where there is none."""
     mean_before: Floats
     """(P,) its mean; 0 where there is none."""
     lately_end: Floats

@@ -1,8 +1,8 @@
-"""Rates: the mean rises or falls by more than a bound per minute, taken over a span of time.
+"""Rates: the mean rises or falls by more than a bound per minute, measured over a time span.
 
-Rows of `rate_thresholds`. A pane is compared with the sensor's latest pane that ended a span ago or
-earlier; where that is more than two spans ago, the rate is not known. Over a span of a minute, a
-rise by 5 °C since a minute ago is a rate of 5 °C a minute.
+Rows of `rate_thresholds`. A pane is compared with the sensor's latest pane that ended at least one
+span earlier. If that pane ended more than two spans earlier, the rate is unknown. With a span of
+one minute, a rise of 5 °C since one minute ago is a rate of 5 °C per minute.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,13 +37,13 @@ from rules.words import duration, quantity
 
 _TABLE = "rate_thresholds"
 _KEPT = 61
-"""Panes that are kept of each rule's sensor: one for each sixtieth of the span."""
+"""Panes kept for each rule: one for each sixtieth of the span."""
 _MINUTE_MS = 60_000.0
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises its level where the mean rises, or falls, by more than a bound per minute. None: not
-    bounded that way.
+    """Raises its level when the mean rises or falls by more than a bound per minute. None: no bound
+    in that direction.
     """
 
     table: str
@@ -91,13 +91,13 @@ def _of_row(values: Mapping[str, Any]) -> list[Rate]:
 
 
 class RateMemory(Memory):
-    """Ends and means of panes that lie up to a span back, for each rule whose sensor was heard: M
-    rows, for K rules.
+    """Ends and means of panes up to one span old. M rows for K rules: a rule gets its row with the
+    first pane of its sensor.
     """
 
     rule_id: Ints = column(np.int64, 0)
     span: Ints = column(np.int64, 0)
-    """Seconds: a rule with another span starts over."""
+    """Seconds. A rule whose span changes starts over."""
     end: Ints = column(np.int64, NEVER, shape=(ROWS, _KEPT))
     """(M, 61) ascending; NEVER where there is none."""
     mean: Floats = column(np.float64, 0.0, shape=(ROWS, _KEPT))
@@ -107,10 +107,10 @@ class RateMemory(Memory):
         self._rules: list[tuple[int, int]] = []
         """(K,) id and span of each rule."""
         self._row = np.empty(0, np.int64)
-        """(K,) the rule's row; -1 where it has none yet."""
+        """(K,) the rule's row; -1 if it has none yet."""
 
     def use(self, rules: Sequence[Rate]) -> None:
-        """Keep what is known of the rules that stay."""
+        """Replace the rules, and keep the panes of those that stay."""
         rows = zip(self.rule_id.tolist(), self.span.tolist(), strict=True)
         known = {rule: row for row, rule in enumerate(rows)}
         self._rules = [(rule.id, rule.span_seconds) for rule in rules]
@@ -120,14 +120,14 @@ class RateMemory(Memory):
         self._row[stays] = np.arange(self.rows)
 
     def settle(self) -> None:
-        """Rows by rule, whichever sensor was heard first."""
+        """Sort the rows by rule, so that they do not depend on which sensor came first."""
         order = np.lexsort((self.span, self.rule_id))
         self.keep(order)
         stays = self._row >= 0
         self._row[stays] = np.argsort(order)[self._row[stays]]
 
     def _rows(self, rule: Ints) -> Ints:
-        """(N,) rows of rules; one that has none gets the next."""
+        """(N,) rows of rules; a rule without a row gets the next one."""
         new = np.unique(rule[self._row[rule] < 0])
         if len(new):
             self._row[new] = self.rows + np.arange(len(new))
@@ -136,8 +136,8 @@ class RateMemory(Memory):
         return self._row[rule]
 
     def step(self, rule: Ints, end: Ints, mean: Floats, span: Ints) -> tuple[Floats, Floats]:
-        """(N,) the rate per minute of panes, NaN where it is not known, and (N,) over how many
-        milliseconds it was taken. Each rule's panes stand together, by their ends.
+        """(N,) the rate per minute of panes, NaN if unknown, and (N,) the milliseconds over which
+        it was measured. The panes of a rule are consecutive and sorted by end.
         """
         rate, over, rows = np.full(len(rule), np.nan), np.zeros(len(rule)), self._rows(rule)
         starts = np.flatnonzero(np.r_[True, rule[1:] != rule[:-1]]) if len(rule) else rule[:0]
@@ -193,21 +193,21 @@ class RateKind(Kind[Rate]):
     width = 3
 
     def schema(self, rule: Rate) -> int:
-        """Editions of the first have none."""
+        """Schema 1 has no rates."""
         return 2
 
     def bounds(self, rule: Rate) -> tuple[float, ...]:
-        """rise, fall, and the span in milliseconds."""
+        """`rise`, `fall`, and the span in milliseconds."""
         return or_inf(rule.rise), or_inf(rule.fall), rule.span_seconds * 1000.0
 
     def memory(self) -> RateMemory:
-        """The panes up to a span ago."""
+        """The panes of the last span."""
         return RateMemory()
 
     def judge(
         self, bounds: Floats, pane: NDArray[np.intp], rule: Ints, closed: Closed, memory: RateMemory
     ) -> Judged:
-        """By the change since a span ago."""
+        """Compare each pane with the one a span earlier."""
         rise, fall, span = bounds
         panes = closed.panes
         rate, over = memory.step(rule, panes.end[pane], panes.mean[pane], span.astype(np.int64))
@@ -215,7 +215,7 @@ class RateKind(Kind[Rate]):
         return Judged(met, met, np.stack((rate, over)))
 
     def cause(self, rule: Rate, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
-        """How fast, and over how long."""
+        """The rate, and the time over which it was measured."""
         rate, over = float(noted[0]), int(noted[1])
         bound = rule.rise if rate > 0 else rule.fall
         assert bound is not None
@@ -238,7 +238,7 @@ class RateKind(Kind[Rate]):
         return Cause("rises" if rate > 0 else "falls", words, payload)
 
     def panes_before(self, payload: Mapping[str, Any]) -> int:
-        """Those of the span, where there is one a second."""
+        """The panes of the span, at one per second."""
         return int(payload.get("span_seconds", 0)) + 1
 
     def told(self, rule: Rate, unit: str) -> Told:
@@ -266,8 +266,8 @@ class RateKind(Kind[Rate]):
         nothing = np.zeros(count, np.int64)
         rate, _ = memory.step(nothing, panes.end, panes.mean, nothing + rule.span_seconds * 1000)
         return [
-            "" if np.isnan(one) else f"{quantity(float(f'{one:.4g}'), unit)} a minute"
-            for one in rate.tolist()
+            "" if np.isnan(value) else f"{quantity(float(f'{value:.4g}'), unit)} a minute"
+            for value in rate.tolist()
         ]
 
 

@@ -1,9 +1,9 @@
-"""Rows to rules: which kinds there are, what their tables hold, and rules as an edition keeps them.
+"""Rows to rules: the list of kinds, the rules in their tables, and rules as an edition stores them.
 
-An edition is JSON: rules by the field of their kind, models, and the schema, if it is above 1. Its
-schema is the lowest that can hold all its rules, so that programs of different ages write the same
-edition for the same rows. An edition of a higher schema than ours was written by a newer program:
-what we do not know of it is kept as it is, and we write none after it.
+An edition is JSON: rules by the field of their kind, models, and the schema if it is above 1. Its
+schema is the lowest that can hold all its rules, so that programs of different versions write the
+same edition for the same rows. A newer program writes editions of a higher schema than this one
+knows. Their unknown fields are kept unchanged, and this program writes no edition after them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ from sql.database import Database
 from sql.statements import LIST_SENSOR_NAMES, RULES_OF_VERSION
 
 KINDS: tuple[Kind[Any], ...] = (THRESHOLD, DELTA, FORECAST, RATE, DETECTOR)
-"""In the order in which they are asked: of two that ask for a level, the first one causes it."""
+"""In order of evaluation: of two rules that raise the same level, the first is its cause."""
 SCHEMA = 2
 """The highest schema of an edition that this program knows."""
 
@@ -34,10 +34,10 @@ _BY_NUMBER = {kind.number: kind for kind in KINDS}
 _BY_TYPE = {kind.rule_type: kind for kind in KINDS if kind.rule_type is not None}
 _STORED = [kind for kind in KINDS if kind.field]
 _ALWAYS = ("thresholds", "deltas", "models")
-"""Fields that every edition has, in this order."""
+"""The fields of every edition, in this order."""
 
 Tables = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Rows by the name of their table; each by the names of its columns."""
+"""Table name -> rows; each row is column name -> value."""
 _R = TypeVar("_R", bound=Rule)
 _X = TypeVar("_X")
 
@@ -48,57 +48,57 @@ def kind_of(rule: Rule) -> Kind[Any]:
 
 
 def kind_numbered(number: int) -> Kind[Any]:
-    """The kind of that number."""
+    """The kind with that number."""
     return _BY_NUMBER[number]
 
 
 def kind_of_code(code: str) -> Kind[Any] | None:
-    """The kind whose events have that code."""
+    """The kind whose events have that code; None if there is none."""
     return next((kind for kind in KINDS if kind.code == code), None)
 
 
 def sources() -> tuple[Source[Any], ...]:
-    """The tables of all kinds, and that of models."""
+    """The tables of all kinds, and the table of models."""
     return (*(source for kind in _STORED for source in kind.sources), MODELS)
 
 
 @dataclass(frozen=True)
 class RuleSet:
-    """All rules that make sense."""
+    """All valid rules."""
 
     rules: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Field of a kind -> its rules, at least one, in their order."""
+    """Field of a kind -> its rules in order, at least one."""
     models: tuple[Model, ...] = ()
-    """In the order of their sensors; of each sort one a sensor."""
+    """Sorted by sensor; at most one of each type per sensor."""
     schema: int = 1
     unknown: Mapping[str, msgspec.Raw] = field(default_factory=dict)
-    """What a newer program wrote besides."""
+    """Fields that only a newer program knows."""
 
     def of(self, kind: Kind[_R]) -> tuple[_R, ...]:
         """The rules of a kind."""
         return self.rules.get(kind.field, ())
 
     def __len__(self) -> int:
-        """How many rules, without models."""
+        """The number of rules, without models."""
         return sum(map(len, self.rules.values()))
 
     def of_sensor(self, sensor_id: int | None) -> "RuleSet":
         """The rules of one sensor, without models."""
         return rule_set(
             {
-                name: [one for one in rules if one.sensor_id == sensor_id]
+                name: [rule for rule in rules if rule.sensor_id == sensor_id]
                 for name, rules in self.rules.items()
             }
         )
 
     def each(self, change: Callable[[Any], Any]) -> "RuleSet":
-        """With every rule changed."""
+        """The set with `change` applied to every rule."""
         return replace(
             self, rules={name: tuple(map(change, rules)) for name, rules in self.rules.items()}
         )
 
     def encode(self) -> bytes:
-        """As JSON, which `decode_rules` reads."""
+        """The set as JSON, for `decode_rules`."""
         content: dict[str, Any] = dict.fromkeys(_ALWAYS, ())
         content |= self.rules
         content["models"] = self.models
@@ -107,7 +107,7 @@ class RuleSet:
         return msgspec.json.encode({**content, **self.unknown})
 
     def version(self) -> str:
-        """12 hexadecimal digits that stand for the content.
+        """12 hexadecimal digits that identify the content.
 
         >>> RuleSet().version()
         '50c173f36ad0'
@@ -116,11 +116,13 @@ class RuleSet:
 
 
 def rule_set(rules: Mapping[str, Iterable[Any]], models: Iterable[Model] = ()) -> RuleSet:
-    """The set of these rules, by the field of their kind, and of these models."""
-    found = {kind.field: tuple(rules.get(kind.field, ())) for kind in _STORED}
-    schemas = (kind.schema(one) for kind in _STORED for one in found[kind.field])
+    """The set of these rules, given by the field of their kind, and these models."""
+    by_field = {kind.field: tuple(rules.get(kind.field, ())) for kind in _STORED}
+    schemas = (kind.schema(rule) for kind in _STORED for rule in by_field[kind.field])
     return RuleSet(
-        {name: some for name, some in found.items() if some}, tuple(models), max(schemas, default=1)
+        {name: of_kind for name, of_kind in by_field.items() if of_kind},
+        tuple(models),
+        max(schemas, default=1),
     )
 
 
@@ -130,16 +132,16 @@ def only(rule: Rule) -> RuleSet:
 
 
 def decode_rules(text: str | bytes) -> RuleSet:
-    """The rules that `RuleSet.encode` wrote; what is not known here is kept.
+    """Parse the output of `RuleSet.encode`. Unknown fields are kept.
 
     Raises:
-        msgspec.DecodeError: it is no such JSON.
+        msgspec.DecodeError: the text is not such JSON.
     """
     content = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     rules = {
         kind.field: [
-            msgspec.convert(one, kind.rule_type)
-            for one in msgspec.json.decode(content.pop(kind.field, b"[]"))
+            msgspec.convert(rule, kind.rule_type)
+            for rule in msgspec.json.decode(content.pop(kind.field, b"[]"))
         ]
         for kind in _STORED
     }
@@ -150,27 +152,27 @@ def decode_rules(text: str | bytes) -> RuleSet:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row that makes no sense."""
+    """An invalid row."""
 
     table: str
     id: int
     error: str
     kept: bool
-    """Whether the last good row of that id stays in force."""
+    """Whether the last valid row with that id stays in force."""
 
 
 def make_rules(tables: Tables, good: RuleSet | None = None) -> tuple[RuleSet, list[Refused]]:
-    """The rules in `tables`. Of a row that makes no sense the rule that it gave in `good`, the
-    rules before, stays in force, if there is one. Rows of severity `info` ask for no level.
+    """The rules in `tables`, and the rows that were refused. An invalid row keeps its rules in
+    `good`, the previous rule set, if there are any. Rows of severity `info` become no rules.
     """
     refused: list[Refused] = []
     before = RuleSet() if good is None else good
     rules: dict[str, list[Any]] = {}
     for kind in _STORED:
-        found: list[Any] = []
+        of_kind: list[Any] = []
         for source in kind.sources:
-            found += _read(tables, source, before.of(kind), refused)
-        rules[kind.field] = kind.chosen(found)
+            of_kind += _read(tables, source, before.of(kind), refused)
+        rules[kind.field] = kind.chosen(of_kind)
     models = _read(tables, MODELS, before.models, refused)
     return rule_set(rules, chosen(models)), refused
 
@@ -187,7 +189,7 @@ def _read(
             made += source.rules_of(row)
         except (msgspec.DecodeError, ValueError) as error:
             number = row["id"] if isinstance(row["id"], int) else 0
-            kept = [one for one in good if _is_of(one, table, number)]
+            kept = [rule for rule in good if _is_of(rule, table, number)]
             refused.append(Refused(table, number, str(error), bool(kept)))
             made += kept
     return made
@@ -198,7 +200,7 @@ def _is_of(rule: Any, table: str, number: int) -> bool:
 
 
 def rule_tables(database: Database) -> Tables:
-    """The rows that rules are made of, as `make_rules` takes them."""
+    """Read the rows of all rule tables, for `make_rules`."""
     return {
         source.table: [row._asdict() for row in database.query(source.query)]
         for source in sources()
@@ -216,10 +218,10 @@ def thresholds_of_sensors(database: Database, sensor_ids: Sequence[int]) -> tupl
 
 
 def rules_of_version(database: Database, version: str) -> RuleSet:
-    """The rules that were written down under a version.
+    """The rules that were stored as a version.
 
     Raises:
-        SetupError: there are none, or none that can be read.
+        SetupError: the version does not exist, or it cannot be read.
     """
     rows = database.query(RULES_OF_VERSION, version)
     try:
@@ -227,13 +229,13 @@ def rules_of_version(database: Database, version: str) -> RuleSet:
     except (IndexError, msgspec.DecodeError) as error:
         raise SetupError(
             f"the table rule_versions has no version {version} that this program can read "
-            f"({error}): bring the row back, or take away the rows of that version; records of its "
-            "time are then judged by the version before"
+            f"({error}): restore the row, or delete the rows of that version; the version before "
+            "it then applies to records of its time"
         ) from error
 
 
 def names_of(database: Database, language: str) -> Names:
-    """How texts in that language name each sensor and device, inactive ones too."""
+    """The names of all sensors and devices, including inactive ones, for texts in `language`."""
     sensors: dict[int, Named] = {}
     devices: dict[int, str] = {}
     for row in database.query(LIST_SENSOR_NAMES):

@@ -1,6 +1,6 @@
-"""Thresholds: the mean of a pane is beyond a bound, or is one value.
+"""Thresholds: the mean of a pane is beyond a bound, or equal to a value.
 
-Rows of `alert_thresholds`, and of `sensor_threshold_profiles`, which hold up to two.
+Rows of `alert_thresholds` and `sensor_threshold_profiles`. A profile has up to two thresholds.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,15 +33,15 @@ from rules.kind import (
 from rules.words import quantity
 
 HYSTERESIS = 0.05
-"""What share of the threshold's span a value must come back inside before a level ends."""
+"""How far inside its bounds a value must return before a level clears, as a share of their span."""
 ALERTS, PROFILES = "alert_thresholds", "sensor_threshold_profiles"
 BOUND_COLUMNS = ("condition_type", "threshold_value_min", "threshold_value_max")
-"""What an event says of the threshold that it is about."""
+"""The columns that identify a threshold in an event's payload."""
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises its level where the mean is below `low` or above `high`, or equal to it (`equal`), and
-    clears where reset_low <= mean <= reset_high. None: not bounded on that side.
+    """Raises its level when the mean is below `low` or above `high`, or equal to `low` (`equal`).
+    Clears when reset_low <= mean <= reset_high. None: no bound on that side.
     """
 
     table: str
@@ -57,7 +57,7 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
     raise_after: int
     clear_after: int
     forecast_after: int
-    """In how many panes in a row the trend must lead to a critical bound; 0: no forecast."""
+    """Consecutive panes whose trend must lead to a critical bound; 0: no forecast."""
 
     @property
     def equal(self) -> bool:
@@ -66,7 +66,7 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def severity(self) -> str:
-        """Its level as its row says it."""
+        """The level as the row's `severity`."""
         return SEVERITIES[self.level]
 
     @property
@@ -75,7 +75,7 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
         return self.id if self.table == ALERTS else None
 
     def breached(self, value: float) -> bool:
-        """Whether the value is what it must not be. A value on a bound is inside."""
+        """Whether the value breaches the threshold. A value on a bound is inside."""
         if self.equal:
             return value == self.low
         return (self.low is not None and value < self.low) or (
@@ -83,7 +83,7 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def as_row(self) -> dict[str, Any]:
-        """Condition and bounds, by the columns of `alert_thresholds`."""
+        """Condition and bounds, as columns of `alert_thresholds`."""
         low, high = self.low, self.high
         back_low, back_high = self.reset_low, self.reset_high
         if self.condition == "greater_than":
@@ -98,9 +98,9 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def worst(thresholds: Iterable[Threshold], value: float) -> Threshold | None:
-    """The one of the highest level that the value breaches, of several the first."""
-    breached = (one for one in thresholds if one.breached(value))
-    return max(breached, key=lambda one: one.level, default=None)
+    """The breached threshold of the highest level; the first one if there are several."""
+    breached = (threshold for threshold in thresholds if threshold.breached(value))
+    return max(breached, key=lambda threshold: threshold.level, default=None)
 
 
 class _Row(msgspec.Struct):
@@ -136,16 +136,16 @@ def _of_row(values: Mapping[str, Any]) -> list[Threshold]:
     back_low, back_high = row.reset_value_min, row.reset_value_max
     if condition == "out_of_range":
         if low is None and high is None:
-            raise ValueError("out_of_range lacks threshold_value_min and threshold_value_max")
+            raise ValueError("out_of_range needs threshold_value_min or threshold_value_max")
         if low is not None and high is not None and low > high:
             raise ValueError("threshold_value_min is above threshold_value_max")
         if (low is None and back_low is not None) or (high is None and back_high is not None):
-            raise ValueError("a reset value has no threshold value beside it")
+            raise ValueError("a reset value needs a threshold value on the same side")
     else:
         if low is None:
-            raise ValueError(f"{condition} lacks threshold_value_min")
+            raise ValueError(f"{condition} needs threshold_value_min")
         if back_high is not None:
-            raise ValueError(f"{condition} is reset by reset_value_min, not by reset_value_max")
+            raise ValueError(f"{condition} uses reset_value_min, not reset_value_max")
         high = None
     if condition == "greater_than":
         low, high, back_low, back_high = None, low, None, back_low
@@ -188,8 +188,8 @@ def _threshold(  # noqa: PLR0917 - one for each column
     low: float | None, high: float | None, back_low: float | None, back_high: float | None,
     raise_after: int, clear_after: int, forecast_after: int,
 ) -> Threshold:  # fmt: skip
-    """With the reset bounds that the row gives, or those of `HYSTERESIS`: of the span between two
-    bounds, or of the size of a single one.
+    """A threshold with the row's reset bounds. A missing reset bound is derived by `HYSTERESIS`:
+    from the span between two bounds, or from the absolute value of a single one.
     """
     inside = HYSTERESIS * abs(low or high or 0.0)
     if low is not None and high is not None:
@@ -205,7 +205,7 @@ def _threshold(  # noqa: PLR0917 - one for each column
         if (low is not None and back_low is not None and back_low < low) or (
             high is not None and back_high is not None and back_high > high
         ):
-            raise ValueError("a reset value lies beyond its threshold value")
+            raise ValueError("a reset value is beyond its threshold value")
         if back_low is not None and back_high is not None and back_low > back_high:
             raise ValueError("reset_value_min is above reset_value_max")
     return Threshold(
@@ -216,7 +216,7 @@ def _threshold(  # noqa: PLR0917 - one for each column
 
 
 def threshold_payload(rule: Threshold, raise_after: int) -> dict[str, Any]:
-    """What an event that a threshold led to says of it."""
+    """The part of an event's payload that describes its threshold."""
     return {
         "threshold_id": rule.id,
         **rule.as_row(),
@@ -226,7 +226,7 @@ def threshold_payload(rule: Threshold, raise_after: int) -> dict[str, Any]:
 
 
 def is_same(rule: Threshold, payload: Mapping[str, Any]) -> bool:
-    """Whether a payload is about the threshold."""
+    """Whether a payload describes the threshold."""
     row = rule.as_row()
     return rule.id == payload.get("threshold_id") and all(
         row[name] == payload.get(name) for name in BOUND_COLUMNS
@@ -270,16 +270,16 @@ class ThresholdKind(Kind[Threshold]):
     width = 5
 
     def key(self, rule: Threshold) -> tuple[str, str, int]:
-        """A profile has two."""
+        """With the level, since a profile has two thresholds."""
         return rule.level.name, rule.table, rule.id
 
     def schema(self, rule: Threshold) -> int:
-        """A range in `alert_thresholds` with one bound is of the second."""
+        """Schema 2 for a range in `alert_thresholds` with only one bound."""
         one_sided = rule.low is None or rule.high is None
         return 2 if rule.table == ALERTS and rule.condition == "out_of_range" and one_sided else 1
 
     def bounds(self, rule: Threshold) -> tuple[float, ...]:
-        """low, high, reset_low, reset_high, and 1 for a rule that watches for one value."""
+        """`low`, `high`, `reset_low`, `reset_high`, and 1 for `equal`, else 0."""
         if rule.equal:
             return (*span(rule.low, rule.low), *span(None, None), 1.0)
         return (*span(rule.low, rule.high), *span(rule.reset_low, rule.reset_high), 0.0)
@@ -287,11 +287,11 @@ class ThresholdKind(Kind[Threshold]):
     def judge(
         self, bounds: Floats, pane: NDArray[np.intp], rule: Ints, closed: Closed, memory: Any
     ) -> Judged:
-        """By the mean of the pane."""
+        """Compare the mean of each pane with the bounds."""
         low, high, reset_low, reset_high, equal = bounds
-        mean, one = closed.panes.mean[pane], equal > 0
-        met = ((mean < low) | (mean > high)) ^ one
-        return Judged(met, (mean < reset_low) | (mean > reset_high) | (one & met))
+        mean, is_equal = closed.panes.mean[pane], equal > 0
+        met = ((mean < low) | (mean > high)) ^ is_equal
+        return Judged(met, (mean < reset_low) | (mean > reset_high) | (is_equal & met))
 
     def cause(self, rule: Threshold, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
         """The bound that the mean is beyond."""
@@ -304,14 +304,14 @@ class ThresholdKind(Kind[Threshold]):
         return Cause(side, words | {"bound": quantity(bound or 0.0, unit)}, payload)
 
     def is_cause(self, rule: Threshold, payload: Mapping[str, Any]) -> bool:
-        """By its bounds too."""
+        """By its bounds as well as its id."""
         return super().is_cause(rule, payload) and is_same(rule, payload)
 
     def told(self, rule: Threshold, unit: str) -> Told:
-        """By its bounds."""
+        """The threshold's bounds and reset bounds."""
         if rule.equal:
             return Told(
-                rule.name, f"mean is {quantity(rule.low or 0.0, unit)}", "mean is another value"
+                rule.name, f"mean is {quantity(rule.low or 0.0, unit)}", "mean is a different value"
             )
         beyond = (("below", rule.low), ("above", rule.high))
         back = (("at least", rule.reset_low), ("at most", rule.reset_high))
@@ -322,7 +322,7 @@ class ThresholdKind(Kind[Threshold]):
         )
 
     def alone(self, rule: Threshold, *, whole: bool) -> Threshold:
-        """Without its forecast."""
+        """The threshold without its forecast."""
         return msgspec.structs.replace(rule, raise_after=1, forecast_after=0)
 
 

@@ -1,18 +1,18 @@
-"""How texts name sensors and devices, and how they write quantities and durations."""
+"""Names, quantities and durations, as texts for people show them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 NAME_LENGTH = 100
-"""A title names two things, and a message both of them and a rule: longer names are cut."""
+"""Longer names are truncated: a title has two names, and a message has those and a rule's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A sensor, or a device alone, as texts name it."""
+    """The names of a sensor, or of a device alone."""
 
     name: str
-    """The sensor's; empty for a device alone."""
+    """The sensor's name; empty for a device alone."""
     type: str
     unit: str
     device: str
@@ -20,7 +20,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """How texts name sensors and devices, and in which language."""
+    """The names of sensors and devices, and the language of texts."""
 
     language: str = "es"
     sensors: Mapping[int, Named] | None = None
@@ -29,17 +29,17 @@ class Names:
     """By device id."""
 
     def of(self, sensor_id: int, device_id: int) -> Named:
-        """A sensor's names; its id where it has none."""
-        found = (self.sensors or {}).get(sensor_id)
-        return found or Named(f"sensor {sensor_id}", "unknown", "", self.device(device_id).device)
+        """A sensor's names; its id if it has none."""
+        named = (self.sensors or {}).get(sensor_id)
+        return named or Named(f"sensor {sensor_id}", "unknown", "", self.device(device_id).device)
 
     def device(self, device_id: int) -> Named:
-        """A device's name; its id where it has none."""
+        """A device's name; its id if it has none."""
         return Named("", "", "", (self.devices or {}).get(device_id, f"device {device_id}"))
 
 
 def quantity(value: float, unit: str) -> str:
-    """At least six significant digits, all those before the point, and the unit.
+    """The value with six significant digits, or all digits before the point, and its unit.
 
     >>> quantity(21.0, "°C"), quantity(1013257.25, "Pa"), quantity(0.5, "")
     ('21 °C', '1013257 Pa', '0.5')
@@ -49,7 +49,7 @@ def quantity(value: float, unit: str) -> str:
 
 
 def duration(ms: int) -> str:
-    """In the two largest units that it has.
+    """The duration in its two largest units.
 
     >>> duration(65_000), duration(7_260_000), duration(5_000), duration(180_000_000)
     ('1 min 5 s', '2 h 1 min', '5 s', '2 d 2 h')
@@ -64,5 +64,5 @@ def duration(ms: int) -> str:
 
 
 def short(text: str) -> str:
-    """At most `NAME_LENGTH` characters."""
+    """The text, truncated to `NAME_LENGTH` characters."""
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "…"

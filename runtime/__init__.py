@@ -1,1 +1,1 @@
-"""What every program needs around its own work: log, HTTP server, Kafka clients, the topic."""
+"""What every program needs: log, HTTP server, Kafka clients, the topic."""

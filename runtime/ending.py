@@ -1,10 +1,10 @@
-"""How a process ended, for a person."""
+"""How a process ended, in words."""
 
 import signal
 
 
 def end_of(code: int) -> str:
-    """How a process ended, by its return code as `Popen` gives it.
+    """Describe how a process ended, from its return code in `Popen`.
 
     >>> end_of(3), end_of(-11)
     ('ended with code 3', 'died of SIGSEGV')

@@ -1,16 +1,16 @@
-"""The HTTP protocol of our services: uvicorn's, with the bounds that it does not have itself.
+"""The HTTP protocol of our services: uvicorn's, with limits that uvicorn does not have.
 
-What one connection may cost is bounded before the application sees any of it:
+The cost of a connection is limited before the application sees any of it:
 
-- a head has 64 KiB, 100 headers, a target of 8 KiB, and 10 to 20 seconds;
-- 32 requests may wait behind the one that is being answered, and a chunked body has at most 8192
-  chunks: what costs is the callbacks, and one read may bring tens of thousands of them;
-- a connection above the bound on connections is answered with 503 and closed. Those that are open
-  stay: a device that has a connection keeps it, and silent ones end within 20 seconds.
+- a request head has up to 64 KiB, 100 headers, a target of 8 KiB, and 10 to 20 seconds;
+- up to 32 requests may wait behind the one that is being answered, and a chunked body has up to
+  8192 chunks: the callbacks are what costs, and one read may bring tens of thousands of them;
+- a connection above the connection limit is answered with 503 and closed. Open connections stay: a
+  device that has a connection keeps it, and silent connections are closed within 20 seconds.
 
-What is not HTTP, or HTTP that two programs may read in two ways, is answered with a problem, and
+Input that is not HTTP, or that two programs may parse differently, is answered with a problem, and
 the connection is closed. Trailers are dropped. An upgrade that a client offers (h2c, WebSocket) is
-ignored and the request is answered as it is; CONNECT is refused. None of this comes before the
+ignored and the request is answered without it. CONNECT is refused. None of this is sent before the
 answer to an earlier request on the connection.
 """
 
@@ -25,17 +25,17 @@ from runtime.problems import CONTENT_TYPE, Problem
 from runtime.refusals import Refusals
 
 HEAD_S = 10.0
-"""How long a client may take for the head of a request, or be silent before the first one."""
+"""How long a client may take to send a request head, or be silent before the first one."""
 MAX_HEAD = 65_536
-"""Bytes that a head may have."""
+"""Bytes in a head, at most."""
 MAX_HEADERS = 100
-"""Headers that a head may have, and trailers that a body may have."""
+"""Headers in a head, and trailers of a body, at most."""
 MAX_TARGET = 8_192
-"""Bytes that the target (path and query) may have."""
+"""Bytes in the target (path and query), at most."""
 MAX_CHUNKS = 8_192
-"""Chunks that a body may have."""
+"""Chunks in a body, at most."""
 MAX_WAITING = 32
-"""Requests that may wait on a connection while an earlier one is answered."""
+"""Requests that wait on a connection while an earlier one is answered, at most."""
 _METHODS = "GET, HEAD, POST"
 _WATCHED = frozenset((b"host", b"transfer-encoding", b"expect"))
 _UPGRADE = (b"upgrade", b"connection", b"http2-settings")
@@ -51,25 +51,25 @@ class Protocol(HttpToolsProtocol):
         self._refusals = refusals
         self._max_connections = max_connections
         self._head_since: float | None = self.loop.time()
-        """Since when a head is awaited; None while one is answered."""
+        """When the wait for a head began. None while a request is answered."""
         self._head_bytes = 0
         self._idle_since = 0.0
-        """When the last answer was complete. One timer serves this and the head: starting and
-        ending one for each request costs more than parsing it.
+        """When the last answer was complete. One timer serves this and the head: a timer for
+        each request would cost more than parsing it.
         """
         self._pause_s = min(HEAD_S, max(1.0, self.timeout_keep_alive))
         self._in_body = False
         self._hosts = 0
         self._codings: list[bytes] | None = None
-        """The values of Transfer-Encoding, where a request has it."""
+        """The values of Transfer-Encoding, if a request has it."""
         self._chunks = 0
         self._offered = ""
         """The HTTP version of a request that offers an upgrade, while its head is parsed."""
         self._refused: Problem | None = None
-        """Why a callback of the parser has stopped it."""
+        """Why a callback stopped the parser."""
         self._ended = False
         self._outlived = False
-        """Whether a body was still coming at the last look, with its answer given."""
+        """Whether a body was still arriving at the last check although it was answered."""
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -86,7 +86,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether the connection stays: a client that has sent all it wants still gets its answer.
+        """Whether the connection stays open: a client that sent everything still gets an answer.
         TLS has no half-closed connections.
         """
         waits = self._answering() and (not self._in_body or bool(self.pipeline))
@@ -168,7 +168,7 @@ class Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_body = True
         super().on_headers_complete()
-        self.headers = []  # trailers are read like headers: nobody sees them
+        self.headers = []  # trailers are parsed like headers, and dropped
 
     def on_body(self, body: bytes) -> None:
         if self._codings:
@@ -214,14 +214,14 @@ class Protocol(HttpToolsProtocol):
         if version not in ("1.1", "1.0"):
             self._refuse(505, "only HTTP/1.1 and HTTP/1.0 are supported")
         if self._hosts > 1:
-            self._refuse(400, "Host: it is there more than once", "http")
+            self._refuse(400, "Host: the header occurs more than once", "http")
         if not self._hosts and version == "1.1":
-            self._refuse(400, "Host: it is missing, and HTTP/1.1 requires it", "http")
+            self._refuse(400, "Host: the header is missing, and HTTP/1.1 requires it", "http")
         if self._codings and self._codings != [b"chunked"]:
             self._refuse(501, "Transfer-Encoding: only chunked is supported")
         if self._codings and version == "1.0":
-            self._refuse(400, "Transfer-Encoding: HTTP/1.0 does not have it", "http")
-        if not self._answering():  # what is still to be answered has had its share
+            self._refuse(400, "Transfer-Encoding: HTTP/1.0 does not support it", "http")
+        if not self._answering():  # a request that is still being answered has used its share
             self._chunks = 0
 
     def _path_of_target(self) -> bytes:
@@ -245,8 +245,10 @@ class Protocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _look(self) -> None:
-        """Called every 10 s, or more often: end what takes too long. A body that is read has the
-        reader's own time-out; one whose answer was given before its end has 10 to 20 s more.
+        """Close the connection if it takes too long. Called at least every 10 s.
+
+        A body that is being read has the reader's own timeout. A body whose answer was sent before
+        its end has 10 to 20 s more.
         """
         now = self.loop.time()
         self._timer = self.loop.call_later(self._pause_s, self._look)
@@ -270,7 +272,7 @@ class Protocol(HttpToolsProtocol):
         raise ValueError(detail)
 
     def _end(self, problem: Problem) -> None:
-        """Answer with `problem` and close, once what came before is answered."""
+        """Answer with `problem` and close, after earlier requests are answered."""
         self._ended = True
         if self._answering():
             if not self._in_body or self.pipeline or self.cycle.response_started:

@@ -1,4 +1,4 @@
-"""Serving an application over HTTP: one way for all our services."""
+"""Serve an application over HTTP. All our services use this."""
 
 import gc
 import resource
@@ -21,16 +21,16 @@ from runtime.tls import server_context
 from runtime.workers import become_worker, run_workers
 
 _GRACE_S = 15
-"""How long requests in flight may take at a stop; an acknowledgement takes 10 s at most."""
+"""How long requests in flight may take on shutdown. An acknowledgement takes up to 10 s."""
 _SPARE_FILES = 128
-"""Open files that are no connections: database, broker, log, libraries."""
+"""Open files that are not connections: database, broker, log, libraries."""
 _BACKLOG = 2048
 _log = structlog.get_logger("http")
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """An application and where its refusals are counted."""
+    """An application and the counter of its refusals."""
 
     app: Any
     """An ASGI application; its lifespan runs in `runtime.lifespan.run_lifespan`."""
@@ -38,8 +38,9 @@ class Service:
 
 
 class _Server(uvicorn.Server):
-    """Calls `ready` when it accepts connections, and keeps the collector away from what exists by
-    then: a full collection takes longer than all a request may.
+    """Calls `ready` when it accepts connections, and then freezes the garbage collector's objects.
+
+    A full collection over them would take longer than a request may.
     """
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
@@ -54,8 +55,9 @@ class _Server(uvicorn.Server):
 
 
 def run_service(name: str, load: Callable[[], Service], host: str, port: int) -> int:
-    """The whole life of a service's process, from its settings on; returns its exit code. What
-    keeps it from starting is one line of its log.
+    """Run a service in this process, and return the exit code.
+
+    An error that prevents the start is logged in one line.
     """
 
     def run() -> int:
@@ -67,7 +69,7 @@ def run_service(name: str, load: Callable[[], Service], host: str, port: int) ->
 
 
 def run_service_workers(name: str, command: Sequence[str], count: int, host: str, port: int) -> int:
-    """The same with `count` processes; `command` starts one, given the number of its socket."""
+    """Run a service in `count` processes. `command`, with a socket number, starts one."""
 
     def run() -> int:
         server_context(load_settings())
@@ -78,7 +80,7 @@ def run_service_workers(name: str, command: Sequence[str], count: int, host: str
 
 
 def run_worker(name: str, load: Callable[[], Service], descriptor: int) -> int:
-    """The life of one of those processes."""
+    """Run one of these processes, and return its exit code."""
 
     def run() -> int:
         listener, ready = become_worker(descriptor)
@@ -97,10 +99,10 @@ def _reported(name: str, run: Callable[[], int]) -> int:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket for `serve`. It refuses connections until the service is ready.
+    """Bind a socket for `serve`. It refuses connections until the service is ready.
 
     Raises:
-        SetupError: the address cannot be listened on.
+        SetupError: it is not possible to listen on the address.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -125,12 +127,13 @@ def serve(
     ready: Callable[[], None] = lambda: None,
     loop: str = "auto",
 ) -> int:
-    """Answer requests that come to `listener` until SIGTERM or Ctrl-C, then those in flight.
-    Returns the exit code: an application that cannot start has its reason in the log.
+    """Answer requests on `listener` until SIGTERM or Ctrl-C, then finish those in flight.
+
+    Returns the exit code. If the application cannot start, the reason is in the log.
 
     Raises:
         SettingError: the TLS settings are wrong.
-        SetupError: another process has begun to listen on the same address.
+        SetupError: another process listens on the same address.
     """
     context = server_context(settings)
     config = uvicorn.Config(
@@ -151,7 +154,7 @@ def serve(
     host, port = listener.getsockname()[:2]
     _log.info("listening", host=host, port=port, tls=settings.http_tls_certificate is not None)
     server = _Server(config, ready)
-    signal.signal(signal.SIGTERM, _leave)  # raised again by the server once it has stopped
+    signal.signal(signal.SIGTERM, _leave)  # the server raises it again after it has stopped
     try:
         server.run([listener])
     except KeyboardInterrupt:
@@ -173,13 +176,13 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 def _taken(host: str, port: int, error: OSError) -> SetupError:
     reason = (error.strerror or str(error)).lower()
-    return SetupError(f"--port: {host}:{port} cannot be listened on: {reason}")
+    return SetupError(f"--port: cannot listen on {host}:{port}: {reason}")
 
 
 def _most_connections(settings: Settings) -> int:
-    """The setting, or fewer where this process may not have that many open files."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    if most == resource.RLIM_INFINITY:
+    """The setting, or less if the limit on open files is lower."""
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    if limit == resource.RLIM_INFINITY:
         return settings.http_max_connections
-    return min(settings.http_max_connections, max(1, most - _SPARE_FILES))
+    return min(settings.http_max_connections, max(1, limit - _SPARE_FILES))

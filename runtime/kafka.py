@@ -1,6 +1,6 @@
-"""How every Kafka client of ours is configured.
+"""The configuration of all our Kafka clients.
 
-Nothing else writes a client's address or security: a client is made from `KafkaAccess.config()`
+No other module sets a client's address or security: a client is created from `KafkaAccess.config()`
 and its own options. `runtime.reach` explains why a client gets no answer.
 """
 
@@ -26,7 +26,7 @@ _OURS = {
     "queue.buffering.max.kbytes", "queue.buffering.max.messages", "queue.buffering.max.ms",
     "queuing.strategy", "retries", "test.mock.num.brokers", "transactional.id",
 }  # fmt: skip
-"""Properties on which a promise of ours rests."""
+"""Properties that a guarantee of the pipeline depends on."""
 _SETTINGS = {
     "security.protocol": "KAFKA_SECURITY_PROTOCOL",
     "sasl.mechanism": "KAFKA_SASL_MECHANISM",
@@ -45,15 +45,15 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class KafkaAccess:
-    """Where the brokers are, and what a client needs to be let in."""
+    """The addresses of the brokers, and what a client needs to connect."""
 
     brokers: str
-    """`host:port`, or several with commas between."""
+    """`host:port`, or several separated by commas."""
     security: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """librdkafka's properties and their values, with secrets among them."""
+    """Properties of librdkafka and their values, including secrets."""
 
     def config(self) -> Options:
-        """What all clients have in common. Their own log lines are dropped: we report."""
+        """The properties of all clients. Their own log lines are dropped: we report instead."""
         ours: Options = {
             "bootstrap.servers": self.brokers,
             "log_level": 0,
@@ -68,22 +68,22 @@ class KafkaAccess:
 
     @property
     def mechanism(self) -> str:
-        """The SASL mechanism; empty where there is none."""
+        """The SASL mechanism. Empty if there is none."""
         return self._value("sasl.mechanism")
 
     @property
     def user(self) -> str:
-        """The SASL user; empty where there is none."""
+        """The SASL user. Empty if there is none."""
         return self._value("sasl.username")
 
     @property
     def certificate(self) -> str:
-        """The file of the client certificate; empty where there is none."""
+        """The file of the client certificate. Empty if there is none."""
         return self._value("ssl.certificate.location")
 
     @property
     def ca(self) -> str | None:
-        """The file or folder of trusted certificates; None: those of this machine."""
+        """The file or folder of trusted certificates. None: those of this machine."""
         return self._value("ssl.ca.location") or None
 
     def _value(self, name: str) -> str:
@@ -94,13 +94,13 @@ def kafka_access(settings: Settings) -> KafkaAccess:
     """The access that the settings describe.
 
     Raises:
-        SettingError: no broker is named, a property of `KAFKA_CLIENT_CONFIG` is not to be set
-            there, a file cannot be read, or the client library does not accept a value.
+        SettingError: no broker is configured, a property of `KAFKA_CLIENT_CONFIG` must not be set
+            there, a file cannot be read, or the client library rejects a value.
     """
     access = KafkaAccess(settings.brokers, tuple(_security(settings).items()))
     if access.security:
         try:
-            AdminClient(access.config())  # connects in the background, and goes away again
+            AdminClient(access.config())  # connects in the background, and is discarded
         except KafkaException as error:
             raise _refused(error.args[0].str()) from error
     return access
@@ -128,16 +128,16 @@ def _security(settings: Settings) -> dict[str, str]:
 
 
 def parse_client_config(text: str) -> dict[str, str]:
-    r"""The properties in `text`, one `name=value` a line; empty lines and `#` comments are skipped.
+    r"""Parse `text`, one `name=value` per line. Empty lines and `#` comments are skipped.
 
     Raises:
-        SettingError: a line is something else, or names a property that is not to be set there.
+        SettingError: a line is something else, or a property must not be set there.
             The text names the property and never repeats its value.
 
     >>> parse_client_config("client.id=edge 1\n\n# far away\nsocket.timeout.ms = 90000")
     {'client.id': 'edge 1', 'socket.timeout.ms': '90000'}
     """
-    found: dict[str, str] = {}
+    properties: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -153,8 +153,8 @@ def parse_client_config(text: str) -> dict[str, str]:
             )
         if not _NAME.fullmatch(name):
             raise _unknown(name)
-        found[name] = value
-    return found
+        properties[name] = value
+    return properties
 
 
 def _unknown(name: str) -> SettingError:
@@ -170,7 +170,7 @@ def _readable(setting: str, path: Path | None) -> str:
 
 
 def _refused(text: str) -> SettingError:
-    """The client library's objection to a property, as that to a setting."""
+    """Translate the client library's error about a property to one about a setting."""
     if unknown := re.search(r'No such configuration property: "(.*)"', text):
         return _unknown(unknown[1])
     named = [name for name in _SETTINGS if f"{name} failed" in text]
@@ -183,4 +183,4 @@ def _refused(text: str) -> SettingError:
         return SettingError(f"{setting}: the file cannot be used: {why}")
     if "SASL mechanism" in text:
         return SettingError(f"KAFKA_SASL_MECHANISM: {text.partition(': ')[2]}")
-    return SettingError(f"KAFKA_CLIENT_CONFIG: the Kafka client does not accept it: {text}")
+    return SettingError(f"KAFKA_CLIENT_CONFIG: the Kafka client rejects it: {text}")

@@ -1,4 +1,4 @@
-"""How a service tells its server why it cannot start."""
+"""How a service reports to its server why it cannot start."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -6,8 +6,10 @@ from contract.errors import IotError
 
 
 async def run_lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the lifespan of `app`; an error of ours is reported in one line, where the framework
-    sends a traceback, and kept in the lifespan's state as `failed`.
+    """Run the lifespan of `app`.
+
+    An error of ours is reported in one line instead of the framework's traceback, and stored in the
+    lifespan's state as `failed`.
     """
     failed: list[Message] = []
 

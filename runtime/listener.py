@@ -1,4 +1,4 @@
-"""What kind of listener is at an address: asked when a Kafka client cannot say why it fails."""
+"""Detect the kind of listener at an address, when a Kafka client cannot say why it fails."""
 
 import socket
 import ssl
@@ -15,13 +15,13 @@ _LONGEST = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """What was found; None where it could not be found out."""
+    """What was detected. None: could not be detected."""
 
     tls: bool | None = None
     distrust: str | None = None
     """Why its certificate is not trusted."""
     mechanisms: tuple[str, ...] = ()
-    """The SASL mechanisms that it offers to a client that must authenticate."""
+    """The SASL mechanisms that it offers, if clients must authenticate."""
 
 
 def split_address(text: str) -> Address:
@@ -38,11 +38,11 @@ def split_address(text: str) -> Address:
 
 
 def connect_error(address: Address, seconds: float) -> str | None:
-    """Why no connection can be opened; None where one can."""
+    """Why no connection can be opened. None if it can."""
     try:
         socket.create_connection(address, seconds).close()
     except socket.gaierror as error:
-        return f"{address[0]} is not found: {error.strerror}"
+        return f"host {address[0]} is unknown: {error.strerror}"
     except TimeoutError:
         return f"no connection within {seconds:g} s"
     except OSError as error:
@@ -51,8 +51,9 @@ def connect_error(address: Address, seconds: float) -> str | None:
 
 
 def look_at(address: Address, seconds: float, ca: str | None) -> Listener:
-    """Connect up to three times, each for up to `seconds`; `ca` is a file or folder of trusted
-    certificates, None for those of this machine.
+    """Connect up to three times, each for up to `seconds`, to detect the listener at `address`.
+
+    `ca` is a file or folder of trusted certificates, None for those of this machine.
     """
     distrust = None
     try:
@@ -60,7 +61,7 @@ def look_at(address: Address, seconds: float, ca: str | None) -> Listener:
             return Listener(True, None, _mechanisms(connection))
     except ssl.SSLCertVerificationError as error:
         distrust = error.verify_message
-    except (OSError, ValueError):  # no TLS there, nobody there, or no such host
+    except (OSError, ValueError):  # no TLS, no listener, or no such host
         pass
     if distrust is None:
         with suppress(OSError, ValueError), socket.create_connection(address, seconds) as plain:
@@ -96,8 +97,10 @@ def _mechanisms(connection: socket.socket) -> tuple[str, ...]:
 
 
 def _sasl_handshake(connection: socket.socket) -> tuple[str, ...] | None:
-    """Ask for a SASL mechanism that does not exist: a listener that wants SASL answers with those
-    that it has, another Kafka listener with none. None: it is no Kafka listener.
+    """Request a SASL mechanism that does not exist.
+
+    A listener that requires SASL answers with its mechanisms, another Kafka listener with none.
+    None: it is not a Kafka listener.
     """
     client, mechanism = b"iot", b"?"
     request = struct.pack(">hhih", _SASL_HANDSHAKE, _VERSION, 1, len(client)) + client
@@ -110,19 +113,19 @@ def _sasl_handshake(connection: socket.socket) -> tuple[str, ...] | None:
     number, _, count = struct.unpack_from(">ihi", answer)
     if number != 1:
         return None
-    found, at = [], 10
+    mechanisms, at = [], 10
     for _ in range(max(0, count)):
         (length,) = struct.unpack_from(">h", answer, at)
-        found.append(answer[at + 2 : at + 2 + length].decode())
+        mechanisms.append(answer[at + 2 : at + 2 + length].decode())
         at += 2 + length
-    return tuple(found)
+    return tuple(mechanisms)
 
 
 def _read(connection: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        piece = connection.recv(size - len(found))
+    received = b""
+    while len(received) < size:
+        piece = connection.recv(size - len(received))
         if not piece:
             raise ConnectionResetError("closed by the other side")
-        found += piece
-    return found
+        received += piece
+    return received

@@ -1,8 +1,8 @@
-"""How our processes log: one line of JSON an event, on standard error.
+"""Logging of our processes: one line of JSON per event, on standard error.
 
-A log only reports. Where its disk is full, its reader is gone, or its reader does not read, lines
-are lost and counted, and the process continues; once lines can be written again, the first one says
-how many were lost.
+A log only reports. If its disk is full, or its reader is gone or does not read, lines are lost and
+counted, and the process continues. As soon as lines can be written again, the first one says how
+many were lost.
 """
 
 import logging
@@ -20,7 +20,7 @@ from structlog.typing import Processor
 
 _AT_ONCE = 4096
 """A pipe that has room takes this many bytes without blocking."""
-LINES_LOST = Counter("iot_log_lines_lost", "Lines of the log that could not be written")
+LINES_LOST = Counter("iot_log_lines_lost", "Log lines that could not be written")
 
 
 class _Lines:
@@ -43,14 +43,14 @@ class _Lines:
                 LINES_LOST.inc()
 
     def flush(self) -> None:
-        """Each line is written at once."""
+        """Do nothing: each line is written immediately."""
 
 
 def _write(line: str) -> None:
     stream = sys.stderr
     try:
         descriptor = stream.fileno()
-    except OSError:  # what a test has put there
+    except OSError:  # a replacement by a test
         stream.write(line)
         return
     ready = select.poll()
@@ -58,7 +58,7 @@ def _write(line: str) -> None:
     data = line.encode(errors="replace")
     while data:
         if not ready.poll(0):
-            raise BlockingIOError("nobody reads the log")
+            raise BlockingIOError("the log's reader does not read")
         data = data[os.write(descriptor, data[:_AT_ONCE]) :]
 
 
@@ -66,22 +66,23 @@ _lines = _Lines()
 
 
 def say(text: str) -> None:
-    """Write a line for people to standard error, where that is possible."""
+    """Write a plain line to standard error, if possible."""
     _lines.write(f"{text}\n")
 
 
 def configure_log() -> None:
-    """Send structlog's events, and what libraries log, to standard error. Called once by each
-    program's entry.
+    """Send structlog's events, and what libraries log, to standard error.
+
+    Each program calls this once on start.
     """
-    set_on_retry_hooks(())  # who retries tells what for; stamina's own line does not
+    set_on_retry_hooks(())  # the caller logs retries with a reason; stamina's own line has none
     before: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     after: list[Processor] = [
-        # without the values of local variables: there are keys and payloads among them
+        # without local variables: they include keys and payloads
         ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
         structlog.processors.JSONRenderer(),
     ]
@@ -102,12 +103,13 @@ def configure_log() -> None:
 
 
 def configure_service_log() -> None:
-    """The same in the lifespan of a service: what uvicorn set up for itself where it was started
-    by its own command gives way, and its lines become ours.
+    """The same as `configure_log`, in the lifespan of a service.
+
+    Also replaces the handlers that uvicorn's own command installs, so that its lines become ours.
     """
     configure_log()
     for name in ("uvicorn", "uvicorn.access"):
         logger = logging.getLogger(name)
-        if logger.handlers:  # else its lines are not wanted
+        if logger.handlers:  # otherwise its lines are disabled
             logger.handlers.clear()
             logger.propagate = True

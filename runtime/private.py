@@ -1,11 +1,11 @@
-"""Files with state belong to the user that runs us: nobody else reads them, or writes them.
+"""State files belong to the user that runs us: no other user reads or writes them.
 
-A recovery store holds pickles, and to read a pickle is to run what its writer wants. So a store is
-read only where nobody but us, or root, can have written it.
+A recovery store holds pickles, and loading a pickle runs code that its writer chose. So a store is
+read only if no user except us and root can have written it.
 
-Group-writable is accepted in one case: the group is our own and nobody else is in it. That is what
-a Kubernetes volume with `fsGroup` is (the kubelet sets g+rw on it at every mount, so refusing would
-mean that no flow starts), and what a umask of 002 leaves where each user has a group of its own.
+Group-writable is accepted in one case: the group is our own and has no other member. That is the
+case for a Kubernetes volume with `fsGroup` (the kubelet sets g+rw on every mount, so refusing it
+would keep every flow from starting), and for a umask of 002 where each user has a group of its own.
 """
 
 import grp
@@ -19,41 +19,42 @@ from contract.errors import SetupError
 
 
 def keep_private() -> None:
-    """Create files with mode 0600 and directories with 0700 from now on, in this process and those
-    that it starts. Called by each program's entry.
+    """Create files with mode 0600 and directories with mode 0700 from now on.
+
+    Also applies to the processes that this one starts. Each program calls this on start.
     """
     os.umask(0o077)
 
 
 def check_private(paths: Iterable[Path]) -> None:
-    """See that nobody but us and root can write to any of these files and directories.
+    """Check that only we and root can write to these files and directories.
 
     Raises:
-        SetupError: somebody else can; it names the path and the command that changes that.
+        SetupError: another user can. The text has the path and the command that fixes it.
     """
     for path in paths:
         try:
-            found = path.stat()
-        except FileNotFoundError:  # SQLite takes its journals away when it closes
+            status = path.stat()
+        except FileNotFoundError:  # SQLite removes its journals when it closes
             continue
-        if found.st_uid not in (os.geteuid(), 0):
+        if status.st_uid not in (os.geteuid(), 0):
             raise SetupError(
-                f"{path} belongs to {_user(found.st_uid)}, and what is read from it could run "
-                f"anything as {_user(os.geteuid())}: if its content is yours, "
+                f"{path} belongs to {_user(status.st_uid)}, and reading it could run any code as "
+                f"{_user(os.geteuid())}: if its content is yours, run "
                 f"`chown {os.geteuid()} {path}`"
             )
         others = stat.S_IWOTH
-        if not _is_own_group(found.st_gid):
+        if not _is_own_group(status.st_gid):
             others |= stat.S_IWGRP
-        if found.st_mode & others:
+        if status.st_mode & others:
             raise SetupError(
-                f"{path} can be written by other users, and what is read from it could run "
-                f"anything as {_user(os.geteuid())}: if its content is yours, `chmod go-w {path}`"
+                f"{path} can be written by other users, and reading it could run any code as "
+                f"{_user(os.geteuid())}: if its content is yours, run `chmod go-w {path}`"
             )
 
 
 def _is_own_group(gid: int) -> bool:
-    """Whether it is this process's group and no other account of this machine is in it."""
+    """Whether this is our group and no other account of this machine is a member."""
     if gid != os.getegid():
         return False
     uid = os.geteuid()

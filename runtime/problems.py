@@ -1,4 +1,4 @@
-"""Every error answer is `application/problem+json` (RFC 9457)."""
+"""Error responses: `application/problem+json` (RFC 9457)."""
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -32,41 +32,41 @@ _REASONS = {
 
 
 class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Body of every error answer."""
+    """Body of every error response."""
 
     type: str
     title: str
     status: int
     detail: str
-    """What was wrong, to what, and what to do."""
+    """What was wrong, with what, and what to do."""
     reason: str
-    """The same for a program: a word."""
+    """The error as one word, for programs."""
     instance: str = ""
     """The request's id, as in the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error answer."""
+    """An error response."""
 
     status: int
     detail: str
     special: str = ""
-    """The reason, where it is not the status's own."""
+    """The reason, if it is not the default of the status."""
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
-        """A word for programs and metrics."""
+        """The error as one word, for programs and metrics."""
         return self.special or _REASONS.get(self.status, "other")
 
     @property
     def title(self) -> str:
-        """What the status means."""
+        """The phrase of the status."""
         return HTTPStatus(self.status).phrase
 
     def body(self, request_id: str = "") -> bytes:
-        """Its JSON."""
+        """The response body as JSON."""
         return msgspec.json.encode(
             ProblemBody(
                 type="about:blank",
@@ -80,8 +80,9 @@ class Problem:
 
 
 def explain(error: Exception) -> Problem:
-    """The answer to an error: the sender's fault has its own status, a neighbour's is 503, and
-    the rest is ours.
+    """Build the response to an error.
+
+    An error of the sender has its own status, an unavailable service is 503, and the rest is 500.
     """
     if isinstance(error, PacketError):
         headers = {}
@@ -98,5 +99,5 @@ def explain(error: Exception) -> Problem:
         detail = "the packet could not be stored now; send it again"
         return Problem(503, detail, headers={"Retry-After": _RETRY_S})
     if isinstance(error, IotError):
-        return Problem(500, "the service is not set up rightly; its log says what is missing")
-    return Problem(500, "a fault of this service; its log has the details")
+        return Problem(500, "the service is not configured correctly; its log says what is missing")
+    return Problem(500, "internal error; the log of the service has the details")

@@ -1,7 +1,8 @@
-"""Reaching the brokers, and why none answers.
+"""Reach the brokers, and explain why none answers.
 
 When a client gets no answer, `why_no_answer` finds the cause and returns it as an error in one line
-that names the setting to look at. What waiting cannot cure is a `SettingError` or a `SetupError`.
+that names the setting to check. An error that waiting cannot fix is a `SettingError` or a
+`SetupError`.
 """
 
 import re
@@ -23,36 +24,36 @@ _PLAIN = ("plain text without TLS", "PLAINTEXT or SASL_PLAINTEXT")
 
 
 class Events:
-    """The errors that a client library reports beside its answers, oldest first, each once.
+    """The errors that a client library reports in addition to its answers, oldest first, each once.
 
     Only the newest 100 are kept.
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[int, str], None] = {}
+        self._errors: dict[tuple[int, str], None] = {}
 
     def __call__(self, error: KafkaError) -> None:
-        """Take note of an error; this is the client's `error_cb`."""
+        """Store an error. This is the client's `error_cb`."""
         text = re.sub(r" \(after \d+ms in state .*\)$", "", error.str())
-        self._found.pop((error.code(), text), None)
-        self._found[error.code(), text] = None
-        if len(self._found) > _KEPT:
-            del self._found[next(iter(self._found))]
+        self._errors.pop((error.code(), text), None)
+        self._errors[error.code(), text] = None
+        if len(self._errors) > _KEPT:
+            del self._errors[next(iter(self._errors))]
 
     def newest(self) -> str:
-        """The text of the newest error; empty where there is none."""
-        return next(reversed(self._found), (0, ""))[1]
+        """The text of the newest error. Empty if there is none."""
+        return next(reversed(self._errors), (0, ""))[1]
 
     def of(self, *codes: int) -> list[str]:
         """The texts of the errors with one of these codes."""
-        return [text for code, text in self._found if code in codes]
+        return [text for code, text in self._errors if code in codes]
 
 
 def cluster_metadata(access: KafkaAccess, topic: str | None = None) -> ClusterMetadata:
-    """What the brokers know of themselves and of `topic`, or of all topics.
+    """Fetch the brokers' metadata about themselves and `topic`, or all topics.
 
     Raises:
-        SettingError, SetupError: no broker lets us in, and waiting does not help.
+        SettingError, SetupError: no broker accepts us, and waiting does not help.
         UnavailableError: no broker answered within 6 s.
     """
     events = Events()
@@ -67,16 +68,16 @@ def cluster_metadata(access: KafkaAccess, topic: str | None = None) -> ClusterMe
 
 
 def check_reachable(access: KafkaAccess, cluster: ClusterMetadata, topic: str) -> None:
-    """Check that one of the brokers that lead a partition of `topic` can be reached at the
-    address that it advertises; any broker while there is no such topic. One is enough: others may
-    be away for a moment.
+    """Check that one of the leaders of `topic` can be reached at the address that it advertises.
+
+    If the topic does not exist, any broker will do. One is enough: others may be temporarily down.
 
     Raises:
-        SetupError: none can be reached, and the brokers advertise other addresses than ours.
-        UnavailableError: none can be reached where we reached them a moment ago.
+        SetupError: none can be reached, and the brokers advertise addresses other than ours.
+        UnavailableError: none can be reached, although one answered a moment ago.
     """
     known = cluster.topics.get(topic)
-    leaders = {one.leader for one in known.partitions.values()} if known else set()
+    leaders = {partition.leader for partition in known.partitions.values()} if known else set()
     failed: dict[str, str] = {}
     for number in sorted(leaders & cluster.brokers.keys() or cluster.brokers):
         broker = cluster.brokers[number]
@@ -84,8 +85,8 @@ def check_reachable(access: KafkaAccess, cluster: ClusterMetadata, topic: str) -
         if why is None:
             return
         failed[f"{broker.host}:{broker.port}"] = why
-    ours = {split_address(one) for one in access.brokers.split(",")}
-    elsewhere = [one for one in failed if split_address(one) not in ours]
+    ours = {split_address(address) for address in access.brokers.split(",")}
+    elsewhere = [address for address in failed if split_address(address) not in ours]
     if elsewhere:
         raise _sent_elsewhere(access, elsewhere[0], failed[elsewhere[0]])
     if failed:
@@ -93,7 +94,7 @@ def check_reachable(access: KafkaAccess, cluster: ClusterMetadata, topic: str) -
 
 
 def why_no_answer(access: KafkaAccess, topic: str) -> IotError:
-    """Why a client that asked about `topic` got no answer, found with a client of our own."""
+    """Find out why a client got no answer about `topic`, with a new client."""
     try:
         check_reachable(access, cluster_metadata(access, topic), topic)
     except IotError as error:
@@ -102,7 +103,7 @@ def why_no_answer(access: KafkaAccess, topic: str) -> IotError:
 
 
 def explain(access: KafkaAccess, events: Events) -> IotError:
-    """Why no broker answered, by what the client reported and what its address turns out to be."""
+    """Find out why no broker answered, from the client's errors and a look at the address."""
     if refused := events.of(KafkaError._AUTHENTICATION):
         return _not_authenticated(access, refused[-1])
     transport = events.of(KafkaError._SSL, KafkaError._TRANSPORT)
@@ -112,8 +113,8 @@ def explain(access: KafkaAccess, events: Events) -> IotError:
         return _alerted(access, alerts[-1])
     for address in access.brokers.split(","):
         listener = look_at(split_address(address), _CONNECT_S, access.ca)
-        if found := _mismatch(access, address, listener):
-            return found
+        if error := _mismatch(access, address, listener):
+            return error
     return _not_reached(access, transport, events.of(KafkaError._RESOLVE))
 
 
@@ -128,13 +129,13 @@ def _not_reached(access: KafkaAccess, transport: list[str], hosts: list[str]) ->
 
 
 def _unreachable(access: KafkaAccess, texts: list[str]) -> SetupError | None:
-    """Where a broker of ours answered and named another, which the client could not reach."""
-    ours = [split_address(one) for one in access.brokers.split(",")]
+    """The error if one of our brokers names another that cannot be reached. Else None."""
+    ours = [split_address(address) for address in access.brokers.split(",")]
     for text in reversed(texts):
         named = re.match(r"(?:\S+://)?(\S+)/\d+: ", text)
         if named is None or split_address(named[1]) in ours:
             continue
-        reached = any(connect_error(one, _CONNECT_S) is None for one in ours)
+        reached = any(connect_error(address, _CONNECT_S) is None for address in ours)
         why = connect_error(split_address(named[1]), _CONNECT_S)
         if reached and why is not None:
             return _sent_elsewhere(access, named[1], why)
@@ -143,7 +144,7 @@ def _unreachable(access: KafkaAccess, texts: list[str]) -> SetupError | None:
 
 def _sent_elsewhere(access: KafkaAccess, address: str, why: str) -> SetupError:
     return SetupError(
-        f"KAFKA_BOOTSTRAP_SERVERS: {access.brokers} answers and sends us to {address}, which "
+        f"KAFKA_BOOTSTRAP_SERVERS: {access.brokers} answers and redirects us to {address}, which "
         f"cannot be reached from here: {why}; correct the broker's advertised.listeners, or give "
         "the address of a listener for this network"
     )
@@ -176,8 +177,8 @@ def _not_authenticated(access: KafkaAccess, text: str) -> SettingError:
         )
     why = _reason(text).removeprefix("SASL authentication error: ")
     return SettingError(
-        f"KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: {access.brokers} does not let the user "
-        f"{access.user!r} in: {why}"
+        f"KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: {access.brokers} rejects the user "
+        f"{access.user!r}: {why}"
     )
 
 
@@ -185,20 +186,20 @@ def _no_sasl(access: KafkaAccess) -> SettingError:
     other = access.protocol.removeprefix("SASL_")
     return SettingError(
         f"KAFKA_SECURITY_PROTOCOL: it is {access.protocol}, and the listener at {access.brokers} "
-        f"takes no user: set it to {other}, or give the address of the SASL listener"
+        f"does not use SASL: set it to {other}, or give the address of the SASL listener"
     )
 
 
 def _not_trusted(access: KafkaAccess) -> SettingError:
-    found = (
-        look_at(split_address(one), _CONNECT_S, access.ca).distrust
-        for one in access.brokers.split(",")
+    reasons = (
+        look_at(split_address(address), _CONNECT_S, access.ca).distrust
+        for address in access.brokers.split(",")
     )
-    why = next(filter(None, found), "certificate verify failed")
+    why = next(filter(None, reasons), "certificate verify failed")
     remedy = (
-        "give the address by a name that is in the certificate"
+        "use a host name that is in the certificate"
         if "mismatch" in why
-        else "name the file with the certificate of the authority that signed it"
+        else "give the file with the certificate of the authority that signed it"
     )
     name = "KAFKA_BOOTSTRAP_SERVERS" if "mismatch" in why else "KAFKA_SSL_CA_LOCATION"
     return SettingError(
@@ -211,7 +212,7 @@ def _alerted(access: KafkaAccess, text: str) -> SettingError:
     given = access.certificate
     what = "does not accept our client certificate" if given else "asks for a client certificate"
     remedy = (
-        f"use one that its authority has signed, not {given}"
+        f"use one that its authority has signed, instead of {given}"
         if given
         else "set it and KAFKA_SSL_KEY_LOCATION"
     )
@@ -221,7 +222,7 @@ def _alerted(access: KafkaAccess, text: str) -> SettingError:
 
 
 def _mismatch(access: KafkaAccess, address: str, listener: Listener) -> SettingError | None:
-    """Where the listener is of another kind than KAFKA_SECURITY_PROTOCOL says."""
+    """The error if KAFKA_SECURITY_PROTOCOL does not match the listener. Else None."""
     ours = access.protocol
     if listener.tls is not None and listener.tls != ours.endswith("SSL"):
         kind, others = ("TLS", "SSL or SASL_SSL") if listener.tls else _PLAIN

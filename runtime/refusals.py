@@ -9,7 +9,7 @@ import structlog
 from runtime.problems import Problem
 
 _LINES = 20
-"""Refusals logged in a second; of the rest only the number is."""
+"""Refusals logged per second. Only the number of further ones is logged."""
 
 
 class Refusals:
@@ -27,7 +27,7 @@ class Refusals:
         self._lines = 0
 
     def request_id(self) -> str:
-        """A new one."""
+        """Return a new request id."""
         self._number += 1
         return f"{self._process}-{self._number}"
 
@@ -39,8 +39,9 @@ class Refusals:
         client: str | None,
         error: BaseException | None = None,
     ) -> None:
-        """Count a refusal, and log it; `path` is one of ours or "other". A fault of ours is
-        always logged, with its traceback.
+        """Count a refusal, and log it. `path` is one of ours or "other".
+
+        An internal error (500) is always logged, with its traceback.
         """
         self._count(path, str(problem.status))
         if problem.status == 500:

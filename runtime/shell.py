@@ -1,7 +1,7 @@
-"""What every program of ours does around its work: log, files, signals, errors, exit codes.
+"""What all our programs share: log, file modes, signals, errors, exit codes.
 
-Exit codes: 0 done, 1 failed, 78 will fail again until something outside is fixed (sysexits'
-CONFIG), 130 stopped by Ctrl-C or SIGTERM.
+Exit codes: 0 done, 1 failed, 78 fails again until something outside is fixed (sysexits' CONFIG),
+130 stopped by Ctrl-C or SIGTERM.
 """
 
 import os
@@ -25,21 +25,23 @@ _Arguments = ParamSpec("_Arguments")
 
 
 def begin() -> None:
-    """Log to standard error, and keep the files that this process makes to its user."""
+    """Log to standard error, and make new files readable by this user only."""
     configure_log()
     keep_private()
 
 
 def exit_code(error: BaseException | None) -> int:
-    """78 where starting again does not help, else 1."""
+    """78 if a restart does not help, else 1."""
     return NO_USE if isinstance(error, SettingError | SetupError) else 1
 
 
 def program(
     name: str, stopped: str = "stopped"
 ) -> Callable[[Callable[_Arguments, None]], Callable[_Arguments, None]]:
-    """Make a function a program's command: errors of ours end it in one line and exit code 1,
-    Ctrl-C and SIGTERM in the line `stopped` and 130. There is no traceback for either.
+    """Decorate the command of a program.
+
+    An error of ours is printed in one line, with exit code 1. Ctrl-C and SIGTERM print `stopped`,
+    with exit code 130. Neither prints a traceback.
     """
 
     def decorate(command: Callable[_Arguments, None]) -> Callable[_Arguments, None]:
@@ -63,8 +65,9 @@ def program(
 
 
 def report_uncaught(ours: Callable[[BaseException], IotError | None] = error_of_ours) -> None:
-    """End this process with one line, and not with a traceback, where an error of ours is the cause
-    of one that nothing has caught. `ours` finds it.
+    """Replace the traceback of an uncaught error with one line, if an error of ours is the cause.
+
+    `ours` finds the cause.
     """
 
     def report(
@@ -88,8 +91,9 @@ def leave_at_once(number: int) -> None:
 
 
 class Stop:
-    """Counts SIGTERM and SIGINT from now on, in place of what they do. The first asks the program
-    to end in order; at a second one `again` is called with its number.
+    """Counts SIGTERM and SIGINT instead of their default action.
+
+    The first signal asks the program to stop gracefully. The second calls `again` with its number.
     """
 
     def __init__(self, again: Callable[[int], None] = leave_at_once) -> None:
@@ -100,15 +104,15 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether the program is to end."""
+        """Whether the program should stop."""
         return self.count > 0
 
     def ask(self) -> None:
-        """Ask as a signal does."""
+        """Ask the program to stop, as a signal does."""
         self.count += 1
 
     def wait(self, seconds: float) -> None:
-        """Wait for so long, or until the program is to end."""
+        """Wait for `seconds`, or until the program should stop."""
         until = monotonic() + seconds
         while not self.asked and (rest := until - monotonic()) > 0:
             sleep(min(rest, _SLICE_S))

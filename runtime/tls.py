@@ -8,12 +8,13 @@ from contract.settings import Settings
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """TLS 1.2 or later with `HTTP_TLS_CERTIFICATE` and `HTTP_TLS_KEY`; None where they are not set.
-    With `HTTP_TLS_CLIENT_CA`, only clients with a certificate of that authority get in.
+    """TLS 1.2 or later with `HTTP_TLS_CERTIFICATE` and `HTTP_TLS_KEY`. None if they are not set.
+
+    With `HTTP_TLS_CLIENT_CA`, only clients with a certificate of that authority are accepted.
 
     Raises:
-        SettingError: a file is missing, unreadable or not PEM, or the key is of another
-            certificate; the text begins with the setting.
+        SettingError: a file is missing, unreadable or not PEM, or the key belongs to another
+            certificate. The text begins with the setting.
     """
     certificate, key = settings.http_tls_certificate, settings.http_tls_key
     authority = settings.http_tls_client_ca
@@ -51,7 +52,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def client_context(settings: Settings) -> ssl.SSLContext:
-    """What our HTTP clients verify a server with: `SSL_CERT_FILE`, else the system's authorities.
+    """The authorities that our HTTP clients trust: `SSL_CERT_FILE`, else the system's.
 
     Raises:
         SettingError: the file is missing, unreadable or not PEM.
@@ -64,10 +65,10 @@ def client_context(settings: Settings) -> ssl.SSLContext:
 
 
 def check_trusted(url: str, error: Exception) -> None:
-    """Raise what an HTTP client's error means where it is the server's certificate.
+    """Raise `SettingError` if an HTTP client's error is about the server's certificate.
 
     Raises:
-        SettingError: no authority that we trust has signed it, or it has another name.
+        SettingError: no trusted authority signed it, or it is for another host name.
     """
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
@@ -75,7 +76,7 @@ def check_trusted(url: str, error: Exception) -> None:
     if cause is not None:
         raise SettingError(
             f"SSL_CERT_FILE: the certificate of {url} is not trusted ({cause.verify_message}): "
-            "name the file of its authority, in PEM format"
+            "give the file of its authority, in PEM format"
         ) from error
 
 

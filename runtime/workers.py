@@ -1,13 +1,13 @@
-"""Several processes that answer on one port: a parent that serves nothing, and its workers.
+"""Several processes on one port: a parent that serves nothing, and its workers.
 
-The parent binds the port and hands the socket to each worker. So a taken port is reported once,
-before anything starts; a worker that dies takes no waiting connection with it, as it would if each
-had a queue of its own (`SO_REUSEPORT`); and its successor needs no address. The first worker starts
-alone: what keeps it from starting would keep the others from it too, and is reported once.
+The parent binds the port and passes the socket to each worker. So a taken port is reported once,
+before anything starts. A worker that dies takes no waiting connections with it, as it would if each
+worker had its own queue (`SO_REUSEPORT`). Its successor needs no address. The first worker starts
+alone: an error that stops it would stop the others too, and is reported once.
 
-What workers count is added up through files in a temporary directory of the owner's alone
-(prometheus_client's multiprocess mode), so a counter does not fall when a worker dies. A worker
-ends in order when its parent is gone: its standard input ends.
+The workers' metrics are added up through files in a temporary directory that only the owner can
+read (prometheus_client's multiprocess mode), so a counter does not drop when a worker dies. A
+worker stops gracefully when its parent is gone, because its standard input ends.
 """
 
 import os
@@ -32,23 +32,22 @@ from runtime.ending import end_of
 from runtime.shell import Stop
 
 _PAUSES_S = (0.5, 1, 2, 4, 8, 16, 30, 30)
-"""Before the first start after a failure, the second, ...; after the last one we give up."""
+"""Pauses before the first, second, ... restart after a failure. After the last one we give up."""
 _STEADY_S = 60.0
-"""A worker that ran for this long has not failed in a row."""
+"""A worker that ran for this long resets the count of failures in a row."""
 _LOOK_S = 0.1
 _STOP_S = 30.0
-"""How long workers may take to end: requests in flight have 15 s, then the broker has 10 s."""
+"""How long workers may take to stop: 15 s for requests in flight, then 10 s for the broker."""
 _log = structlog.get_logger("workers")
 
 
 def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> int:
     """Keep `count` workers running until SIGTERM or Ctrl-C, and return the exit code.
 
-    `command` is completed with the number of the inherited socket. A second signal ends the
-    workers at once.
+    The number of the inherited socket is appended to `command`. A second signal kills the workers.
     """
     metrics = mkdtemp(prefix="iot-metrics-")  # mode 0700
-    stop = Stop(again=lambda _: None)  # a second signal ends them at once, see `_end`
+    stop = Stop(again=lambda _: None)  # a second signal kills them, see `_end`
     environment = same_environment({"PROMETHEUS_MULTIPROC_DIR": metrics})
     start = _Start([*command, str(listener.fileno())], environment, metrics, listener)
     workers = [_Worker(index, start) for index in range(count)]
@@ -58,7 +57,7 @@ def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> 
                 code = worker.look_after()
                 if code is not None:
                     return code
-                if not worker.has_worked:  # the others come when it does
+                if not worker.has_worked:  # the others start when it works
                     break
             sleep(_LOOK_S)
         return 0
@@ -68,7 +67,7 @@ def run_workers(command: Sequence[str], count: int, listener: socket.socket) -> 
 
 
 def become_worker(descriptor: int) -> tuple[socket.socket, Callable[[], None]]:
-    """In a worker: the inherited socket, and what to call once it accepts connections."""
+    """In a worker: return the inherited socket, and what to call when it accepts connections."""
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
 
     def ready() -> None:
@@ -97,7 +96,7 @@ class _Start:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=[self.listener.fileno()],
-            start_new_session=True,  # Ctrl-C is ours: we end them in order
+            start_new_session=True,  # Ctrl-C is for us: we stop them in order
         )
 
 
@@ -106,16 +105,19 @@ class _Worker:
     index: int
     start: _Start
     ready: bool = False
-    """Whether its process accepts connections."""
+    """Whether the process accepts connections."""
     has_worked: bool = False
-    """Whether one of its processes did."""
+    """Whether any of its processes accepted connections."""
     process: "subprocess.Popen[bytes] | None" = None
     failures: int = 0
     start_at: float = field(default_factory=monotonic)
     started_at: float = 0.0
 
     def look_after(self) -> int | None:
-        """Start it where it is not running and may; the exit code where it must not run again."""
+        """Start the process if it is not running and the pause is over.
+
+        Returns the exit code if it must not be restarted.
+        """
         if self.process is None:
             if monotonic() >= self.start_at:
                 self.started_at = monotonic()
@@ -136,20 +138,20 @@ class _Worker:
         _close(process)
         self.process, self.ready = None, False
         mark_process_dead(process.pid, self.start.metrics)  # type: ignore[no-untyped-call]
-        if code == NO_USE or not self.has_worked:  # its last line says why
+        if code == NO_USE or not self.has_worked:  # its last log line says why
             return code if code > 0 else 1
         self.failures = 1 if monotonic() - self.started_at > _STEADY_S else self.failures + 1
         if self.failures > len(_PAUSES_S):
-            _log.error("a worker ends again and again, giving up", how=end_of(code))
+            _log.error("a worker failed too often in a row, giving up", how=end_of(code))
             return 1
         pause = _PAUSES_S[self.failures - 1]
-        _log.error("worker ended, starting another", pid=process.pid, how=end_of(code), in_s=pause)
+        _log.error("worker ended, restarting it", pid=process.pid, how=end_of(code), in_s=pause)
         self.start_at = monotonic() + pause
         return None
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:
-    """Close our ends of its pipes."""
+    """Close our ends of the pipes."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()

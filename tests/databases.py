@@ -18,7 +18,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     if settings.engine == "mssql":
         assert settings.db_password is not None
         given = {name: getattr(settings, name) for name in _OF_A_SERVER}
-        values |= {name.upper(): str(one) for name, one in given.items() if one is not None}
+        values |= {name.upper(): str(value) for name, value in given.items() if value is not None}
         values["DB_PASSWORD"] = settings.db_password.get_secret_value()
     return values
 

@@ -2,14 +2,14 @@
 
     python -m tests.looplag ingest_edge.api ingest_edge.refusals --port 8001
 
-serves the application as its own command does, with one more path: `GET /loop` answers what was
-measured since it was last asked, as `Lag`, and begins again. `measure` sends something and returns
-its cost.
+serves the application like its own command, with an additional path: `GET /loop` returns what was
+measured since the last request, as `Lag`, and resets it. `measure` sends something and returns its
+cost.
 
-What is measured is CPU time of the loop's thread (`time.thread_time`), one callback at a time: a
-busy machine does not change it. The loop is asyncio's own, whose callbacks can be wrapped; with
-uvloop each costs a little less. A request's cost is the least of several tries, for what the
-collector or a cold cache adds to one of them is not the request's.
+It measures the CPU time of the loop's thread (`time.thread_time`) for each callback, so a busy
+machine does not change it. The loop is asyncio's own, whose callbacks can be wrapped. With uvloop
+each costs a little less. A request's cost is the minimum of several tries, because the garbage
+collector or a cold cache may add to some of them.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ from runtime.log import configure_log
 
 
 class Lag(msgspec.Struct):
-    """CPU time of the callbacks since it was last asked for."""
+    """CPU time of the callbacks since the last request."""
 
     longest_ms: float = 0.0
-    """Of the callback that took longest."""
+    """Time of the longest callback."""
     where: str = ""
     """That callback."""
     total_ms: float = 0.0
@@ -72,25 +72,25 @@ class _Recorder:
 
 
 def ask(url: str) -> Lag:
-    """What was measured since the last time; begins again."""
+    """Return what was measured since the last call, and reset it."""
     return msgspec.json.decode(httpx.get(f"{url}/loop", timeout=30).content, type=Lag)
 
 
 def measure(url: str, send: Callable[[], object], tries: int = 3) -> Lag:
     """The cost of what `send` sends and waits for, without threads: the least of several tries."""
-    found = []
+    lags = []
     for _ in range(tries):
         ask(url)
         send()
-        sleep(0.05)  # what the service does after its answer counts too
-        found.append(ask(url))
-    return min(found, key=lambda lag: lag.longest_ms)
+        sleep(0.05)  # the work after the response counts too
+        lags.append(ask(url))
+    return min(lags, key=lambda lag: lag.longest_ms)
 
 
 def main() -> int:
     parser = ArgumentParser()
-    parser.add_argument("app", help="the module that has `app`")
-    parser.add_argument("refusals", help="the module that has `refusals`")
+    parser.add_argument("app", help="module with `app`")
+    parser.add_argument("refusals", help="module with `refusals`")
     parser.add_argument("--port", type=int, required=True)
     given = parser.parse_args()
     configure_log()

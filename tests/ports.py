@@ -6,16 +6,15 @@ from contextlib import ExitStack, suppress
 from itertools import count
 
 _LOWEST, _EACH, _SHARES = 12_000, 2_000, 10
-"""Below those that systems give to outgoing connections, which could take one before its program
-does."""
+"""Below the ports of outgoing connections, which could take a port before its program does."""
 _turns = count(os.getpid())
 
 
 def free_ports(number: int = 1) -> int:
-    """The first of `number` ports in a row that nobody has.
+    """The first of `number` ports in a row that are free.
 
-    The workers of pytest-xdist look in different places, and a process does not give the same one
-    twice before it has given all others.
+    The workers of pytest-xdist use different ranges, and a process does not return the same port
+    twice before it has returned all others.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", f"gw{os.getpid()}").removeprefix("gw")
     lowest = _LOWEST + int(worker) % _SHARES * _EACH

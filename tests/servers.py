@@ -1,8 +1,8 @@
-"""The servers that tests use, and what of them this machine lacks.
+"""The servers that tests use, and which of them are missing on this machine.
 
-Real servers are named by `KAFKA_BOOTSTRAP_SERVERS` and `DB_HOST`, `DB_PASSWORD`, ...; those that
-are not named are started in Docker, if an engine answers. Only the process that the user has
-started does so: pytest-xdist's workers are given the addresses.
+Real servers are named by `KAFKA_BOOTSTRAP_SERVERS` and `DB_HOST`, `DB_PASSWORD`, ...; others
+are started in Docker, if an engine answers. Only the process that the user started does so:
+pytest-xdist's workers get the addresses.
 """
 
 import socket
@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from contract.settings import Settings, load_settings
 
 GIVEN = load_settings()
-"""The settings from outside, read before tests forget them."""
+"""The settings from the environment, read before tests clear them."""
 
-_PASSWORD = "Only-4-tests"  # noqa: S105 - of a server that lives as long as the tests
+_PASSWORD = "Only-4-tests"  # noqa: S105 - of a server that exists only during the tests
 _START_S = 120
 
 
@@ -42,37 +42,37 @@ def odbc_loads() -> bool:
 
 
 class Servers:
-    """The servers of one run of the suite: given, or started when they are first asked for."""
+    """The servers of a test run: configured, or started when first needed."""
 
-    def __init__(self, told: dict[str, Any] | None = None) -> None:
-        self._told = {} if told is None else dict(told)
-        """By name; what is not in it is not known yet."""
+    def __init__(self, known: dict[str, Any] | None = None) -> None:
+        self._known = {} if known is None else dict(known)
+        """By name. A missing name is not known yet."""
         self._running = ExitStack()
 
     def close(self) -> None:
-        """End what was started."""
+        """Stop the servers that were started."""
         self._running.close()
 
     def tell(self) -> dict[str, Any]:
-        """Plain values for the workers, all servers being started."""
+        """Start all servers, and return their addresses for the workers."""
         return {"kafka": self.kafka(), "mssql": self.mssql()}
 
     def kafka(self) -> str | None:
-        """The address of a real Kafka; None where there is none."""
-        if "kafka" not in self._told:
-            self._told["kafka"] = GIVEN.kafka_bootstrap_servers or self._start_kafka()
-        found: str | None = self._told["kafka"]
-        return found
+        """The address of a real Kafka. None if there is none."""
+        if "kafka" not in self._known:
+            self._known["kafka"] = GIVEN.kafka_bootstrap_servers or self._start_kafka()
+        address: str | None = self._known["kafka"]
+        return address
 
     def mssql(self) -> tuple[str, int] | None:
-        """Host and port of a SQL Server in a container; None where there is none."""
-        if "mssql" not in self._told:
-            self._told["mssql"] = None if GIVEN.db_host else self._start_mssql()
-        found: tuple[str, int] | None = self._told["mssql"]
-        return found
+        """Host and port of a SQL Server in a container. None if there is none."""
+        if "mssql" not in self._known:
+            self._known["mssql"] = None if GIVEN.db_host else self._start_mssql()
+        address: tuple[str, int] | None = self._known["mssql"]
+        return address
 
     def mssql_settings(self) -> Settings | None:
-        """Settings that reach a server which speaks T-SQL; None where there is none."""
+        """Settings for a T-SQL server. None if there is none."""
         if GIVEN.db_host:
             return GIVEN
         if (place := self.mssql()) is None:
@@ -119,7 +119,7 @@ class Servers:
     def _start_mssql(self) -> tuple[str, int] | None:
         if not (docker_answers() and odbc_loads()):
             return None
-        from testcontainers.community.mssql import SqlServerContainer  # noqa: PLC0415 - likewise
+        from testcontainers.community.mssql import SqlServerContainer  # noqa: PLC0415 - slow to load
 
         image = "mcr.microsoft.com/mssql/server:2022-latest"
         server = self._running.enter_context(SqlServerContainer(image, password=_PASSWORD))
@@ -129,20 +129,20 @@ class Servers:
 MISSING = {
     "SQL Server": "set DB_HOST and DB_PASSWORD, or start a Docker engine",
     "a real Kafka": "set KAFKA_BOOTSTRAP_SERVERS, or start a Docker engine",
-    "Java or Maven": "install a JDK 17 and Maven, with which a test starts a Kafka of its own",
-    "a Docker engine": "start one, and tests start SQL Server and Kafka in it",
-    "unixODBC": "apt-get install unixodbc, or your system's package of that name",
+    "Java or Maven": "install a JDK 17 and Maven, so that tests can start a Kafka",
+    "a Docker engine": "start one, so that tests can start SQL Server and Kafka",
+    "unixODBC": "apt-get install unixodbc, or the same package of your system",
 }
-"""What tests may need and a machine may lack, and what to do about it."""
+"""Requirements that may be missing on a machine, and how to get them."""
 
 
 def missing(part: str) -> str:
-    """The reason for which a test is skipped that needs it."""
+    """The reason why a test that needs `part` is skipped."""
     return f"missing {part}: {MISSING[part]}"
 
 
 def lacking() -> list[str]:
-    """Those of `MISSING` that this machine lacks for itself, whatever servers are given."""
+    """The entries of `MISSING` that this machine itself does not have."""
     there = {
         "Java or Maven": bool(which("java") and which("mvn")),
         "a Docker engine": docker_answers(),

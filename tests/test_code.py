@@ -1,4 +1,4 @@
-"""Habits that no linter knows."""
+"""Rules that no linter checks."""
 
 import ast
 from pathlib import Path
@@ -13,7 +13,7 @@ FILES = [file for package in PACKAGES for file in sorted((ROOT / package).rglob(
 
 
 def place_of(node):
-    """What stands before the brackets of `x[3]`, with a number that is written there."""
+    """The value before the brackets of `x[3]`, if the index is a literal number."""
     if (
         isinstance(node, ast.Subscript)
         and isinstance(node.slice, ast.Constant)
@@ -32,7 +32,7 @@ def is_query(node):
 
 
 def takes_by_place(node):
-    """Whether a column of a row is taken by its place and not by its name."""
+    """Whether a column of a row is accessed by position instead of by name."""
     if (before := place_of(node)) is not None:
         named = isinstance(before, ast.Name) and before.id in {"row", "reading", "event"}
         return named or place_of(before) is not None
@@ -50,7 +50,7 @@ def columns_by_place(tree):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_no_column_of_a_row_is_taken_by_its_place(file):
+def test_no_column_of_a_row_is_accessed_by_position(file):
     assert columns_by_place(ast.parse(file.read_text(encoding="utf-8"))) == []
 
 
@@ -61,5 +61,5 @@ def test_no_column_of_a_row_is_taken_by_its_place(file):
         "for key, code in database.query(Q): pass", "[a for a, b in database.query(Q)]",
     ],
 )  # fmt: skip
-def test_such_a_place_is_found(code):
+def test_access_by_position_is_detected(code):
     assert columns_by_place(ast.parse(code))

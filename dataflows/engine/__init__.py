@@ -1,4 +1,4 @@
-"""The engine of one partition: pure functions of its sequence and of the rules."""
+"""The engine of one partition: a pure function of its sequence and of the rules."""
 
 from dataflows.engine.duplicates import DuplicateLogic
 from dataflows.engine.engine import Engine, Outcome, Times

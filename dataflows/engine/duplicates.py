@@ -1,13 +1,13 @@
-"""Packets that a device sent again, and packets that only look alike.
+"""Marks duplicate packets, and keeps apart packets that only look like duplicates.
 
-A record whose packet id is among the last 64 of its device is a repetition: the windows do not
-see it, and of its readings only those are stored again that the device dated itself, because
-their rows are known by that date.
+A record whose packet id is among the last 64 of its device is a duplicate. The windows ignore it.
+Of its readings, only those that the device dated are stored again, since the date identifies their
+rows.
 
-In records of version 1 an undated reading is known by the millisecond in which the edge had it, and
-two packets may reach the edge in the same one: here, where a device's packets are in one order, the
-later one's readings get a higher `seq`, so that neither row is taken for the other. Version 2 needs
-none of this: its undated readings have a `seq` of their packet's own.
+In records of version 1, the millisecond in which the edge received an undated reading identifies
+it, and two packets may reach the edge in the same millisecond. The packets of a device are in order
+here, so the readings of the later packet get a higher `seq`, which keeps their rows apart. Version
+2 does not need this: `seq` of its undated readings is unique to their packet.
 """
 
 from collections import OrderedDict
@@ -22,23 +22,23 @@ from contract.errors import SetupError
 from contract.packet import MAX_READINGS
 
 RECENT = 64
-"""How many packets of a device are remembered."""
+"""The number of packets that are remembered per device."""
 _VERSION = 2
 
 _Snapshot = tuple[int, dict[int, tuple[list[int], list[int]]]]
-"""A version tag; device_id -> packet hashes and times of receipt (microseconds; in version 1
-milliseconds) of its last packets, oldest first."""
+"""A version tag; device_id -> packet hashes and receive times (microseconds; milliseconds in
+version 1) of its last packets, oldest first."""
 
 
 class DuplicateLogic(StatefulBatchLogic[PacketColumns, PacketColumns, _Snapshot]):
-    """Marks repetitions in one partition's sequence, and numbers readings that would collide."""
+    """Marks duplicates in one partition's sequence, and renumbers readings that would collide."""
 
     def __init__(self, snapshot: _Snapshot | None) -> None:
         version, recent = snapshot or (_VERSION, {})
         if version not in (1, _VERSION):
             raise SetupError(
-                f"the recovery directory was written by another version of this program, and this "
-                f"one reads versions 1 and {_VERSION} of the packets seen: start with a new "
+                "the recovery directory was written by another version of this program; this one "
+                f"reads versions 1 and {_VERSION} of the remembered packets: start with a new "
                 "directory"
             )
         to_us = 1000 if version == 1 else 1
@@ -46,10 +46,10 @@ class DuplicateLogic(StatefulBatchLogic[PacketColumns, PacketColumns, _Snapshot]
             device: OrderedDict(zip(hashes, [time * to_us for time in times], strict=True))
             for device, (hashes, times) in recent.items()
         }
-        """device_id -> packet hash -> time of receipt, oldest first."""
+        """device_id -> packet hash -> receive time, oldest first."""
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[PacketColumns], bool]:
-        """The next piece of the sequence, as one piece, with `fresh` and `seq` set."""
+        """Join the next part of the sequence into one piece, and set `fresh` and `seq`."""
         return [self._mark(PacketColumns.joined(values))], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> _Snapshot:

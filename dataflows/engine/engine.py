@@ -1,7 +1,7 @@
-"""The engine of one partition: a sequence of records and heartbeats in, everything else out.
+"""The engine of one partition: turns a sequence of records and heartbeats into all results.
 
-All that it gives and keeps is a function of the sequence and of the rules alone: not of how it was
-cut into pieces, not of restarts, not of speed.
+Its output and state are a function of the sequence and of the rules alone. They do not depend on
+how the sequence is split into pieces, on restarts or on speed.
 """
 
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ from rules.tables import kind_numbered
 from rules.words import Names
 
 _STABLE = 1e-3
-"""Up to this slope, per minute, a trend is called stable."""
+"""A trend of this slope per minute or less is stable."""
 _FULL_CONFIDENCE = 60
-"""How many readings a moving average needs for the confidence 1."""
+"""The number of readings that give a moving average a confidence of 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """How long things take, in milliseconds: settings of an installation."""
+    """The time settings of an installation, in milliseconds."""
 
     grace_ms: int = 1_000
     idle_ms: int = 3_000
@@ -47,29 +47,29 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a piece of the sequence led to."""
+    """The results of a piece of the sequence."""
 
     sensor_id: Ints
-    """(S,) of each row."""
+    """(S,) the sensor of each row."""
     panes: Panes
     windows: Windows
     late: Late
     events: list[Event]
-    """By time; of one time those that end something come last."""
+    """Sorted by time. At the same time, events that resolve others come last."""
     rollups: Rollups
     predictions: Predictions
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What did not enter a pane, since the state was made."""
+    """Counts of what entered no pane, since the state was created."""
 
     late: int
     future: int
     duplicates: int
-    """Records that repeat one of the last 64 of their device."""
+    """Records that repeat one of the last 64 packets of their device."""
     repeated: int
-    """Readings that were in their pane already."""
+    """Readings that were already in their pane."""
 
 
 class Engine:
@@ -100,7 +100,7 @@ class Engine:
             f"open_predictions/{times.predict_ms}": self._predictions.open,
             f"predicted_periods/{times.predict_ms}": self._predictions.rollups,
         }
-        """Everything that lives longer than a piece, by name."""
+        """All state that outlives a piece, by name."""
         for state in self._rollups:
             self.tables[f"rollups/{state.period}"] = state
         for number, memory in self._verdicts.memories.items():
@@ -115,32 +115,32 @@ class Engine:
 
     @property
     def counts(self) -> Counts:
-        """What did not enter a pane so far."""
+        """Counts of what entered no pane so far."""
         panes = self._panes
         return Counts(panes.late, panes.future, self._rows.duplicates, panes.repeated)
 
     @property
     def levels(self) -> tuple[int, int, int]:
-        """How many sensors are NORMAL, WARN and CRITICAL."""
+        """The number of sensors that are NORMAL, WARN and CRITICAL."""
         return self._levels.counts
 
     def snapshot(self) -> dict[str, Snapshot]:
-        """A copy of the state as plain arrays and numbers, by table and column."""
+        """Copy the state as plain arrays and numbers, by table and column."""
         return snapshot_of(self.tables)
 
     def restore(self, snapshot: dict[str, Snapshot] | tuple[Any, ...]) -> None:
-        """Take over a copy of the state that `snapshot` was taken of.
+        """Restore the state from the result of `snapshot`.
 
         Raises:
-            SetupError: it was written by a version of this program whose state does not fit; the
-                text says what to do.
+            SetupError: an incompatible version of this program wrote it; the message says what to
+                do.
         """
         if isinstance(snapshot, tuple):
             snapshot = as_tables(snapshot)
         restore(self.tables, snapshot)
 
     def step(self, piece: PacketColumns, rules: Rules, names: Names) -> Outcome:
-        """Take the next piece of the sequence, all of it under `rules`."""
+        """Process the next piece of the sequence, with the same `rules` for all of it."""
         rows = self._rows
         readings = rows.enter(piece)
         ids, arrival = rows.sensors.id, rows.arrival
@@ -152,7 +152,7 @@ class Engine:
         verdicts = self._verdicts.step(panes, windows, ids, rules)
         transitions, flappings = self._levels.step(panes, verdicts, rules, len(ids))
         made, deviations = self._predictions.step(closed, windows, arrival, ids, rules.trends)
-        told = [rollups.step(closed, arrival, len(ids)) for rollups in self._rollups]
+        ended = [rollups.step(closed, arrival, len(ids)) for rollups in self._rollups]
         writer = EventWriter(names, ids, rows.devices.id, rules, verdicts)
         events = [
             *map(writer.transition, transitions),
@@ -166,7 +166,7 @@ class Engine:
             windows=windows,
             late=closed.late,
             events=sorted(events, key=lambda event: (event.at, event.status, event.event_key)),
-            rollups=_rollups(told, ids),
+            rollups=_rollups(ended, ids),
             predictions=self._predicted(made, rules),
         )
 
@@ -187,12 +187,12 @@ class Engine:
         )
 
 
-def _rollups(told: list[RollupRows], sensor_id: Ints) -> Rollups:
+def _rollups(ended: list[RollupRows], sensor_id: Ints) -> Rollups:
     def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(rollups, name) for rollups in told])
+        return np.concatenate([getattr(rollups, name) for rollups in ended])
 
     return Rollups(
-        period=np.repeat(ROLLUP_MS, [len(rollups.row) for rollups in told]),
+        period=np.repeat(ROLLUP_MS, [len(rollups.row) for rollups in ended]),
         sensor_id=sensor_id[joined("row")],
         bucket=joined("start"),
         count=joined("count"),

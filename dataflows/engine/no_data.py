@@ -1,15 +1,15 @@
-"""Sensors and devices that fall silent, and come back: in arrival time, which is the log's own.
+"""Detects sensors and devices that stop sending data and resume, in the log's arrival time.
 
-Something is silent when it was not heard for five times its usual interval, at least 30 s. Its
-usual interval is the longest of the last four gaps between the seconds in which it was heard; it
-is known once there are four. A gap that was a silence is none of them.
+A sensor or device is silent after five times its usual interval without data, and at least 30 s.
+The usual interval is the longest of the last four gaps between the seconds with data. It is known
+after four gaps. The gap of a silence does not count.
 
-A device is judged with every record and heartbeat of the partition. A sensor is judged only when
-its device is heard without it, and its time starts anew when the device returns: so a device that
-falls silent is one silence, not one for each of its sensors.
+A device is checked with every record and heartbeat of the partition. A sensor is checked only when
+its device sends data without it, and its time restarts when the device returns. So a device that
+stops sending is reported once, not once for each of its sensors.
 
-Nearly always nobody is silent, and a piece of the sequence is taken at once. The few sensors and
-devices of which that cannot be said beforehand are gone through record by record.
+Usually no sensor or device is silent, and a piece of the sequence is processed at once. The few
+that may be silent are processed record by record.
 """
 
 import numpy as np
@@ -27,24 +27,24 @@ _FOREVER = 2**62
 
 
 class HeardTable(Table):
-    """When each of many was heard, a row each."""
+    """When each sensor or device last sent data, one row each."""
 
     heard_at: Ints = column(np.int64, NEVER)
     gaps: Ints = column(np.int64, 0, shape=(_GAPS, ROWS))
-    """The last gaps in seconds, newest last; 0 where there were not as many."""
+    """The last gaps in seconds, newest last; 0 if there were fewer."""
     since: Ints = column(np.int64, NEVER)
-    """Since when it is silent; NEVER where it is not."""
+    """The arrival time since which it is silent; NEVER if it is not."""
 
     def due(self, since: Ints, rows: Ints | slice = slice(None)) -> Ints:
-        """When rows that are heard no more after `since` count as silent; `_FOREVER` where nothing
-        is usual yet.
+        """The time at which rows without data after `since` become silent; `_FOREVER` if the usual
+        interval is unknown.
         """
         gaps = self.gaps[:, rows]
         limit = np.maximum(FACTOR * 1000 * gaps.max(axis=0, initial=0), LEAST_MS)
         return np.where(gaps[0] > 0, since + limit, _FOREVER)
 
     def enter_all(self, row: Ints, at: Ints) -> None:
-        """Hear rows, sorted and by time, of which none is or falls silent."""
+        """Note data of rows, sorted by row and time. None of them is silent or becomes silent."""
         if not len(row):
             return
         new_row = begins(row)
@@ -59,7 +59,7 @@ class HeardTable(Table):
         starts = np.flatnonzero(begins(g_row))
         count = lengths(starts, len(g_row))
         rows = g_row[starts]
-        # what a row had, oldest first, and then its new gaps: the last four stay
+        # the old gaps of each row, oldest first, then its new ones: keep the last four
         place = np.arange(len(g_row)) + np.repeat(_GAPS * np.arange(1, len(rows) + 1), count)
         oldest = starts + _GAPS * np.arange(len(rows))
         slots = np.arange(_GAPS)[:, None]
@@ -69,7 +69,7 @@ class HeardTable(Table):
         self.gaps[:, rows] = every[oldest + count + slots]
 
     def enter(self, row: int, at: int, *, counts: bool) -> None:
-        """Hear one row."""
+        """Note data of one row."""
         gap = at // 1000 - int(self.heard_at[row]) // 1000
         if counts and gap > 0 and self.heard_at[row] != NEVER:
             self.gaps[:, row] = np.r_[self.gaps[1:, row], gap]
@@ -77,44 +77,44 @@ class HeardTable(Table):
 
 
 class HeardDevices(HeardTable):
-    """Likewise, of devices."""
+    """When each device last sent data."""
 
     returned: Ints = column(np.int64, NEVER)
-    """When the device last returned from a silence."""
+    """The arrival time at which the device last returned from a silence."""
 
 
 class NoDataState:
-    """Who is silent in one partition."""
+    """The silent sensors and devices of one partition."""
 
     def __init__(self) -> None:
         self.sensors = HeardTable()
         self.devices = HeardDevices()
 
     def step(self, readings: ReadingRows, device_of: Ints, devices: int) -> list[NoDataChange]:
-        """Take the next piece. `device_of` (S,) is each sensor's device before it, -1 where it had
+        """Process the next piece. `device_of` (S,) is each sensor's device before it, -1 if it had
         none.
         """
         self.sensors.grow(len(device_of))
         self.devices.grow(devices)
         returned = self.devices.returned.copy()
-        found: list[NoDataChange] = []
-        before, returns = self._hear_devices(readings, found)
+        changes: list[NoDataChange] = []
+        before, returns = self._hear_devices(readings, changes)
         if len(readings.row) or returns:
-            self._hear_sensors(readings, device_of, before, returned, returns, found)
+            self._hear_sensors(readings, device_of, before, returned, returns, changes)
         device = device_of.copy()
         device[readings.row] = readings.device[readings.record]
         sensors = self.sensors
         due = sensors.due(np.maximum(sensors.heard_at, self.devices.returned[device]))
         silent = (sensors.since == NEVER) & (due <= self.devices.heard_at[device])
         for row in np.flatnonzero(silent).tolist():
-            _fall_silent(sensors, row, int(due[row]), found, int(device[row]))
-        return found
+            _fall_silent(sensors, row, int(due[row]), changes, int(device[row]))
+        return changes
 
     def _hear_devices(
-        self, readings: ReadingRows, found: list[NoDataChange]
+        self, readings: ReadingRows, changes: list[NoDataChange]
     ) -> tuple[Ints, dict[int, dict[int, int]]]:
-        """When the device of each record was heard before (R,); and for each device that returned,
-        the records with which it did, and when.
+        """(R,) the arrival time of the previous data of each record's device; and for each device
+        that returned: record index -> arrival time.
         """
         state = self.devices
         before = np.full(len(readings.device), NEVER)
@@ -132,26 +132,26 @@ class NoDataState:
             for r, a, index in zip(*(c[slow].tolist() for c in (row, at, record)), strict=True):
                 limit = int(state.due(state.heard_at[[r]], np.array([r]))[0])
                 if state.since[r] == NEVER and limit <= a:
-                    _fall_silent(state, r, limit, found)
+                    _fall_silent(state, r, limit, changes)
                 if silent := state.since[r] != NEVER:
-                    _return(state, r, a, found)
+                    _return(state, r, a, changes)
                     self.devices.returned[r] = a
                     returns.setdefault(r, {})[index] = a
                 state.enter(r, a, counts=not silent)
         due = state.due(state.heard_at)
         silent = (state.since == NEVER) & (due <= readings.arrival[-1])
         for r in np.flatnonzero(silent).tolist():
-            _fall_silent(state, r, int(due[r]), found)
+            _fall_silent(state, r, int(due[r]), changes)
         return before, returns
 
-    def _hear_sensors(  # noqa: PLR0917 - what was before the piece, and what came of it
+    def _hear_sensors(  # noqa: PLR0917 - the state before the piece, and its results
         self,
         readings: ReadingRows,
         device_of: Ints,
         before: Ints,
         returned: Ints,
         returns: dict[int, dict[int, int]],
-        found: list[NoDataChange],
+        changes: list[NoDataChange],
     ) -> None:
         state = self.sensors
         row, record = readings.row[readings.order], readings.record[readings.order]
@@ -180,9 +180,9 @@ class NoDataState:
         for r in sorted(todo):
             first, end = np.searchsorted(row, [r, r + 1])
             mine = set(record[first:end].tolist())
-            self._walk(r, int(device_of[r]), readings, records, mine, returned, returns, found)
+            self._walk(r, int(device_of[r]), readings, records, mine, returned, returns, changes)
 
-    def _walk(  # noqa: PLR0917 - likewise
+    def _walk(  # noqa: PLR0917 - as above
         self,
         row: int,
         device: int,
@@ -191,14 +191,14 @@ class NoDataState:
         mine: set[int],
         returned: Ints,
         returns: dict[int, dict[int, int]],
-        found: list[NoDataChange],
+        changes: list[NoDataChange],
     ) -> None:
-        """One sensor, record by record of its device and of those that it moves to; `mine` are the
-        records that it is in.
+        """Process one sensor, record by record of its device and of the devices that it moves to.
+        `mine` are the records that contain the sensor.
         """
         state = self.sensors
         devices = {device, *readings.device[list(mine)].tolist()} - {-1}
-        for index in sorted(index for one in devices for index in records.get(one, ())):
+        for index in sorted(index for number in devices for index in records.get(number, ())):
             here, at = int(readings.device[index]), int(readings.arrival[index])
             if index in mine:
                 device = here
@@ -209,30 +209,30 @@ class NoDataState:
             if index in mine:
                 silent = state.since[row] != NEVER
                 if silent:
-                    _return(state, row, at, found, device)
+                    _return(state, row, at, changes, device)
                 counts = not silent and since <= state.heard_at[row]
                 state.enter(row, at, counts=counts)
                 continue
             since = max(since, int(state.heard_at[row]))
             due = int(state.due(np.array([since]), np.array([row]))[0])
             if state.since[row] == NEVER and due <= at:
-                _fall_silent(state, row, due, found, device)
+                _fall_silent(state, row, due, changes, device)
 
 
 def _fall_silent(
-    state: HeardTable, row: int, at: int, found: list[NoDataChange], device: int | None = None
+    state: HeardTable, row: int, at: int, changes: list[NoDataChange], device: int | None = None
 ) -> None:
-    """Of a sensor with its `device`, or of a device."""
+    """Report a sensor of `device`, or a device, as silent."""
     of = row if device is None else device
-    found.append(NoDataChange(row, of, device is None, True, at, int(state.heard_at[row]), at))
+    changes.append(NoDataChange(row, of, device is None, True, at, int(state.heard_at[row]), at))
     state.since[row] = at
 
 
 def _return(
-    state: HeardTable, row: int, at: int, found: list[NoDataChange], device: int | None = None
+    state: HeardTable, row: int, at: int, changes: list[NoDataChange], device: int | None = None
 ) -> None:
-    """Likewise."""
+    """Report that data of a sensor of `device`, or of a device, resumed."""
     of = row if device is None else device
     heard_at, since = int(state.heard_at[row]), int(state.since[row])
-    found.append(NoDataChange(row, of, device is None, False, at, heard_at, since))
+    changes.append(NoDataChange(row, of, device is None, False, at, heard_at, since))
     state.since[row] = NEVER

@@ -1,25 +1,25 @@
-"""One-second panes per sensor in event time: watermark, grace, lateness and the idle rule.
+"""One-second panes per sensor in event time: watermark, grace, late readings and the idle rule.
 
-The rules are those of the contract, taken record by record in the order of the partition:
+The contract defines the rules record by record, in the order of the partition:
 
-1. the partition's arrival time becomes the maximum of itself and the record's;
-2. a sensor whose last arrival + idle time <= the partition's arrival time closes its open panes;
-3. the record's readings, by their index, unless it repeats an earlier packet: a reading is late
-   when its pane's end <= the sensor's `closed_until`; else it enters its pane, raises the
+1. The partition's arrival time becomes the maximum of itself and the record's.
+2. A sensor whose last arrival + idle time <= the partition's arrival time closes its open panes.
+3. Unless the record repeats an earlier packet, its readings are processed in order. A reading is
+   late if its pane's end <= the sensor's `closed_until`. Otherwise it enters its pane, raises the
    watermark, and closes every pane with end + grace <= watermark.
 
-Here a whole piece of the sequence is taken at once, and the outcome is the same for every cut.
-What makes that possible: sensors meet only in the arrival time, which is a running maximum; a
-sensor's watermark is a running maximum of its own; and `closed_until` before a reading is the
-maximum of two things that follow from the watermark before it: the last pane end at or below
-watermark - grace, and, for each idle gap passed, the end of the pane that the watermark lay in.
-(A late reading may be counted into that maximum: it lies before `closed_until`, so it can close
-nothing that is open.) Sums are never carried: the readings of an open pane are kept as they are
-and aggregated once, in the order of (event time, arrival), when it closes. A reading that repeats
-another of its pane, that is, sensor, event time, `seq` and value are the same, is left out then, as
-the database leaves it out.
+This module processes a whole piece of the sequence at once, with the same result for every split
+into pieces. This works because sensors share only the arrival time, which is a running maximum, and
+a sensor's watermark is a running maximum of its own. `closed_until` before a reading is the maximum
+of two values that follow from the watermark before it: the last pane end at or before watermark -
+grace, and, for each idle gap, the end of the pane that contained the watermark. (A late reading may
+count in that maximum: it lies before `closed_until`, so it cannot close an open pane.)
 
-Readings have their event time in microseconds; watermarks and panes are in milliseconds.
+Sums are never carried over: the readings of an open pane are stored, and aggregated once when it
+closes, in the order of (event time, arrival). A reading that repeats another one in its pane (same
+sensor, event time, `seq` and value) is left out then, as in the database.
+
+Event times of readings are in microseconds; watermarks and panes are in milliseconds.
 """
 
 from dataclasses import dataclass
@@ -37,14 +37,14 @@ from sinks.decimals import rounded
 
 PANE_MS = 1_000
 LARGE = 1e150
-"""Beyond this size a square may overflow; moments are then those of the values times `SMALL`."""
+"""The square of a larger value may overflow; moments then use the values times `SMALL`."""
 SMALL = 2.0**-600
-"""A power of two: scaling by it rounds nothing that matters where a sum overflows."""
+"""A power of two, so that scaling large values is exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
-    """Readings that came after their pane had closed."""
+    """Readings that arrived after their pane closed."""
 
     row: Ints
     ts: Ints
@@ -54,33 +54,33 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class IdleSpells:
-    """Times in which a sensor was idle, sorted by row and time; only those that have ended."""
+    """Times in which a sensor was idle and that have ended, sorted by row and time."""
 
     row: Ints
     end: Ints
     """End of the sensor's newest pane at that time."""
     until: Ints
-    """The partition's arrival time when the sensor was heard again."""
+    """The partition's arrival time when the sensor sent data again."""
 
 
 @dataclass(frozen=True, slots=True)
 class PaneResult:
-    """What a piece of the sequence led to."""
+    """The results of a piece of the sequence."""
 
     panes: Panes
     late: Late
     spells: IdleSpells
     idle: NDArray[np.bool_]
-    """(S,) the sensors that are idle at the end of the piece."""
+    """(S,) whether each sensor is idle at the end of the piece."""
 
 
 class OpenReadings(Table):
     """The readings of open panes, in order of arrival."""
 
     row: Ints = column(np.int64, 0, stored=np.int32)
-    """The sensor's."""
+    """The sensor's row."""
     device: Ints = column(np.int64, 0, stored=np.int32)
-    """The row of its device."""
+    """The device's row."""
     ts: Ints = column(np.int64, 0)
     """Event time, epoch microseconds UTC."""
     seq: Ints = column(np.int64, 0, stored=np.int32)
@@ -88,18 +88,18 @@ class OpenReadings(Table):
 
 
 class PaneState(Table):
-    """The open panes of one partition; its sensors are rows."""
+    """The open panes of one partition, one row per sensor."""
 
     last_arrival: Ints = column(np.int64, NEVER)
-    """The partition's arrival time when the sensor's last record came."""
+    """The partition's arrival time at the sensor's last record."""
     watermark: Ints = column(np.int64, NEVER)
     closed_until: Ints = column(np.int64, NEVER)
     late: int = single(0)
-    """How many readings came too late for their pane."""
+    """The number of late readings."""
     future: int = single(0)
-    """How many were dated more than five minutes after their arrival."""
+    """The number of readings dated more than five minutes after their arrival."""
     repeated: int = single(0)
-    """How many were in their pane already."""
+    """The number of readings that were already in their pane."""
 
     def __init__(self, grace_ms: int, idle_ms: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class PaneState(Table):
         self.open = OpenReadings()
 
     def step(self, readings: ReadingRows, sensors: int) -> PaneResult:
-        """Take the next piece of the sequence; return what it closes. `sensors` is S."""
+        """Process the next piece of the sequence. `sensors` is S."""
         self.grow(sensors)
         late, spells = self._take(readings)
         idle = self.last_arrival + self._idle <= readings.arrival[-1]
@@ -117,7 +117,7 @@ class PaneState(Table):
         return PaneResult(self._close(), late, spells, idle)
 
     def _take(self, readings: ReadingRows) -> tuple[Late, IdleSpells]:
-        """Let readings in, or count them out; move watermarks and `closed_until`."""
+        """Accept or reject readings, and advance watermarks and `closed_until`."""
         row, value, ts = readings.row, readings.value, readings.ts // 1000
         if not len(row):
             return Late(_ints(), _ints(), np.empty(0)), IdleSpells(_ints(), _ints(), _ints())
@@ -189,7 +189,7 @@ class PaneState(Table):
 
 
 def _repeats(row: Ints, ts: Ints, seq: Ints, value: Floats) -> NDArray[np.intp]:
-    """The places of readings that repeat an earlier one; they are sorted by row and event time."""
+    """Indices of readings that repeat an earlier one. The input is sorted by row and event time."""
     same = ~begins(row, ts)
     if not same.any():
         return np.empty(0, np.intp)
@@ -200,8 +200,8 @@ def _repeats(row: Ints, ts: Ints, seq: Ints, value: Floats) -> NDArray[np.intp]:
 
 
 def aggregate(row: Ints, device: Ints, ts: Ints, value: Floats) -> Panes:
-    """The panes of readings (at least one), which are sorted by row, event time (microseconds) and
-    arrival.
+    """Aggregate readings (at least one) into panes. They are sorted by row, event time
+    (microseconds) and arrival.
     """
     end = _end_of_pane(ts)
     starts = np.flatnonzero(begins(row, end))
@@ -209,7 +209,7 @@ def aggregate(row: Ints, device: Ints, ts: Ints, value: Floats) -> Panes:
     low, high = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts)
     mean = _mean(value, starts, count, low, high)
     time = (ts - (end - PANE_MS) * 1000).astype(np.float64)
-    mean_time = np.add.reduceat(time, starts) / count  # of whole numbers, so that equal ones stay
+    mean_time = np.add.reduceat(time, starts) / count  # of whole numbers: exact for equal times
     time = (time - np.repeat(mean_time, count)) / 1e6
     scale = scale_of(low, high)
     if scale is None:
@@ -234,7 +234,7 @@ def aggregate(row: Ints, device: Ints, ts: Ints, value: Floats) -> Panes:
 
 
 def scale_of(low: Floats, high: Floats) -> Floats | None:
-    """What moments of values between `low` and `high` are scaled by; None where all are 1."""
+    """The scale of moments of values between `low` and `high`; None if all are 1."""
     large = (high > LARGE) | (low < -LARGE)
     return np.where(large, SMALL, 1.0) if large.any() else None
 
@@ -248,7 +248,7 @@ def _pane_end(ts: Ints) -> Ints:
 
 
 def _end_of_pane(us: Ints) -> Ints:
-    """The same in milliseconds for event times in microseconds."""
+    """The end of the pane, milliseconds, of event times in microseconds."""
     return us // (PANE_MS * 1000) * PANE_MS + PANE_MS
 
 
@@ -258,7 +258,7 @@ def _floor(ts: Ints) -> Ints:
 
 
 def _mean(value: Floats, starts: Ints, count: Ints, low: Floats, high: Floats) -> Floats:
-    """Means of the runs that begin at `starts`, within their minima `low` and maxima `high`."""
+    """Means of the segments that begin at `starts`, within minima `low` and maxima `high`."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.add.reduceat(value, starts) / count
     too_large = ~np.isfinite(mean)
@@ -269,9 +269,9 @@ def _mean(value: Floats, starts: Ints, count: Ints, low: Floats, high: Floats) -
 
 
 def _running_maximum(value: Ints, first: NDArray[np.bool_], before: Ints) -> Ints:
-    """The maximum so far within each segment, each begun by `first`, and by `before` (one for
-    each segment). Segments are kept apart by their number in the upper bits of ranks, so that
-    nothing overflows, whatever a sender's clock says.
+    """The running maximum within each segment, which starts where `first` is set, including
+    `before` (one value per segment). Each segment gets its own number range; if that would
+    overflow, ranks replace the values. So no sender's clock can cause an overflow.
     """
     segment = np.cumsum(first) - 1
     value = np.maximum(value, before[segment])

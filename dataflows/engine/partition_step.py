@@ -1,4 +1,4 @@
-"""The engine as a step of the flow: which rules apply to which part of a piece."""
+"""The engine as a step of the flow. It splits each piece where the rules change."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from rules.history import RuleBook
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What is watched for, and how: the same for every partition."""
+    """The rules and time settings, the same for every partition."""
 
     book: RuleBook
     times: Times
@@ -37,7 +37,7 @@ class Watch:
 
 class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapshot]]):
     """The engine of one partition. Its output and state are a function of the sequence and of the
-    rule book alone.
+    rule history alone.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
         self._count_levels()
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[Outcome], bool]:
-        """What the next pieces of the sequence lead to; more than one where the rules change."""
+        """Process the next pieces of the sequence. Returns several outcomes if the rules change."""
         piece = PacketColumns.joined(values)
         outcomes = [
             self.engine.step(part, rules, self._book.names) for part, rules in self._parts(piece)
@@ -61,7 +61,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
         return outcomes, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> dict[str, Snapshot]:
-        """The state of the engine."""
+        """Copy the state of the engine."""
         self._count_levels()
         with SNAPSHOT_SECONDS.time():
             return self.engine.snapshot()
@@ -87,8 +87,8 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
         self._levels = levels
 
     def _parts(self, piece: PacketColumns) -> Iterator[tuple[PacketColumns, Rules]]:
-        """The piece, cut where the rules change. What is due by then is judged by the old rules,
-        whether a heartbeat came in time or not: the change brings one of its own.
+        """Split the piece where the rules change. A change adds a heartbeat, so that the old rules
+        judge everything that is due by then, even if no other heartbeat arrived in time.
         """
         arrival = np.maximum.accumulate(np.maximum(piece.records.arrival, self.engine.arrival))
         editions = self._book.editions(int(arrival[-1]))

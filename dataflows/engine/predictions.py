@@ -1,10 +1,10 @@
-"""Predictions of each sensor by its moving average or its model, and what became of them.
+"""Predicts each sensor by its moving average or its model, and compares predictions with readings.
 
-At the end of each period of event time a sensor's mean over the period, moved on by the slope of
-its model where it has one, stands for what it will measure `HORIZON_MS` later. The w10 of the first
-pane that reaches that time, within a minute, tells how far off it was. Off is what the old system
-called off, and more than twice the deviation within w10, so that noise is not. Only a change
-between "as predicted" and "off" is passed on.
+At the end of each period of event time, the prediction for `HORIZON_MS` later is the sensor's mean
+over the period, extrapolated by the slope of its model if it has one. It is compared with w10 of
+the first pane that reaches that time, within a minute. A sensor is off if the error passes the
+limits of the old system and is more than twice the standard deviation of w10, so that noise does
+not count. Only changes between "as predicted" and "off" are reported.
 """
 
 from dataclasses import replace
@@ -23,21 +23,23 @@ from rules.models import Trends
 from rules.panes import Windows
 
 TOLERANCE_MS = 60_000
-"""How long after its target time a prediction is still compared."""
+"""How long after its target time a prediction can be compared."""
 _OFF_ABS = 0.5
 _OFF_REL = 0.2
 _FAR_REL = 0.5
+_NOISE = 2.0 * (1.0 + 1e-9)
+"""An error of exactly two deviations is noise, whichever way its last bit was rounded."""
 _NO_LESS = 1e-6
-"""The least size that a relative error is taken of."""
+"""The smallest divisor of a relative error."""
 
 
 class OpenPredictions(Table):
-    """The predictions that are still to come true: `slots` for each sensor, by their target."""
+    """The predictions whose target time has not come: `slots` per sensor, by target."""
 
     newest: Ints = column(np.int64, NEVER)
     """(S,) the newest target, epoch milliseconds UTC."""
     age: NDArray[np.uint16] = column(np.uint16, 0)
-    """(slots, S) how many periods a target lies before the newest; `slots` where there is none."""
+    """(slots, S) periods between a target and the newest one; `slots` if there is none."""
     value: Floats = column(np.float64, 0.0)
     """(slots, S)"""
 
@@ -47,14 +49,14 @@ class OpenPredictions(Table):
         super().__init__(age=(self._slots, ROWS), value=(self._slots, ROWS))
 
     def of(self, row: Ints, target: Ints) -> tuple[NDArray[np.bool_], Floats]:
-        """(N,) whether each target was predicted, and (N,) the values."""
+        """(N,) whether each target has a prediction, and (N,) the predicted values."""
         slot = target // self._period % self._slots
         age = self.age[slot, row].astype(np.int64)
         known = (age < self._slots) & (self.newest[row] - age * self._period == target)
         return known, self.value[slot, row]
 
     def add(self, row: Ints, target: Ints, value: Floats) -> None:
-        """Add predictions, sorted by row and target, each later than those that are there."""
+        """Add predictions, sorted by row and target. Each target is after the existing ones."""
         if not len(row):
             return
         last = np.append(begins(row)[1:], True)
@@ -72,10 +74,10 @@ class OpenPredictions(Table):
 
 
 class PredictionState(Table):
-    """What was predicted for one partition's sensors, and which are off their prediction."""
+    """The predictions of one partition's sensors, and which sensors are off."""
 
     since: Ints = column(np.int64, NEVER)
-    """(S,) since when a sensor is off; NEVER where it is not."""
+    """(S,) end of the pane since which a sensor is off; NEVER if it is not."""
 
     def __init__(self, period_ms: int) -> None:
         super().__init__()
@@ -86,8 +88,8 @@ class PredictionState(Table):
     def step(
         self, closed: PaneResult, windows: Windows, arrival: int, sensor_id: Ints, trends: Trends
     ) -> tuple[RollupRows, list[Deviation]]:
-        """The periods that ended, each with its prediction as the mean; and the changes of being
-        off. `sensor_id` (S,) tells the sensor of each row.
+        """The periods that ended, each with its prediction as the mean; and the sensors that
+        started or stopped being off. `sensor_id` (S,) is the sensor of each row.
         """
         sensors = len(sensor_id)
         self.grow(sensors)
@@ -101,10 +103,10 @@ class PredictionState(Table):
             value = (made.mean + slope * minutes).clip(-LARGEST, LARGEST)
             made = replace(made, mean=np.where(slope == 0.0, made.mean, value))
         target = made.start + self._period + HORIZON_MS
-        found = self._compare(closed, windows, made, target)
+        deviations = self._compare(closed, windows, made, target)
         order = np.lexsort((target, made.row))
         self.open.add(made.row[order], target[order], made.mean[order])
-        return made, found
+        return made, deviations
 
     def _compare(
         self, closed: PaneResult, windows: Windows, made: RollupRows, made_for: Ints
@@ -114,7 +116,7 @@ class PredictionState(Table):
         due = np.flatnonzero((target > windows.end_before) & (target > panes.end - TOLERANCE_MS))
         row, target = panes.row[due], target[due]
         known, value = self.open.of(row, target)
-        if len(made.row) and len(due):  # made and due within one piece
+        if len(made.row) and len(due):  # predicted and due in the same piece
             of_row = {
                 (r, t): v
                 for r, t, v in zip(
@@ -129,13 +131,13 @@ class PredictionState(Table):
         with np.errstate(over="ignore"):
             error = np.abs(seen - value)
             relative = error / np.maximum(np.abs(value), _NO_LESS)
-        off = ((error >= _OFF_ABS) | (relative >= _OFF_REL)) & (error > 2 * noise)
+        off = ((error >= _OFF_ABS) | (relative >= _OFF_REL)) & (error > _NOISE * noise)
         before = np.where(begins(row), self.since[row] != NEVER, np.roll(off, 1))
-        found = []
+        deviations = []
         for index in np.flatnonzero(off != before).tolist():
             r, end = int(row[index]), int(panes.end[due[index]])
             since = end if off[index] else int(self.since[r])
-            found.append(
+            deviations.append(
                 Deviation(
                     pane=int(due[index]),
                     begins=bool(off[index]),
@@ -149,4 +151,4 @@ class PredictionState(Table):
                 )
             )
             self.since[r] = end if off[index] else NEVER
-        return found
+        return deviations

@@ -1,9 +1,9 @@
-"""Sums of panes over buckets of event time: minutes, five minutes, hours.
+"""Rollups: aggregates of panes over buckets of event time (1 minute, 5 minutes, 1 hour).
 
-A bucket is told when its own last second or a later pane closes; with `flush` also when the sensor
-is idle and the arrival time has passed the bucket's end by `FLUSH_MS`. When more readings come for
-it after that, it is told again, with all of them. A sum is carried from piece to piece; it is added
-up pane by pane, in order, so that no cut of the sequence changes a bit.
+A bucket is emitted when its last second or a later pane closes. With `flush`, it is also emitted
+when the sensor is idle and the arrival time is `FLUSH_MS` past the bucket's end. If more readings
+arrive for it later, it is emitted again with all of them. Sums are carried from piece to piece and
+added pane by pane, in order, so that results are the same to the bit for every split into pieces.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ FLUSH_MS = 10_000
 _EMPTY = {"total": 0.0, "minimum": np.inf, "maximum": -np.inf, "last": 0.0, "device": 0.0}
 _NOTHING = np.array(list(_EMPTY.values()))[:, None]
 _SCALE = 2.0**-64
-"""Sums are of values times this: it rounds nothing, and no sum overflows."""
+"""Sums are of values times this power of two: scaling is exact, and no sum overflows."""
 _SECONDS = 2**38
-"""More than a time in seconds can be; rows times this, and a time, are one sortable number."""
+"""Above any time in seconds: row * this + time is one sortable number."""
 
 
 @dataclass(frozen=True, slots=True)
 class RollupRows:
-    """B buckets that ended, or were told early."""
+    """B buckets that ended, or were emitted early."""
 
     row: Ints
     """(B,) the sensor's row."""
@@ -49,7 +49,7 @@ class RollupRows:
 
 
 class RollupState(Table):
-    """The newest rollup of each sensor, for one period."""
+    """The newest bucket of each sensor, for one period."""
 
     start: Ints = column(np.int64, NEVER)
     count: Ints = column(np.int64, 0)
@@ -67,17 +67,17 @@ class RollupState(Table):
         self.grow(sensors)
         start = (closed.panes.end - PANE_MS) // self.period * self.period
         early, told = self._early(closed, start) if self._flush else ([], [])
-        found = [*self._add(closed.panes, start), *early]
+        emitted = [*self._add(closed.panes, start), *early]
         if self._flush:
             self.told[told] = True
             over = self.start + self.period + FLUSH_MS <= arrival
             still = np.flatnonzero(over & ~self.told & closed.idle)
             self.told[still] = True
-            found.append(self._of(still))
-        return concatenate(found)
+            emitted.append(self._of(still))
+        return concatenate(emitted)
 
     def _add(self, panes: Panes, start: Ints) -> list[RollupRows]:
-        """Add panes to their buckets; return those that ended."""
+        """Add panes to their buckets; return the buckets that ended."""
         row = panes.row
         if not len(row):
             return [self._of(row)]
@@ -86,15 +86,15 @@ class RollupState(Table):
         ends = first + count_of - 1
         rows, starts = row[first], start[first]
         new_row = begins(rows)
-        goes_on = new_row & (self.start[rows] == starts)
-        left = rows[new_row & ~goes_on & ~self.told[rows]]
-        found = [self._of(left)]
+        continues = new_row & (self.start[rows] == starts)
+        left = rows[new_row & ~continues & ~self.told[rows]]
+        ended = [self._of(left)]
 
-        count = np.where(goes_on, self.count[rows], 0)
-        sums = np.where(goes_on, np.take(self.sums, rows, axis=1), _NOTHING)
-        run = np.repeat(np.arange(len(first)), count_of)
-        np.add.at(count, run, panes.count)
-        np.add.at(sums[0], run, panes.count * (panes.mean * _SCALE))
+        count = np.where(continues, self.count[rows], 0)
+        sums = np.where(continues, np.take(self.sums, rows, axis=1), _NOTHING)
+        bucket = np.repeat(np.arange(len(first)), count_of)
+        np.add.at(count, bucket, panes.count)
+        np.add.at(sums[0], bucket, panes.count * (panes.mean * _SCALE))
         sums[1] = np.minimum(sums[1], np.minimum.reduceat(panes.minimum, first))
         sums[2] = np.maximum(sums[2], np.maximum.reduceat(panes.maximum, first))
         sums[3], sums[4] = panes.last[ends], panes.device[ends]
@@ -106,12 +106,12 @@ class RollupState(Table):
         for old, new in zip(self.sums, sums, strict=True):
             old[keep] = new[newest]
         self.told[keep] = told[newest]
-        found.append(_rollup_rows(rows[told], starts[told], count[told], sums[:, told]))
-        return found
+        ended.append(_rollup_rows(rows[told], starts[told], count[told], sums[:, told]))
+        return ended
 
     def _early(self, closed: PaneResult, start: Ints) -> tuple[list[RollupRows], list[int]]:
-        """The buckets that were told while their sensor was idle inside this piece, and had not
-        ended by then; and the rows of those that got no pane since. Few, and so one by one.
+        """The buckets that were emitted before their end because their sensor was idle inside this
+        piece, and the rows of those that got no pane since. They are few, so a loop is enough.
         """
         panes, spells = closed.panes, closed.spells
         here = (spells.end - PANE_MS) // self.period * self.period
@@ -122,7 +122,7 @@ class RollupState(Table):
         keys = panes.row * _SECONDS + panes.end // 1000
         after = np.searchsorted(keys, spells.row * _SECONDS + spells.end // 1000, "right")
         firsts, lasts = (np.searchsorted(panes.row, spells.row, side) for side in ("left", "right"))
-        found, told = [], []
+        early, told = [], []
         for index in over.tolist():
             row, until = int(spells.row[index]), int(after[index])
             last = until == lasts[index]
@@ -135,19 +135,19 @@ class RollupState(Table):
                     continue  # it has ended
             elif self.told[row]:
                 continue
-            goes_on = self.start[row] == here[index]
-            count = np.array([self.count[row] if goes_on else 0])
-            sums = self.sums[:, [row]] if goes_on else _NOTHING.copy()
+            continues = self.start[row] == here[index]
+            count = np.array([self.count[row] if continues else 0])
+            sums = self.sums[:, [row]] if continues else _NOTHING.copy()
             for pane in range(first, until):
                 count[0] += panes.count[pane]
                 sums[0] += panes.count[pane] * (panes.mean[pane] * _SCALE)
                 sums[1] = np.minimum(sums[1], panes.minimum[pane])
                 sums[2] = np.maximum(sums[2], panes.maximum[pane])
                 sums[3], sums[4] = panes.last[pane], panes.device[pane]
-            found.append(_rollup_rows(spells.row[[index]], here[[index]], count, sums))
+            early.append(_rollup_rows(spells.row[[index]], here[[index]], count, sums))
             if last:
                 told.append(row)
-        return found, told
+        return early, told
 
     def _of(self, rows: Ints | NDArray[np.intp]) -> RollupRows:
         return _rollup_rows(

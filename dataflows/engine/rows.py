@@ -1,4 +1,4 @@
-"""The sensors and devices of one partition as rows, and a piece of its sequence in those rows."""
+"""Maps the sensors and devices of one partition to rows, and pieces of its sequence to them."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ from contract.table import Table, column, single
 
 @dataclass(frozen=True, slots=True)
 class ReadingRows:
-    """A piece of the sequence in rows: R records, and N readings of those that repeat no other."""
+    """A piece of the sequence: R records, and N readings of the records that are not duplicates."""
 
     arrival: Ints
     """(R,) the partition's arrival time at each record, never falling."""
     own_arrival: Ints
-    """(R,) the records' own."""
+    """(R,) the arrival time of each record itself."""
     device: Ints
-    """(R,) row of the device that was heard; -1 for heartbeats, bad and repeated records."""
+    """(R,) row of the sending device; -1 for heartbeats, bad records and duplicates."""
     record: Ints
     """(N,) the record of each reading, never falling."""
     row: Ints
     """(N,) the sensor's row."""
     order: NDArray[np.intp]
-    """(N,) the readings by their sensor's row, and those of one sensor as they came."""
+    """(N,) indices that sort the readings by sensor row, and within a sensor by arrival."""
     ts: Ints
     """(N,) event time, epoch microseconds UTC."""
     seq: Ints
@@ -34,7 +34,7 @@ class ReadingRows:
 
 
 class RowIndex(Table):
-    """Ids to rows, in the order in which they first appear."""
+    """Maps ids to rows, in the order in which they first appear."""
 
     id: Ints = column(np.int64, 0)
 
@@ -42,10 +42,10 @@ class RowIndex(Table):
         super().__init__()
         self._sorted: NDArray[np.intp] = np.empty(0, np.intp)
         self._sorted_ids = self.id
-        """The ids that `_sorted` sorts."""
+        """The ids for which `_sorted` is valid."""
 
     def of(self, ids: Ints) -> Ints:
-        """(N,) the rows of `ids`; one that is new gets the next row."""
+        """(N,) the rows of `ids`; a new id gets the next row."""
         rows = self._find(ids)
         if (new := rows < 0).any():
             distinct, first = np.unique(ids[new], return_index=True)
@@ -67,16 +67,16 @@ class SensorIndex(RowIndex):
     """The sensors that a partition has seen."""
 
     device: Ints = column(np.int64, -1)
-    """(S,) the row of each sensor's device: that of its latest record."""
+    """(S,) row of the device of each sensor's latest record."""
 
 
 class PartitionRows(Table):
-    """Which sensors and devices a partition has seen, and how far its time is."""
+    """The sensors and devices of a partition, and its arrival time."""
 
     arrival: int = single(NEVER)
     """The partition's arrival time, epoch milliseconds UTC."""
     duplicates: int = single(0)
-    """How many records were repetitions."""
+    """The number of duplicate records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class PartitionRows(Table):
         self.devices = RowIndex()
 
     def enter(self, piece: PacketColumns) -> ReadingRows:
-        """The piece in rows. A sensor's device is not changed before `settle_devices`."""
+        """Map a piece to rows. Devices of sensors change only in `settle_devices`."""
         records, readings, record = piece.records, piece.readings, piece.record
         arrival = np.maximum(np.maximum.accumulate(records.arrival), self.arrival)
         self.arrival = int(arrival[-1])
@@ -109,5 +109,5 @@ class PartitionRows(Table):
         )
 
     def settle_devices(self, readings: ReadingRows) -> None:
-        """Take over the devices of the piece's sensors, once everybody has seen the old ones."""
+        """Set the devices of the piece's sensors, after all readers of the old ones have run."""
         self.sensors.device[readings.row] = readings.device[readings.record]

@@ -1,9 +1,10 @@
-"""The windows that end with a pane: w1, the pane itself, and w5 and w10, sliding by one second.
+"""The windows that end with a pane: w1 is the pane itself, w5 and w10 slide by one second.
 
 A sensor's last nine panes are kept as moments, not as readings: count, means, and second moments
-about the means. A window's are put together of its panes' (the parallel form of Chan, Golub and
-LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979), always
-in the same order, newest first, so that no cut of the sequence changes a bit.
+about the means. The moments of a window are combined from those of its panes (the parallel form of
+Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+variances", 1979), always newest first, so that results are the same to the bit for every split of
+the sequence into pieces.
 """
 
 from dataclasses import replace
@@ -20,18 +21,18 @@ from rules.panes import WINDOWS, Panes, Window, Windows
 
 _SLIDING = {name: seconds for name, seconds in WINDOWS.items() if seconds > 1}
 KEPT = max(WINDOWS.values()) - 1
-"""How many panes before the newest can lie in the longest window."""
+"""The most panes before the newest one in the longest window."""
 SHOWN = 10
 """How many of the newest panes an event shows."""
 _ALL_EQUAL = 1e-9
-"""Times are whole milliseconds: of two that differ the second moment is at least 5e-7 s²."""
+"""Times are whole milliseconds: two different ones have a second moment of at least 5e-7 s²."""
 _AT_ONCE = 2_500
 _MOST = float(np.finfo(np.float64).max)
 _COLUMNS = (
     "end", "count", "mean", "minimum", "maximum", "first",
     "time", "time_time", "time_value", "value_value",
 )  # fmt: skip
-"""What is kept of a pane; all of it fits a float64."""
+"""The columns that are kept of a pane. All of them fit a float64."""
 _END, _COUNT, _MEAN = (_COLUMNS.index(name) for name in ("end", "count", "mean"))
 
 
@@ -41,15 +42,15 @@ class WindowState(Table):
     kept: NDArray[np.float64] = block(
         {name: float(NEVER) if name == "end" else 0.0 for name in _COLUMNS}, shape=(KEPT, ROWS)
     )
-    """(10, 9, S) the columns of the last nine panes of each sensor, newest first; one that there
-    was not ends at NEVER."""
+    """(10, 9, S) the columns of the last nine panes of each sensor, newest first; a missing pane
+    ends at NEVER."""
 
     def step(self, panes: Panes, sensors: int) -> Windows:
         """The windows that end with `panes`. `sensors` is the number of sensors."""
         self.grow(sensors)
         if len(panes.row) <= _AT_ONCE:
             return self._step(panes)
-        # in parts that stay in the processor's cache; a sensor's panes are in one part
+        # split into parts that fit in the CPU cache; a sensor's panes are in one part
         cuts = np.searchsorted(panes.row, panes.row[_AT_ONCE::_AT_ONCE])
         bounds = [0, *np.unique(cuts[cuts > 0]).tolist(), len(panes.row)]
         parts = [
@@ -57,9 +58,7 @@ class WindowState(Table):
             for a, b in pairwise(bounds)
         ]
         return Windows(
-            by_name={
-                name: concatenate([part.by_name[name] for part in parts]) for name in WINDOWS
-            },
+            by_name={name: concatenate([part.by_name[name] for part in parts]) for name in WINDOWS},
             end_before=np.concatenate([part.end_before for part in parts]),
             mean_before=np.concatenate([part.mean_before for part in parts]),
             lately_end=np.concatenate([part.lately_end for part in parts], axis=1),
@@ -72,7 +71,7 @@ class WindowState(Table):
         rows = panes.row[starts]
         count = lengths(starts, len(panes.row))
         new = np.array([getattr(panes, name) for name in _COLUMNS], np.float64)
-        if len(rows) == len(panes.row):  # one pane a sensor, as in most live pieces
+        if len(rows) == len(panes.row):  # one pane per sensor, as in most live pieces
             place = _as_slice(rows)
             lately = np.concatenate((new[:, None], self.kept[:, :, place]), axis=1)
             self.kept[:, :, place] = lately[:, :KEPT]
@@ -80,7 +79,9 @@ class WindowState(Table):
             lately = self._shift(new, rows, starts, count)
         before = lately[_END, 1].copy()
         mean_before = lately[_MEAN, 1].copy()
-        count_lately = lately[_COUNT, :SHOWN].copy()  # the others are not overwritten
+        count_lately = lately[
+            _COUNT, :SHOWN
+        ].copy()  # `_windows` overwrites it, but not ends and means
         sliding = _windows(lately, panes.last, tuple(_SLIDING.values()))
         return Windows(
             by_name={"w1": _pane_alone(panes)} | dict(zip(_SLIDING, sliding, strict=True)),
@@ -94,16 +95,16 @@ class WindowState(Table):
     def _shift(
         self, new: NDArray[np.float64], rows: Ints, starts: Ints, count: Ints
     ) -> NDArray[np.float64]:
-        """(columns, 10, P) each new pane and the nine before it, newest first; and keep the last
-        nine of each sensor.
+        """(columns, 10, P) each new pane and the nine before it, newest first. Keeps the last nine
+        of each sensor.
         """
         columns = _as_slice(rows)
         kept = self.kept[:, :, columns].reshape(len(_COLUMNS), -1)
         every = np.concatenate((kept, new), axis=1)
 
         def place(before: Ints, row: Ints, start: Ints) -> Ints:
-            """Where the pane is that is so many before the first new one of a sensor; where it is
-            less than none, that many after it.
+            """The index of the pane that is `before` panes before a sensor's first new one; after
+            it if negative.
             """
             return np.where(
                 before > 0, (before - 1) * len(rows) + row, kept.shape[1] + start - before
@@ -118,7 +119,7 @@ class WindowState(Table):
 
 
 def _as_slice(rows: Ints) -> Ints | slice:
-    """Ascending rows, as a slice where none is left out: numpy then copies whole stretches."""
+    """Ascending rows, as a slice if they are contiguous: numpy then copies whole blocks."""
     if not len(rows):
         return slice(0)
     first, last = int(rows[0]), int(rows[-1])
@@ -146,21 +147,19 @@ def _pane_alone(panes: Panes) -> Window:
     )
 
 
-def _windows(
-    lately: NDArray[np.float64], last: Floats, lengths: tuple[int, ...]
-) -> list[Window]:
-    """The sliding windows over panes (columns, 10, P), newest first, which are overwritten.
+def _windows(lately: NDArray[np.float64], last: Floats, lengths: tuple[int, ...]) -> list[Window]:
+    """The sliding windows over panes (columns, 10, P), newest first. The input is overwritten.
 
-    Since panes stand in order, a window is the first so many of them: what it needs are running
-    sums from the newest pane on, of which the windows are two places. Values and times count from
-    the newest pane's means, where deviations are as small as they can be.
+    Panes are in order, so a window is a prefix of them, and its sums are one place in the running
+    sums from the newest pane. Values and times are relative to the means of the newest pane, which
+    keeps deviations small.
     """
     end, count, mean, low, high, first, time, time_time, time_value, value_value = lately
     age = (end[0] - end) / 1000.0
     scale = scale_of(low, high)
-    if scale is not None and len(lengths) > 1:  # what has left a window must not scale it
+    if scale is not None and len(lengths) > 1:  # a pane outside a window must not scale it
         return [_windows(_inside(lately, age, s), last, (s,))[0] for s in lengths]
-    if scale is not None:  # the moments of all panes as those of the largest one
+    if scale is not None:  # scale all moments like those of the largest pane
         largest = np.minimum.reduce(scale)
         small = np.where(scale < 1.0, 1.0, largest)
         mean = mean * largest
@@ -174,18 +173,18 @@ def _windows(
     value_value = value_value + weighted * mean
     time_time = time_time + timed * time
     time_value = time_value + weighted * time
-    for one in (count, weighted, timed, value_value, time_time, time_value):
-        _run(np.add, one)
+    for rows in (count, weighted, timed, value_value, time_time, time_value):
+        _run(np.add, rows)
     _run(np.minimum, low)
     _run(np.maximum, high)
     across = np.arange(len(last))
-    found = []
+    windows = []
     for seconds in lengths:
         oldest = np.count_nonzero(age < seconds, axis=0) - 1
         pick = oldest * len(last) + across
         total, value, at, spread, times, slope, lowest, highest, earliest = (
-            np.take(one, pick)
-            for one in (
+            np.take(rows, pick)
+            for rows in (
                 count, weighted, timed, value_value, time_time, time_value, low, high, first
             )
         )  # fmt: skip
@@ -199,7 +198,7 @@ def _windows(
             with np.errstate(over="ignore"):
                 value = (newest + value) / largest
                 std, trend = std / largest, np.clip(trend / largest, -_MOST, _MOST)
-        found.append(
+        windows.append(
             Window(
                 count=total,
                 mean=np.minimum(np.maximum(value, lowest), highest),
@@ -212,18 +211,18 @@ def _windows(
                 fit=fit,
             )
         )
-    return found
+    return windows
 
 
 def _inside(lately: NDArray[np.float64], age: Floats, seconds: int) -> NDArray[np.float64]:
-    """The panes with those zero that are not in the window, but for their ends."""
+    """The panes, with all columns but the ends set to 0 for panes outside the window."""
     inside: NDArray[np.float64] = np.where(age < seconds, lately, 0.0)
     inside[_END] = lately[_END]
     return inside
 
 
 def _slope(time_value: Floats, time_time: Floats, value_value: Floats) -> tuple[Floats, Floats]:
-    """Trend and fit of second moments."""
+    """Trend and fit from second moments."""
     known = time_time > _ALL_EQUAL
     trend = np.divide(time_value, time_time, out=np.zeros_like(time_value), where=known)
     known &= value_value > 0
@@ -232,6 +231,6 @@ def _slope(time_value: Floats, time_time: Floats, value_value: Floats) -> tuple[
 
 
 def _run(combine: np.ufunc, rows: Floats) -> None:
-    """Make each of the K rows (K, P) what came of it and all before it, in place."""
+    """Replace each of the K rows (K, P) by the running result up to it, in place."""
     for index in range(1, len(rows)):
         combine(rows[index - 1], rows[index], out=rows[index])

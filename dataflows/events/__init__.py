@@ -1,4 +1,4 @@
-"""Levels, and the events and texts that their changes lead to."""
+"""Levels, and the events and texts that report their changes."""
 
 from dataflows.events.levels import LevelState
 from dataflows.events.verdicts import Verdicts, VerdictState

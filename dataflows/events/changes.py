@@ -1,4 +1,4 @@
-"""What the engine reports of sensors and devices, before it is put into words."""
+"""The changes that the engine reports, before they become events."""
 
 from dataclasses import dataclass
 
@@ -7,75 +7,74 @@ from contract.level import Level
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A sensor's level changed with the closing of a pane."""
+    """A sensor's level changed when a pane closed."""
 
     pane: int
     """Index into the panes of the step."""
     before: Level
     after: Level
     since: int
-    """End of the pane with which the sensor left NORMAL, epoch milliseconds UTC."""
+    """End of the pane that moved the sensor away from NORMAL, epoch milliseconds UTC."""
     changed_at: int
-    """End of the pane that brought `before`, likewise."""
+    """End of the pane that set the level `before`, epoch milliseconds UTC."""
     kind_before: int
-    """The number of the kind of rule that asked for `before`."""
+    """The number of the kind of rule that caused `before`."""
     kind: int
-    """That of the kind that asks for `after`."""
+    """The number of the kind of rule that causes `after`."""
     rule: int
-    """The rule that asks for `after`, an index into `Rules.rule`, or `NOBODY`, or `BY_DETECTOR`."""
+    """The rule that causes `after`: an index into `Rules.rule`, `NO_RULE` or `BY_DETECTOR`."""
     quiet: int
-    """Of one that fell: panes in a row, up to this one, that neither asked for the level nor held
-    it."""
+    """For a lowered level: consecutive panes up to this one that neither raised nor held it."""
     clear_after: int
-    """How many of those were needed."""
+    """The number of such panes that lower the level."""
     silent: bool
     """Whether the sensor is flapping."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flapping:
-    """A sensor began, or ceased, to change its level with almost every pane."""
+    """A sensor started or stopped changing its level with almost every pane."""
 
     pane: int
     begins: bool
     since: int
-    """End of the pane with which it began."""
+    """End of the pane with which flapping began, epoch milliseconds UTC."""
     level: Level
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """A sensor began, or ceased, to be where it was not predicted to be."""
+    """A sensor started or stopped deviating from its predictions."""
 
     pane: int
     """Index into the panes of the step."""
     begins: bool
     far: bool
-    """Off by half of the predicted value or more."""
+    """Whether the error is at least half of the predicted value."""
     seen: float
     """The mean of w10."""
     value: float
-    """What was predicted."""
+    """The predicted value."""
     error: float
     relative: float
     predicted_at: int
     since: int
-    """End of the pane with which the sensor began to be off, epoch milliseconds UTC."""
+    """End of the pane with which the deviation began, epoch milliseconds UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoDataChange:
-    """A sensor or a device fell silent, or was heard again."""
+    """A sensor or a device stopped sending data, or resumed."""
 
     row: int
-    """The sensor's row, or the device's."""
+    """The row of the sensor or the device."""
     device: int
     """The device's row."""
     is_device: bool
     begins: bool
     at: int
-    """Arrival time at which it counts as silent, or was heard again, epoch milliseconds UTC."""
+    """Arrival time at which it became silent or its data resumed, epoch milliseconds UTC."""
     heard_at: int
-    """When it had last been heard before."""
+    """Arrival time of its last data before that, epoch milliseconds UTC."""
     since: int
-    """The `at` of the silence's beginning."""
+    """The `at` of the change with which the silence began."""

@@ -1,4 +1,4 @@
-"""Where a detector of anomalies is hooked in."""
+"""The interface of an anomaly detector."""
 
 from typing import Protocol
 
@@ -8,17 +8,17 @@ from rules.detector import Bounds, Findings
 
 
 class Detector(Protocol):
-    """Tells from the means of a partition's panes which of them are unusual for the sensor."""
+    """Finds panes whose means are unusual for their sensor."""
 
     def use(self, deep: Ints, bounds: Bounds) -> None:
-        """From now on these bounds hold, and these sensors are looked at more deeply."""
+        """Replace the bounds, and the sensors that get the deep detector as well."""
 
     def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> Findings:
-        """What it says of P panes, each scored before it is learned from: NORMAL while the sensor
-        is new to the detector. A sensor's panes stand together, by their ends, and the answer must
-        not depend on how the sequence was cut.
+        """Score P panes, each one before learning from it. The level is NORMAL while the sensor is
+        new to the detector. The panes of a sensor are consecutive and sorted by end. The result
+        must not depend on how the sequence is split into pieces.
         """
 
     @property
     def tables(self) -> dict[str, Table]:
-        """Everything that lives longer than a piece, by name."""
+        """All state that outlives a piece, by name."""

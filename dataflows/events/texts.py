@@ -1,4 +1,4 @@
-"""What a person reads: the titles and messages of events, in Spanish or English."""
+"""The titles and messages of events, in Spanish or English."""
 
 from contract.level import Level
 from rules.tables import KINDS
@@ -16,9 +16,9 @@ _WORDS = {
     },
     "en": {
         Level.NORMAL: "normal", Level.WARN: "warning", Level.CRITICAL: "critical",
-        "flapping": "flapping", "silent": "no data", "back": "data again",
-        "deviation": "off prediction", "as_predicted": "as predicted",
-        "settled": "no longer flapping",
+        "flapping": "flapping", "silent": "no data", "back": "data resumed",
+        "deviation": "deviation from prediction", "as_predicted": "as predicted",
+        "settled": "stopped flapping",
     },
 }  # fmt: skip
 _MESSAGES = {
@@ -43,20 +43,19 @@ _MESSAGES = {
     },
     "en": {
         "recovered": "{sensor} of {device} is back to normal at {value}, after {duration}.",
-        "flapping": "{sensor} of {device} changes its level almost every second, now at {value}. "
-                    "Its changes will not be notified until it settles. Check the sensor or the "
-                    "threshold.",
-        "settled": "{sensor} of {device} ceased to flap after {duration} and is at {value}: "
+        "flapping": "{sensor} of {device} changes its level almost every second and is now at "
+                    "{value}. Its changes send no notifications until it settles. Check the "
+                    "sensor or the threshold.",
+        "settled": "{sensor} of {device} stopped flapping after {duration} and is at {value}: "
                    "{state}.",
-        "unwatched": "No rule watches {sensor} of {device} any more, which is at {value}; it was "
+        "unwatched": "No rule watches {sensor} of {device} any longer. It is at {value} and was "
                      "not normal for {duration}.",
-        "sensor_silent": "{sensor} of {device} has sent no data for {duration}; the device "
+        "sensor_silent": "{sensor} of {device} has sent no data for {duration}, but the device "
                          "has. Check the sensor.",
-        "device_silent": "{device} has sent no data for {duration}. Check its power "
-                         "and its network.",
+        "device_silent": "{device} has sent no data for {duration}. Check its power and network.",
         "sensor_back": "{sensor} of {device} sends data again, after {duration}.",
         "device_back": "{device} sends data again, after {duration}.",
-        "deviation": "{sensor} of {device} is at {value}; {predicted} had been predicted.",
+        "deviation": "{sensor} of {device} is at {value}; the prediction was {predicted}.",
         "as_predicted": "{sensor} of {device} is at {value}, close to its prediction again, after "
                         "{duration}.",
     },
@@ -71,7 +70,7 @@ _ACTIONS = {
 
 
 def title(language: str, named: Named, word: Level | str) -> str:
-    """At most 255 characters."""
+    """An event's title, at most 255 characters."""
     what = " · ".join(short(name) for name in (named.device, named.name) if name)
     return f"{what}: {_WORDS[language][word]}"
 
@@ -79,8 +78,8 @@ def title(language: str, named: Named, word: Level | str) -> str:
 def message(
     language: str, kind: str, named: Named, level: Level | None = None, **words: str
 ) -> str:
-    """What was seen, in the sensor's unit, compared with what; with a level, also what to do. At
-    most 1000 characters.
+    """An event's message: the value in the sensor's unit and what it is compared with. With a
+    level, it also says what to do. At most 1000 characters.
     """
     words = {name: short(word) for name, word in words.items()}
     text = _MESSAGES[language][kind].format(
@@ -90,5 +89,5 @@ def message(
 
 
 def word(language: str, level: Level) -> str:
-    """A level's name."""
+    """The name of a level."""
     return _WORDS[language][level]

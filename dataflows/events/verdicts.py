@@ -1,4 +1,4 @@
-"""What the rules and the detector ask for at each closed pane."""
+"""The level that the rules and the detector call for at each closed pane."""
 
 from dataclasses import dataclass
 
@@ -16,55 +16,56 @@ from rules.panes import Panes, Windows
 from rules.tables import KINDS, RuleSet, kind_of
 
 BY_DETECTOR = -2
-"""In place of a rule's index: the detector asks."""
-NOBODY = -1
+"""In place of a rule's index: the detector calls for the level."""
+NO_RULE = -1
+"""In place of a rule's index: no rule calls for a level."""
 _NOTED = 4
-"""How much a kind may note of a pane."""
+"""The number of figures that a kind may note for a pane."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """One for each closed pane. P panes."""
+    """One verdict for each closed pane. P panes."""
 
     closed: Closed
-    """The panes."""
+    """The panes, and their context."""
     asked: NDArray[np.int8]
-    """(P,) the highest level that a rule asks for."""
+    """(P,) the highest level that a rule calls for."""
     held: NDArray[np.int8]
-    """(P,) the highest level of a rule that does not let go."""
+    """(P,) the highest level that a rule holds."""
     rule: Ints
-    """(P,) the first rule that asks for that level, an index into `Rules.rule`; `NOBODY`, or
+    """(P,) the first rule that calls for that level: an index into `Rules.rule`, `NO_RULE` or
     `BY_DETECTOR`."""
     streak: Ints
-    """(P,) panes in a row, up to this one, in which that rule's condition was met."""
+    """(P,) consecutive panes up to this one that met that rule's condition."""
     noted: Floats
-    """(4, P) what the kind of that rule noted for the event."""
+    """(4, P) figures that the kind of that rule noted for the event."""
 
 
 class VerdictState(Table):
-    """How long each rule's condition has held, and what kinds of rules remember."""
+    """The streak of each rule's condition, and the memories of kinds."""
 
     seen: Ints = column(np.int64, 0)
-    """(S,) readings in closed panes."""
+    """(S,) number of readings in closed panes."""
     unusual: Ints = column(np.int64, 0, shape=(2, ROWS))
-    """(2, S) panes in a row that deserve WARN, or CRITICAL, by the detector."""
+    """(2, S) consecutive panes that the detector scored as WARN or above, and as CRITICAL."""
     streaks: dict[tuple[str, str, int], int] = single({})
-    """Panes in a row in which a rule's condition held, by what stays the same of a rule; of those
-    that are there, as it was at the last snapshot."""
+    """Rule key -> consecutive panes that met its condition. For rules in use, the value is that of
+    the last snapshot."""
 
     def __init__(self, detector: Detector | None = None) -> None:
         super().__init__()
         self._detector = detector
         self._rules = Rules(RuleSet())
         self._streak: Ints = np.empty(0, np.int64)
-        """(all rules,) panes in a row in which the condition held."""
+        """(all rules,) consecutive panes that met the condition."""
         self.memories: dict[int, Memory] = {
             kind.number: memory for kind in KINDS if (memory := kind.memory()) is not None
         }
-        """By the number of their kind."""
+        """Memories by the number of their kind."""
 
     def settle(self) -> None:
-        """Put the streaks of rules that are there to those of rules that were not given yet."""
+        """Merge the streaks of the rules in use into those of rules that are not."""
         running = {
             _key(rule): n for rule, n in zip(self._rules.rule, self._streak.tolist(), strict=True)
         }
@@ -72,7 +73,7 @@ class VerdictState(Table):
         self.streaks = absent | {key: n for key, n in running.items() if n}
 
     def step(self, panes: Panes, windows: Windows, sensor_id: Ints, rules: Rules) -> Verdicts:
-        """Judge closed panes by `rules`; `sensor_id` (S,) tells the sensor of each row."""
+        """Judge closed panes by `rules`; `sensor_id` (S,) is the sensor of each row."""
         self.grow(len(sensor_id))
         if rules is not self._rules:
             self._use(rules)
@@ -81,7 +82,7 @@ class VerdictState(Table):
             closed=closed,
             asked=np.zeros(len(panes.row), np.int8),
             held=np.zeros(len(panes.row), np.int8),
-            rule=np.full(len(panes.row), NOBODY),
+            rule=np.full(len(panes.row), NO_RULE),
             streak=np.zeros(len(panes.row), np.int64),
             noted=np.full((_NOTED, len(panes.row)), np.nan),
         )
@@ -114,7 +115,7 @@ class VerdictState(Table):
         rule: Ints,
         judged: Judged,
     ) -> None:
-        """Count how long the rules' conditions were met at `pane`, and raise what they ask for."""
+        """Update the streaks of the rules at `pane`, and raise levels."""
         level, met = group.level[rule], judged.met
         verdicts.held[pane] = np.maximum(verdicts.held[pane], np.where(judged.holds, level, 0))
         number = group.number[rule]
@@ -131,21 +132,21 @@ class VerdictState(Table):
 
     def _detect(self, verdicts: Verdicts, panes: Panes, sensors: Ints) -> None:
         assert self._detector is not None
-        found = self._detector.step(sensors, panes.end, panes.mean)
-        verdicts.held[:] = np.maximum(verdicts.held, found.level)
+        findings = self._detector.step(sensors, panes.end, panes.mean)
+        verdicts.held[:] = np.maximum(verdicts.held, findings.level)
         for index, wanted in enumerate((Level.WARN, Level.CRITICAL)):
-            met = found.level >= wanted
+            met = findings.level >= wanted
             run, last = _runs(met, panes.row, self.unusual[index])
             self.unusual[index, panes.row[last]] = run[last]
             more = met & (run >= RAISE_AFTER_SLOWLY) & (verdicts.asked < wanted)
             verdicts.asked[more] = wanted
             verdicts.rule[more] = BY_DETECTOR
             verdicts.streak[more] = run[more]
-            noted = (found.usual, found.score, found.bound[index], found.view)
+            noted = (findings.usual, findings.score, findings.bound[index], findings.view)
             verdicts.noted[:, more] = [values[more] for values in noted]
 
     def _use(self, rules: Rules) -> None:
-        """Go on with other rules; those that were there before keep their streaks."""
+        """Replace the rules. Rules that stay keep their streaks."""
         if self._detector is not None:
             self._detector.use(rules.deep, rules.unusual)
         self.settle()
@@ -158,8 +159,8 @@ class VerdictState(Table):
 
 
 def _runs(met: NDArray[np.bool_], key: Ints, before: Ints) -> tuple[Ints, NDArray[np.intp]]:
-    """(N,) how many conditions in a row were met up to each, with those `before` (by key); and
-    where the last one of each key stands. Equal keys stand together.
+    """(N,) the streak of met conditions up to each element, continued from `before` (by key); and
+    the index of the last element of each key. Equal keys are consecutive.
     """
     place = np.arange(len(met))
     first = begins(key)

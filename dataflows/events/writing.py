@@ -1,4 +1,4 @@
-"""What the engine found as events: who, when, which code, and what is said about it."""
+"""Turns the engine's changes into events: key, time, code, texts and payload."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,34 +32,34 @@ _ACTIONS = {
     Level.CRITICAL: "immediate_intervention",
 }
 _CURVE = 0.5
-"""Slope in units per second, or difference of slopes, from which a curve is unusual."""
+"""A curve is unusual from this slope, or difference of slopes, in units per second."""
 _MICRO_DELTA, _MICRO_Z = 0.01, 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class EventWriter:
-    """What events are told from: one step of one partition."""
+    """Writes the events of one step of one partition."""
 
     names: Names
     sensor_id: Ints
-    """(S,) of each sensor's row."""
+    """(S,) the sensor of each row."""
     device_id: Ints
-    """(D,) of each device's row."""
+    """(D,) the device of each row."""
     rules: Rules
     verdicts: Verdicts
 
     @property
     def panes(self) -> Panes:
-        """Those that were judged."""
+        """The judged panes."""
         return self.verdicts.closed.panes
 
     @property
     def windows(self) -> Windows:
-        """Those that end with them."""
+        """The windows that end with them."""
         return self.verdicts.closed.windows
 
     def transition(self, change: Transition) -> Event:
-        """A change of level; it ends the event of the level before."""
+        """A change of level. It resolves the event of the previous level."""
         pane, end = change.pane, int(self.panes.end[change.pane])
         named, sensor_id, _ = self._who(pane)
         value = quantity(float(self.panes.mean[pane]), named.unit)
@@ -100,7 +100,7 @@ class EventWriter:
         )
 
     def _lately(self, pane: int) -> list[tuple[int, int, float]]:
-        """End, readings and mean of the pane and of up to nine before it, newest last."""
+        """End, number of readings and mean of the pane and up to nine before it, newest last."""
         windows = self.windows
         ends, counts, means = (
             column[::-1, pane].tolist()
@@ -119,8 +119,8 @@ class EventWriter:
         return kind_numbered(change.kind).cause(rule, pane, self.verdicts.closed, noted, unit)
 
     def flapping(self, change: Flapping) -> Event:
-        """A sensor began to flap, or ceased to: then with the level that it is left at, of which
-        nobody may have been notified.
+        """A sensor started or stopped flapping. The event of the end has the sensor's present
+        level, which may not have been notified yet.
         """
         pane, end = change.pane, int(self.panes.end[change.pane])
         named, sensor_id, _ = self._who(pane)
@@ -148,7 +148,7 @@ class EventWriter:
         )
 
     def deviation(self, change: Deviation) -> Event:
-        """A sensor left what was predicted for it, or came back to it."""
+        """A sensor started or stopped deviating from its predictions."""
         pane, end = change.pane, int(self.panes.end[change.pane])
         named, sensor_id, _ = self._who(pane)
         level = Level.NORMAL
@@ -179,7 +179,7 @@ class EventWriter:
         )
 
     def no_data(self, change: NoDataChange) -> Event:
-        """A sensor or a device fell silent, or was heard again."""
+        """A sensor or a device stopped sending data, or resumed."""
         language = self.names.language
         device_id, sensor_id = int(self.device_id[change.device]), None
         if change.is_device:
@@ -225,7 +225,7 @@ class EventWriter:
         return self.names.of(sensor_id, device_id), sensor_id, device_id
 
     def _payload(self, pane: int, level: Level) -> dict[str, Any]:
-        """What every event about a pane carries; the names are those that readers know."""
+        """The keys of every event about a pane, under the names that the back end reads."""
         named, *_ = self._who(pane)
         panes, w10 = self.panes, self.windows.w10
         slopes = [
@@ -233,7 +233,7 @@ class EventWriter:
             for window in (self.windows.w1, self.windows.w5, self.windows.w10)
         ]
         bends = (slopes[0] - slopes[1], slopes[1] - slopes[2])
-        curve = any(abs(one) >= _CURVE for one in (*slopes, *bends))
+        curve = any(abs(slope) >= _CURVE for slope in (*slopes, *bends))
         mean, std, last = float(w10.mean[pane]), float(w10.std[pane]), float(panes.last[pane])
         z = (last - mean) / std if std > 0 else 0.0
         micro = abs(last - mean) >= _MICRO_DELTA and abs(z) >= _MICRO_Z and not curve
@@ -260,7 +260,7 @@ class EventWriter:
         pane: int,
         code: str,
         level: Level,
-        said: str,
+        headline: str,
         text: str,
         payload: dict[str, Any],
         resolves: str | None,
@@ -277,7 +277,7 @@ class EventWriter:
             at=end,
             event_type=_TYPES[level],
             event_code=code,
-            title=said,
+            title=headline,
             message=text,
             value=float(self.panes.mean[pane]),
             payload=msgspec.json.encode(payload).decode(),

@@ -1,4 +1,4 @@
-"""Each partition of the topic as one sequence of records and heartbeats."""
+"""Reads each partition of the topic as one sequence of records and heartbeats."""
 
 from dataflows.log.decode import BadRecord, record_columns
 from dataflows.log.source import PacketSource, Span, consumer_config, group

@@ -1,9 +1,8 @@
-"""The broker's clock, as far as the records that came tell it; and steps of this machine's clock.
+"""An estimate of the broker's clock from record timestamps, and steps of this machine's clock.
 
-Heartbeats have their time from here, and not from this machine's clock, which may be set back or
-forth at any moment. A record tells that the broker's clock was at least at its timestamp; the
-monotonic clock tells how much time has passed since. Until a record has come the machine's clock is
-all there is.
+Heartbeats take their time from here, not from this machine's clock, which can be set back or
+forward at any time. A record shows that the broker's clock had reached its timestamp; the monotonic
+clock measures the time since then. Before the first record, the machine's clock is used.
 """
 
 from math import inf
@@ -12,39 +11,39 @@ from time import monotonic, time
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
 
 _STEP_S = 10.0
-"""Steps back up to this make one epoch longer, and nothing else."""
+"""A smaller step back only makes one epoch longer."""
 
 
 class SetBack:
-    """Notices that this machine's clock was set back.
+    """Detects that this machine's clock was set back.
 
-    Bytewax ends an epoch by that clock, and the Kafka client waits by it: until it is again where
-    it was, no snapshot is taken. A new process does not have this trouble.
+    Bytewax ends epochs by that clock, and the Kafka client uses it for waits: no snapshot is taken
+    until the clock is back where it was. A restart of the process avoids this.
     """
 
     def __init__(self) -> None:
         self._ahead = time() - monotonic()
-        """The machine's clock ahead of the monotonic one, at most so far."""
+        """The largest difference so far between the machine's clock and the monotonic clock."""
 
     def __bool__(self) -> bool:
-        """Whether it was set back by more than ten seconds since this was made."""
+        """Whether the clock was set back by more than ten seconds since this object was created."""
         ahead = time() - monotonic()
         self._ahead = max(self._ahead, ahead)
         return ahead < self._ahead - _STEP_S
 
 
 class BrokerClock:
-    """Never ahead of the broker's clock, once a record has come that the broker itself has dated.
+    """Never ahead of the broker's clock, once a record with a broker timestamp has arrived.
 
-    Where producers date the records, nothing is learned from one that is ahead of this machine.
+    A producer timestamp that is ahead of this machine's clock is capped at that clock.
     """
 
     def __init__(self) -> None:
         self._ahead_ms = -inf
-        """Of the monotonic clock, in milliseconds."""
+        """How far the broker's clock is ahead of the monotonic clock, milliseconds."""
 
     def heard(self, kind: int, arrival: int) -> None:
-        """A record has come just now: the kind of its timestamp, and the timestamp (epoch
+        """Note a record that has just arrived: the kind of its timestamp, and the timestamp (epoch
         milliseconds UTC).
         """
         if kind != TIMESTAMP_LOG_APPEND_TIME:
@@ -52,7 +51,7 @@ class BrokerClock:
         self._ahead_ms = max(self._ahead_ms, arrival - monotonic() * 1000)
 
     def at(self, moment: float) -> int:
-        """What the clock was, in epoch milliseconds UTC, when the monotonic clock (seconds) was at
+        """The broker's time, in epoch milliseconds UTC, when the monotonic clock (seconds) was at
         `moment`.
         """
         ahead = self._ahead_ms
@@ -62,4 +61,4 @@ class BrokerClock:
 
 
 broker_clock = BrokerClock()
-"""The one of this process: the brokers of a cluster have the same time, but for a margin."""
+"""The clock of this process. The brokers of a cluster agree on the time within a margin."""

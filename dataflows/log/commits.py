@@ -1,4 +1,4 @@
-"""How far the flow is, told to the broker for Kafka's own tools; recovery does not rest on it."""
+"""Commits offsets for Kafka's own tools. Recovery does not depend on them."""
 
 from contextlib import suppress
 from threading import Condition, Thread
@@ -10,8 +10,8 @@ from runtime.kafka import KafkaAccess
 
 
 class Commits:
-    """Commits offsets for a group, from a thread with a client of its own: a commit takes as long
-    as a broker that stands still lets it wait, and then nobody should be waiting with it.
+    """Commits offsets for a group, from a thread with its own client: a commit may block for as
+    long as the broker does not respond, and must not block the flow.
     """
 
     def __init__(self, kafka: KafkaAccess, topic: str, group: str) -> None:
@@ -21,17 +21,17 @@ class Commits:
         self._waiting: dict[int, int] = {}
         self._at_it = False
         self._patience: float | None = None
-        """Until when the end waits, as soon as somebody has asked."""
+        """The time until which `settle` waits; None before its first call."""
         Thread(target=self._run, name="commits", daemon=True).start()
 
     def put(self, partition: int, next_offset: int) -> None:
-        """Commit this, unless a newer one comes first."""
+        """Commit this offset, unless a newer one replaces it first."""
         with self._turn:
             self._waiting[partition] = next_offset
             self._turn.notify_all()
 
     def settle(self, seconds: float) -> None:
-        """Wait until all is told, but no longer than so, however many ask one after the other."""
+        """Wait until all offsets are committed, for at most `seconds` in total over all calls."""
         with self._turn:
             self._patience = self._patience or monotonic() + seconds
             left = max(0.0, self._patience - monotonic())
@@ -41,10 +41,10 @@ class Commits:
         while True:
             with self._turn:
                 self._turn.wait_for(lambda: self._waiting)
-                found, self._waiting = self._waiting, {}
+                waiting, self._waiting = self._waiting, {}
                 self._at_it = True
-            offsets = [TopicPartition(self._topic, *one) for one in found.items()]
-            with suppress(KafkaException):  # the broker is away; the next snapshot tells again
+            offsets = [TopicPartition(self._topic, *offset) for offset in waiting.items()]
+            with suppress(KafkaException):  # broker unreachable; the next snapshot commits again
                 self._consumer.commit(offsets=offsets, asynchronous=False)
             with self._turn:
                 self._at_it = False

@@ -1,4 +1,4 @@
-"""Records that cannot be decoded, byte for byte, to the dead-letter topic."""
+"""Copies records that cannot be decoded, byte for byte, to the dead-letter topic."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,17 +16,17 @@ from runtime.kafka import KafkaAccess
 from runtime.topic import ensure_topic
 
 DEAD_LETTER_CONFIG = {"max.message.bytes": "4194304"}
-"""Of the topic, where we create it."""
+"""The topic's configuration, if this program creates it."""
 _LARGEST = 16_777_216
-"""Bytes; the broker's own bound on the topic decides."""
+"""Bytes. The broker's limit for the topic decides."""
 _PATIENCE_S = 5.0
-"""How long an answer may take before we say that we are waiting for it."""
+"""Seconds without an answer before the wait is logged."""
 _AGAIN_S = 60.0
-"""And before we say so again."""
+"""Seconds before it is logged again."""
 _PAUSE_S = 0.5
 _TIMEOUT_MS = 30_000
 _HEADER = 1000
-"""Characters of an error that fit in a header."""
+"""The length in characters at which an error is cut for its header."""
 _log = structlog.get_logger("dead_letters")
 
 
@@ -35,22 +35,22 @@ class DeadLetterSink(FixedPartitionedSink[BadRecord, None]):
     """Copies each bad record to `topic`, with its key and headers and the headers error, topic,
     partition and offset.
 
-    A batch is done when the broker has acknowledged it. While it cannot be written the flow waits,
-    and says so; a topic that is missing is created again. After a crash the same record may be
-    copied once more, with the same headers.
+    A batch is done when the broker has acknowledged it. While it cannot be written, the flow waits
+    and logs that it does. A missing topic is created again. After a crash, the same record may be
+    copied again, with the same headers.
     """
 
     kafka: KafkaAccess
     topic: str
     stop: Callable[[], bool] = lambda: False
-    """Whether to give up waiting, because the process is asked to end."""
+    """Whether to stop waiting because the process is ending."""
 
     def list_parts(self) -> list[str]:
-        """One: bad records are few."""
+        """One part: bad records are rare."""
         return ["0"]
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_DeadLetterPartition":
-        """A producer of its own; it connects when there is something to write."""
+        """A part with its own producer, which connects when there is something to write."""
         return _DeadLetterPartition(self)
 
 
@@ -69,21 +69,30 @@ class _DeadLetterPartition(StatefulSinkPartition[BadRecord, None]):
     def write_batch(self, values: list[BadRecord]) -> None:
         for bad in values:
             if self._send(bad) == KafkaError.MSG_SIZE_TOO_LARGE:
-                # no reason to stop for good: where it stood is kept, and the log has the bytes
-                _log.error("bad record too large to copy", topic=bad.topic, offset=bad.offset)
-                self._send(replace(bad, value=None, error=f"too large to copy; {bad.error}"))
+                # keep its place instead of stopping for good; the source topic has the bytes
+                _log.error(
+                    "bad record is too large for the dead-letter topic",
+                    topic=bad.topic,
+                    offset=bad.offset,
+                )
+                self._send(replace(bad, value=None, error=f"value too large to copy; {bad.error}"))
             DEAD_LETTERS.inc()
-            _log.warning("bad record buried", topic=bad.topic, offset=bad.offset, error=bad.error)
+            _log.warning(
+                "bad record written to the dead-letter topic",
+                topic=bad.topic,
+                offset=bad.offset,
+                error=bad.error,
+            )
 
     def snapshot(self) -> None:
         return None
 
     def _send(self, bad: BadRecord) -> int | None:
-        """Copy the record, for as long as it takes; MSG_SIZE_TOO_LARGE when that is the broker's
-        answer.
+        """Copy the record, and retry until it succeeds. Returns MSG_SIZE_TOO_LARGE if that is the
+        broker's answer.
 
         Raises:
-            UnavailableError: the process is asked to end, and the record is not copied yet.
+            UnavailableError: the process is ending before the record was copied.
         """
         self._said_at = -inf
         try:
@@ -96,7 +105,7 @@ class _DeadLetterPartition(StatefulSinkPartition[BadRecord, None]):
             DEAD_LETTERS_WAITING.set(0)
 
     def _answer(self, bad: BadRecord) -> KafkaError | None:
-        """The broker's answer to one attempt; None where it has the record."""
+        """The broker's error for one attempt; None if it has the record."""
         answers: list[KafkaError | None] = []
         try:
             self._producer.produce(
@@ -113,12 +122,12 @@ class _DeadLetterPartition(StatefulSinkPartition[BadRecord, None]):
         return answers[0]
 
     def _wait(self, error: str) -> None:
-        """Say that we wait, now and then, and create the topic where it is missing."""
+        """Log the wait at intervals, and create the topic if it is missing."""
         DEAD_LETTERS_WAITING.set(1)
         if self._sink.stop():
             raise UnavailableError(
-                f"stopped while a bad record waits for the topic {self._sink.topic} ({error}): it "
-                "will be taken again"
+                f"stopped while a bad record waits for the topic {self._sink.topic} ({error}): the "
+                "next start reads it again"
             )
         if monotonic() - self._said_at >= _AGAIN_S:
             self._said_at = monotonic()

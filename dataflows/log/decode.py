@@ -1,4 +1,4 @@
-"""Records to columns. What cannot be decoded is a stream of its own, not an exception."""
+"""Decodes records into columns. Records that cannot be decoded are a stream, not an exception."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from contract.packet import MAX_SEQ, MAX_TIME_US, MIN_DEVICE_TIME_US, NO_TIME, P
 from dataflows.log.source import Records
 
 _NO_TIMES = b"\0\0\0\0\0\0\0\x80"
-"""`NO_TIME` as it stands in a column."""
+"""`NO_TIME` as the bytes of a column."""
 _DAY_MS = 86_400_000
 _NOTHING = PacketRecord(
     v=2, packet_id="", device_id=-1, device_uuid="", received_at=0,
@@ -26,7 +26,7 @@ _digest = partial(blake2b, digest_size=8)
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A record that is no packet, byte for byte, and where it stood."""
+    """A record that is not a packet, byte for byte, with its place in the topic."""
 
     topic: str
     partition: int
@@ -39,9 +39,9 @@ class BadRecord:
 
 
 def decode_records(records: Records) -> Iterable[PacketColumns | BadRecord]:
-    """The columns of the records, after the bad ones among them.
+    """Yields the bad records, then the columns of all records.
 
-    A bad record keeps its place in the columns, without readings: its arrival counts.
+    A bad record keeps its place in the columns, without readings, since its arrival counts.
     """
     packets: list[PacketRecord | None] = []
     errors: dict[int, str] = {}
@@ -81,9 +81,9 @@ def _bad(records: Records, index: int, error: str) -> BadRecord:
 
 
 def _believable(columns: PacketColumns) -> PacketColumns:
-    """The arrivals where producers have given them: one a day or more after the edge had the packet
-    is absurd, and would be the partition's time for good. The edge's own time counts instead, and
-    nothing where no edge has given one.
+    """Corrects arrivals that producers set. An arrival one day or more after the edge received the
+    packet is wrong, and would hold the partition's time forever. The edge's receive time replaces
+    it, or 0 if there is none.
     """
     records = columns.records
     received = np.where(records.device_id < 0, 0, records.received_at // 1000)
@@ -98,7 +98,7 @@ def record_columns(
     partition: int = -1,
     offsets: list[int] | None = None,
 ) -> PacketColumns:
-    """Records as columns; None stands for one without readings."""
+    """Records as columns; None is a record without readings."""
     each = [_NOTHING if record is None else record for record in records]
     hashes = b"".join([_digest(record.packet_id.encode()).digest() for record in each])
     return PacketColumns(
@@ -133,7 +133,7 @@ def _ints(parts: list[bytes]) -> Ints:
 
 
 def _out_of_range(readings: ReadingColumns) -> NDArray[np.bool_]:
-    """(N,) the readings that no edge of ours would have written."""
+    """(N,) whether a reading is out of the range that an edge writes."""
     said, ts = readings.device_ts, readings.ts
     bad: NDArray[np.bool_] = (
         (readings.sensor_id < 0)

@@ -1,4 +1,4 @@
-"""Where partitions end: one question a second for all of them, asked by one thread a process."""
+"""Where partitions end: one request per second for all of them, from one thread per process."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -15,35 +15,35 @@ from runtime.reach import Events
 EVERY_S = 1.0
 _ANSWER_S = 2.0
 _PATIENCE_S = 1.5
-"""How long partitions may have no leader, as after their creation, before the broker is away."""
+"""How long partitions may lack a leader, as after their creation, before it is reported."""
 _LEADERS_S = 5.0
-"""How often the client looks up who leads the partitions. Its default is minutes, during which it
-asks a broker that no longer leads."""
+"""How often the client refreshes the leaders of partitions. With its default of minutes, it would
+keep asking a broker that is no longer the leader."""
 _log = structlog.get_logger("source")
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """An answer of the broker about one partition."""
+    """The broker's answer about one partition."""
 
     offset: int
-    """After the last record, whether its transaction is over or not."""
+    """Offset after the last record, including records of open transactions."""
     asked_at: float
-    """The monotonic clock before the question was asked, seconds."""
+    """The monotonic clock before the request, seconds."""
 
 
 class Ends:
     """Asks the broker where the watched partitions end, and keeps the answers.
 
-    A partition has the answer to the last question that is over, and none where the broker left
-    that question open. Logs when the broker goes and when it comes back.
+    A partition has the answer to the last finished request, or none if the broker did not answer
+    for it. Logs when the broker becomes unreachable and when it is back.
     """
 
     def __init__(self, kafka: KafkaAccess, topic: str, group: str) -> None:
         self._kafka = kafka
         self._topic = topic
         self._events = Events()
-        # a consumer that never gets partitions; `AdminClient.list_offsets` crashes under load
+        # a consumer without partitions; `AdminClient.list_offsets` crashes under load
         self._consumer = Consumer(
             kafka.config()
             | {
@@ -63,18 +63,18 @@ class Ends:
         Thread(target=self._run, name="ends", daemon=True).start()
 
     def watch(self, partition: int) -> None:
-        """Ask about this partition from now on."""
+        """Start to ask about this partition."""
         with self._changed:
             self._watched.add(partition)
             self._changed.notify_all()
 
     def latest(self, partition: int) -> End | None:
-        """The answer to the last question; None while there is none."""
+        """The answer to the last request; None if there is none."""
         return self._answers.get(partition)
 
     @property
     def complete(self) -> bool:
-        """Whether the broker has answered the last question for every watched partition."""
+        """Whether the broker answered the last request for every watched partition."""
         return bool(self._watched) and self._watched <= self._answers.keys()
 
     def _run(self) -> None:
@@ -84,7 +84,7 @@ class Ends:
                 asked = sorted(self._watched)
             began = monotonic()
             self._ask(asked)
-            with self._changed:  # a partition that is new need not wait for its turn
+            with self._changed:  # a new partition does not wait
                 rest = max(0.0, began + EVERY_S - monotonic())
                 self._changed.wait_for(lambda: len(self._watched) > len(asked), rest)  # noqa: B023
 
@@ -92,11 +92,11 @@ class Ends:
         began, self._refusal = monotonic(), ""
         try:
             answers = self._ends_of(partitions)
-        except KafkaException as failure:  # as a whole, though it may be one leader that fails
+        except KafkaException as failure:  # for all partitions, even if only one leader fails
             self._refusal = failure.args[0].str()
             answers = self._by_leader(partitions)
         self._answers = answers
-        self._consumer.poll(0)  # gives us the events
+        self._consumer.poll(0)  # delivers the events
         if len(answers) == len(partitions):
             self._report_back()
         else:
@@ -114,44 +114,43 @@ class Ends:
             return
         self._away = True
         _log.warning(
-            "broker away, waiting for it",
+            "broker unreachable, waiting for it",
             brokers=self._kafka.brokers,
             error=self._refusal or "no answer in time",
             client=self._events.newest(),
         )
 
     def _by_leader(self, partitions: list[int]) -> dict[int, End]:
-        """The answers of those leaders that give one."""
+        """The answers of the leaders that respond."""
         try:
-            found = self._consumer.list_topics(self._topic, timeout=_ANSWER_S)
+            cluster = self._consumer.list_topics(self._topic, timeout=_ANSWER_S)
         except KafkaException:
             return {}
         led = defaultdict(list)
-        for number, partition in found.topics[self._topic].partitions.items():
+        for number, partition in cluster.topics[self._topic].partitions.items():
             if number in partitions and partition.leader >= 0:
                 led[partition.leader].append(number)
         answers: dict[int, End] = {}
         for numbers in led.values():
             try:
                 answers |= self._ends_of(numbers)
-            except KafkaException:  # this one is away; `_ask` reports it
+            except KafkaException:  # this leader is unreachable; `_ask` reports it
                 continue
         return answers
 
     def _ends_of(self, partitions: list[int]) -> dict[int, End]:
         asked = [TopicPartition(self._topic, number, OFFSET_END) for number in partitions]
         now = monotonic()
-        found = self._consumer.offsets_for_times(asked, timeout=_ANSWER_S)
         answers = {}
-        for one in found:
-            if one.error is not None:  # the offset is then the one that we asked with
-                self._refusal = one.error.str()
-            elif one.offset >= 0:
-                answers[one.partition] = End(one.offset, now)
+        for end in self._consumer.offsets_for_times(asked, timeout=_ANSWER_S):
+            if end.error is not None:  # the offset is then the one of the request
+                self._refusal = end.error.str()
+            elif end.offset >= 0:
+                answers[end.partition] = End(end.offset, now)
         return answers
 
 
 @cache
 def ends_of(kafka: KafkaAccess, topic: str, group: str) -> Ends:
-    """The one `Ends` of this process for a topic."""
+    """The `Ends` of a topic, one per process."""
     return Ends(kafka, topic, group)

@@ -1,4 +1,4 @@
-"""How far the flow is behind the topic, by partition, for Prometheus."""
+"""The flow's lag by partition, for Prometheus."""
 
 from time import time
 
@@ -7,21 +7,21 @@ from dataflows.metrics import BROKER_UP, LAG_RECORDS, LAG_SECONDS
 
 
 class Lag:
-    """Compares how far the source is with where the partitions end, also while the flow stands
-    still.
+    """Compares the position of the source with the ends of the partitions, also while the flow is
+    stalled.
     """
 
     def __init__(self, ends: Ends) -> None:
         self._ends = ends
         self._next: dict[int, int] = {}
         self._arrival: dict[int, int] = {}
-        """Of the last record taken, epoch milliseconds UTC."""
+        """Arrival of the last record read, epoch milliseconds UTC."""
         self._end: dict[int, int] = {}
-        """Of the last answer that came."""
+        """The end offset in the last answer."""
         BROKER_UP.set_function(lambda: ends.complete)
 
     def at(self, partition: int, next_offset: int, arrival: int | None) -> None:
-        """The source is there; see `PacketSource.progress`."""
+        """Note the position of the source; see `PacketSource.progress`."""
         if partition not in self._next:
             self._ends.watch(partition)
             label = str(partition)
@@ -37,7 +37,7 @@ class Lag:
         return max(0, self._end.get(partition, 0) - self._next[partition])
 
     def _seconds(self, partition: int) -> float:
-        """While nothing was taken since the start, nobody knows how old what waits is."""
+        """NaN while records wait and none was read since the start: their age is unknown."""
         if not self._records(partition):
             return 0.0
         arrival = self._arrival.get(partition)

@@ -1,15 +1,15 @@
 """The source: each partition of the topic as one sequence of records and heartbeats.
 
-A heartbeat says "up to this arrival time there is nothing more", so that the panes of a sensor
-that fell silent close without waiting for another record. It is sent when the broker's own
-answer, see `ends`, says that we have taken everything up to the end of the partition; its arrival
-time is the broker's clock before that question, see `clock`, minus a margin, so that no record that
-comes later can have an earlier one. What a heartbeat closes, the next record would have closed the
-same way: results do not depend on heartbeats, they only come sooner.
+A heartbeat means "there are no more records up to this arrival time". It closes the panes of a
+silent sensor without waiting for another record. The source emits one when the broker's answer
+(see `ends`) shows that it has read everything up to the end of the partition. Its arrival time is
+the broker's clock before that request (see `clock`) minus a margin, so that no later record can
+have an earlier arrival. What a heartbeat closes, the next record would close in the same way:
+heartbeats make results come sooner, and do not change them.
 
-A position is one in a certain log. Where a partition resumes, the topic's id and the last record
-taken must be the same as before; else the topic was created again, or the broker was restored, and
-`IF_OFFSET_GONE` decides what to do.
+A position belongs to one log. When a partition resumes, the topic's id and the last record read
+must be the same as before. Otherwise the topic was created again, or the broker was restored from
+a copy, and `IF_OFFSET_GONE` decides what happens.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -44,18 +44,18 @@ from sinks.progress import StoredProgress
 
 _RECORDS_A_BATCH = 1_000
 _QUEUE_KB = 2_048
-"""What a partition may fetch ahead, in KiB: more is no faster, and memory while catching up."""
+"""Prefetch per partition, in KiB. More is not faster, and takes memory while catching up."""
 _WAIT_MS = 100
-"""How long the broker may hold a fetch back when there is nothing; the embedded one does so even
-when something comes meanwhile."""
+"""How long the broker may hold back an empty fetch. The embedded broker waits for this time even
+if a record arrives meanwhile."""
 _PAUSE_S = 0.01
-"""How long to wait before asking again when no partition had anything."""
+"""How long to wait before the next poll if no partition had records."""
 _AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 _ANSWER_S, _AGAIN_S = 10.0, 0.1
 _SETTLE_S = 1.0
-"""How long the end may wait for the last offsets to be committed."""
+"""How long `close` waits until the last offsets are committed."""
 _MARGIN_MS = 2_000
-"""How far the clocks of a cluster's brokers may be apart."""
+"""The largest allowed difference between the clocks of a cluster's brokers."""
 
 _REFUSALS = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -63,13 +63,13 @@ _REFUSALS = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
-"""What waiting does not mend; the client itself waits for everything else."""
+"""Errors that waiting does not fix; the client itself retries all others."""
 
 _log = structlog.get_logger("source")
 
 
 def group(topic: str) -> str:
-    """The consumer group as which the flow is known to the broker."""
+    """The flow's consumer group."""
     return f"{topic}.flow"
 
 
@@ -96,34 +96,35 @@ class Records:
     """The records' own timestamps, epoch milliseconds UTC."""
     values: list[bytes | None]
     messages: Sequence[Message] = ()
-    """As the client gave them, for what is seldom wanted: keys and headers."""
+    """The client's messages, for keys and headers."""
 
     @property
     def by_producers(self) -> bool:
-        """Whether it was not the broker that dated them."""
+        """Whether producers, not the broker, set the timestamps."""
         return bool(self.messages) and self.messages[0].timestamp()[0] != TIMESTAMP_LOG_APPEND_TIME
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of a partition that is read and then ends."""
+    """A bounded part of a partition."""
 
     first: int
     """Offset of its first record."""
     end: int
     """Offset after its last record."""
     until: int
-    """Arrival time of the heartbeat that comes after it, epoch milliseconds UTC."""
+    """Arrival time of the heartbeat after it, epoch milliseconds UTC."""
 
 
-def _nobody(partition: int, next_offset: int, arrival: int | None) -> None:
-    """Who does not want to know how far the source is."""
+def _ignore(partition: int, next_offset: int, arrival: int | None) -> None:
+    """Ignores progress reports."""
 
 
 class _Pause:
-    """Lets the worker rest when none of its partitions has anything.
+    """Pauses the worker when none of its partitions has records.
 
-    Bytewax would do so by the machine's clock: after a step back, not for 10 ms but for the step.
+    Bytewax would time the pause by the machine's clock: after a step back, it would last for the
+    whole step instead of 10 ms.
     """
 
     def __init__(self) -> None:
@@ -132,12 +133,12 @@ class _Pause:
         self._never = Event()
 
     def joined(self, partitions: int) -> None:
-        """`partitions` came or, below zero, went."""
+        """Add `partitions`, or remove them if below zero."""
         self._partitions += partitions
 
-    def found(self, anything: bool) -> None:
-        """A partition had something or nothing. Blocks for 10 ms when all in a row had nothing."""
-        self._empty = 0 if anything else self._empty + 1
+    def polled(self, any_records: bool) -> None:
+        """Note whether a poll returned records. Blocks for 10 ms when all in a row had none."""
+        self._empty = 0 if any_records else self._empty + 1
         if self._empty >= self._partitions:
             self._empty = 0
             self._never.wait(_PAUSE_S)
@@ -145,9 +146,9 @@ class _Pause:
 
 @dataclass(frozen=True)
 class PacketSource(FixedPartitionedSource[tuple[str, Records], Any]):
-    """Reads partitions of a topic; a partition's recovery state is its `Position`.
+    """Reads partitions of a topic. The recovery state of a partition is its `Position`.
 
-    Ends when `stop` returns true, which leaves a snapshot behind.
+    Ends with a snapshot when `stop` returns true.
     """
 
     kafka: KafkaAccess
@@ -156,47 +157,47 @@ class PacketSource(FixedPartitionedSource[tuple[str, Records], Any]):
     """Where a partition without recovery state begins."""
     stop: Callable[[], bool]
     partitions: frozenset[int] | None = None
-    """Which ones; None: all that the topic has."""
+    """The partitions to read; None: all of the topic."""
     if_gone: Literal["stop", "earliest"] = "stop"
-    """What to do where the broker does not have the recovery state's offset any more, or has
-    another log under the topic's name."""
+    """What to do if the broker no longer has the offset of the recovery state, or has another log
+    under the topic's name."""
     added: frozenset[int] = frozenset()
-    """Partitions that the topic got later: without recovery state they begin at their first record,
-    whatever `start` says."""
-    progress: Callable[[int, int, int | None], None] = _nobody
-    """Told of each batch: partition, next offset, arrival time of the last record."""
+    """Partitions that were added to the topic later. Without recovery state, they begin at their
+    first record, regardless of `start`."""
+    progress: Callable[[int, int, int | None], None] = _ignore
+    """Called with each batch: partition, next offset, arrival time of the last record."""
     spans: Mapping[int, Span] | None = None
-    """What to read of each partition instead of all that comes, without heartbeats between."""
+    """The span to read of each partition, without heartbeats inside it; None: read without end."""
     commits: Commits | None = None
-    """Given each snapshot's offset."""
+    """Commits the offset of each snapshot."""
     stored: StoredProgress | None = None
-    """What the database has of the topic: no partition resumes beyond that."""
+    """The progress stored in the database; no partition resumes beyond it."""
     watch: TopicWatch | None = None
     """Knows the topic's id."""
     pause: _Pause = field(default_factory=_Pause)
 
     def list_parts(self) -> list[str]:
-        """The partitions by number.
+        """The numbers of the partitions.
 
         Raises:
-            IotError: no broker answers, by cause; see `cluster_metadata`.
-            SetupError: the topic lacks one of `partitions`.
+            IotError: no broker answers; see `cluster_metadata` for the types.
+            SetupError: the topic does not have one of `partitions`.
         """
         cluster = cluster_metadata(self.kafka, self.topic)
-        found = frozenset(cluster.topics[self.topic].partitions)
+        existing = frozenset(cluster.topics[self.topic].partitions)
         if self.spans is not None:
             return [str(partition) for partition in sorted(self.spans)]
         if self.partitions is None:
-            return [str(partition) for partition in sorted(found)]
-        if lacking := self.partitions - found:
+            return [str(partition) for partition in sorted(existing)]
+        if missing := self.partitions - existing:
             raise SetupError(
                 f"KAFKA_PARTITIONS: the topic {self.topic} has no partition "
-                f"{partitions_text(lacking)}; it has {partitions_text(found)}"
+                f"{partitions_text(missing)}; it has {partitions_text(existing)}"
             )
         return [str(partition) for partition in sorted(self.partitions)]
 
     def build_part(self, step_id: str, for_part: str, resume_state: Any) -> "_PacketPartition":
-        """Begin at the snapshot's position, else where `start` says."""
+        """Begin at the position of the snapshot, or where `start` says."""
         resume = None if resume_state is None else Position.of(resume_state)
         return _PacketPartition(self, int(for_part), resume)
 
@@ -209,17 +210,17 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         self._ended = False
         self._topic_id = None if source.watch is None else source.watch.topic_id
         self._last: Message | None = None
-        """The last record taken in this process."""
+        """The last record read by this process."""
         self._before = Position(0) if resume is None else resume
-        """Knows the last record taken by the processes before."""
+        """Has the last record read by earlier processes."""
         self._compare = False
-        """Whether the next record to come is that one, to be compared and not taken again."""
+        """Whether the next record is that one again: it is compared, not emitted."""
         self._ends: Ends | None = None
         self._heard: End | None = None
         self._epoch_at = monotonic()
         self._counter = RECORDS.labels(str(partition))
         config = consumer_config(source.kafka, source.topic)
-        # reports the end even where the last offsets are markers of transactions
+        # reports the end even if the last offsets are transaction markers
         self._consumer = Consumer(config | {"enable.partition.eof": True})
         self._next = self._first(resume)
         self._assign()
@@ -242,7 +243,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         if self._span is not None:
             end = self._span.end
             messages = [m for m in messages if (m.offset() or 0) < end]
-        self._source.pause.found(bool(messages))
+        self._source.pause.polled(bool(messages))
         if messages:
             batch = self._batch(
                 [offset for m in messages if (offset := m.offset()) is not None],
@@ -262,7 +263,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         return [(str(self._partition.partition), batch)]
 
     def next_awake(self) -> datetime:
-        return _AT_ONCE  # after a pause of our own
+        return _AT_ONCE  # `_Pause` has paused already
 
     def snapshot(self) -> tuple[Any, ...]:
         now = monotonic()
@@ -286,8 +287,8 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         """The offset to begin at.
 
         Raises:
-            SetupError: the broker does not have what comes next, and nobody said to go on.
-            IotError: no broker answers, by cause.
+            SetupError: the broker does not have the next record, and IF_OFFSET_GONE is `stop`.
+            IotError: no broker answers; see `why_no_answer` for the types.
         """
         if self._span is not None:
             return self._span.first if resume is None else resume.next
@@ -305,14 +306,14 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         return resume.next
 
     def _bounds(self) -> tuple[int, int]:
-        """Offsets of the first record that is there, and after the last one."""
+        """Offsets of the first available record, and after the last one."""
         tried_until = monotonic() + _ANSWER_S
         while True:
             try:
                 first, end = self._consumer.get_watermark_offsets(
                     self._partition, timeout=_ANSWER_S
                 )
-            except KafkaException as error:  # a new partition has no leader for a moment
+            except KafkaException as error:  # a new partition briefly has no leader
                 code = error.args[0].code()
                 if code < 0 or code in _REFUSALS or monotonic() > tried_until:
                     raise why_no_answer(self._source.kafka, self._source.topic) from error
@@ -321,34 +322,32 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
                 return int(first), int(end)
 
     def _assign(self) -> None:
-        """Have the consumer read what comes next, or, to compare it, the record before that."""
+        """Assign the next offset to the consumer, or that of the last record, to compare it."""
         here, begin = self._partition, self._before.last if self._compare else self._next
         assert begin is not None
         self._consumer.assign([TopicPartition(here.topic, here.partition, begin)])
 
     def _compared(self, messages: list[Message]) -> list[Message]:
-        """The messages that are new, once the first is known to be what was taken last."""
+        """The new messages, after checking that the first one is the last record read."""
         self._compare = False
         first, *rest = messages
-        if first.offset() != self._before.last:  # retention was faster
+        if first.offset() != self._before.last:  # deleted by retention
             return messages
         if fingerprint(first) == self._before.fingerprint:
             return rest
         low, _ = self._consumer.get_watermark_offsets(self._partition, timeout=10)
-        self._next = self._other_log(
-            f"the record at offset {first.offset()} is not the one that was there", low
-        )
+        self._next = self._other_log(f"the record at offset {first.offset()} has changed", low)
         self._before = Position(self._next)
         self._assign()
         return []
 
     def _other_log(self, why: str, first: int | None = None) -> int:
-        """Where to go on in another log under the topic's name: at `first`, where the setting says
-        so and it is known.
+        """The offset at which to continue in another log under the topic's name: `first`, if the
+        setting allows it and `first` is known.
 
         Raises:
-            SetupError: nobody said to go on.
-            UnavailableError: the next start will go on.
+            SetupError: IF_OFFSET_GONE is `stop`.
+            UnavailableError: `first` is unknown; the next start continues.
         """
         source, partition = self._source, self._partition.partition
         text = (
@@ -357,12 +356,14 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         )
         if source.if_gone == "stop":
             raise SetupError(
-                f"{text}. To take the log that is there from its first record on, start once with "
-                "IF_OFFSET_GONE=earliest: what is stored is not stored again"
+                f"{text}. To read the present log from its first record, start once with "
+                "IF_OFFSET_GONE=earliest; stored data is not duplicated"
             )
         if first is None:
-            raise UnavailableError(f"{text}. Starting again, from its first record on")
-        _log.error("another log, taking it from its first record on", partition=partition, why=why)
+            raise UnavailableError(
+                f"{text}. Start again to read the present log from its first record"
+            )
+        _log.error("another log, reading it from its first record", partition=partition, why=why)
         self._before = Position(first)
         return int(first)
 
@@ -370,17 +371,17 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
         source, partition = self._source, self._partition.partition
         if source.if_gone == "stop":
             why = (
-                "the records between are gone by retention, or the topic was made anew"
+                "retention deleted the records between, or the topic was recreated"
                 if wanted < first
-                else "the topic was made anew, or the broker has lost its newest records"
+                else "the topic was recreated, or the broker has lost its newest records"
             )
             raise SetupError(
-                f"the flow was at offset {wanted} of {source.topic} partition {partition}, and "
-                f"what the broker has of it begins at {first} and ends at {end}: {why}. To go on "
-                "with what is there, start once with IF_OFFSET_GONE=earliest"
+                f"the flow was at offset {wanted} of {source.topic} partition {partition}, but "
+                f"the partition begins at {first} and ends at {end}: {why}. To continue at its "
+                "first record, start once with IF_OFFSET_GONE=earliest"
             )
         _log.error(
-            "records gone, going on with the first that is there",
+            "records are missing, continuing at the first available one",
             partition=partition,
             wanted=wanted,
             first=first,
@@ -410,7 +411,7 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
             return True
         if error.code() == KafkaError._PARTITION_EOF:
             end = message.offset() or 0
-            if end > self._next:  # over what is no record
+            if end > self._next:  # past offsets without records
                 self._next = end
                 if self._span is None:
                     self._source.progress(self._partition.partition, end, None)
@@ -422,12 +423,14 @@ class _PacketPartition(StatefulSourcePartition[tuple[str, Records], Any]):
             self._assign()
             return False
         if error.fatal() or error.code() in _REFUSALS:
-            raise SetupError(f"the broker refuses {self._source.topic}: {error.str()}")
-        _log.warning("broker away", partition=self._partition.partition, error=error.str())
+            raise SetupError(
+                f"KAFKA_TOPIC: the broker refuses access to {self._source.topic}: {error.str()}"
+            )
+        _log.warning("broker unreachable", partition=self._partition.partition, error=error.str())
         return False
 
     def _heartbeat(self) -> int | None:
-        """The arrival time up to which there is nothing more, once for each answer."""
+        """The arrival time of a heartbeat, once for each answer that shows the end; else None."""
         end = None if self._ends is None else self._ends.latest(self._partition.partition)
         if end is None or end is self._heard or self._next < end.offset:
             return None

@@ -1,4 +1,4 @@
-"""Looks at the topic now and then: is it still the one that the flow began with?"""
+"""Checks periodically that the topic is still the one that the flow started with."""
 
 from threading import Event, Thread
 
@@ -19,19 +19,19 @@ _log = structlog.get_logger("topic")
 
 
 class TopicWatch:
-    """Asks for the topic's id and its partitions every ten seconds, from a thread of its own.
+    """Requests the topic's id and partitions every ten seconds, from its own thread.
 
-    Partitions that nobody takes are those that have records, and for which nobody of the group has
-    committed an offset, twice in a row. They are logged and counted.
+    A partition is untaken if it has records and no committed offset of the group in two successive
+    checks. Untaken partitions are logged and counted.
     """
 
     def __init__(
         self, kafka: KafkaAccess, topic: str, group: str, ours: frozenset[int] | None
     ) -> None:
-        """`ours` are the partitions that the flow takes, or None where it takes all.
+        """`ours` are the partitions that the flow takes; None if it takes all.
 
         Raises:
-            IotError: the broker does not answer, by cause, or has no such topic.
+            IotError: the broker does not answer, or has no such topic.
         """
         self._name = topic
         self._ours = ours
@@ -39,17 +39,17 @@ class TopicWatch:
         try:
             cluster = self._admin.list_topics(topic, timeout=_ANSWER_S)
             self._describes = takes_orders(cluster)
-            found = self._described()
+            described = self._described()
         except KafkaException as error:
             raise why_no_answer(kafka, topic) from error
-        if found is None:
+        if described is None:
             raise UnavailableError(f"KAFKA_TOPIC: the broker has no topic {topic}; start again")
-        self.partitions = found.partitions
-        """Those that the topic had at the start."""
-        self.topic_id = found.id
-        """The topic's id; None where the broker has none."""
+        self.partitions = described.partitions
+        """The partitions at the start."""
+        self.topic_id = described.id
+        """The topic's id; None if the broker has none."""
         self.grown = False
-        """Whether it has partitions that the flow would take, and that were not there before."""
+        """Whether the topic has new partitions that the flow would take."""
         self._consumer = Consumer(kafka.config() | {"group.id": group, "enable.auto.commit": False})
         self._untaken: frozenset[int] = frozenset()
         self._told: frozenset[int] = frozenset()
@@ -60,7 +60,7 @@ class TopicWatch:
         while not self.grown and not pause.wait(_EVERY_S):
             try:
                 self._look()
-            except KafkaException:  # the broker is away, as others report
+            except KafkaException:  # broker unreachable; `Ends` reports it
                 continue
 
     def _described(self) -> Topic | None:
@@ -71,7 +71,7 @@ class TopicWatch:
 
     def _look(self) -> None:
         now = self._described()
-        if now is None:  # deleted; what reads it says so
+        if now is None:  # deleted; the source reports it
             return
         if now.id is not None and now.id != self.topic_id:
             self.topic_id = now.id
@@ -88,14 +88,14 @@ class TopicWatch:
             return
         self._report(untaken(self._consumer, self._name, now.partitions - self._ours))
 
-    def _report(self, found: frozenset[int]) -> None:
-        lasting = found & self._untaken  # others may be about to start
-        self._untaken = found
+    def _report(self, now: frozenset[int]) -> None:
+        lasting = now & self._untaken  # a flow for the others may be starting
+        self._untaken = now
         PARTITIONS_UNTAKEN.set(len(lasting))
         if lasting and lasting != self._told:
             _log.error(
-                "no flow takes these partitions, and there are records in them: give them to a "
-                "process (KAFKA_PARTITIONS)",
+                "no flow takes these partitions, and they have records: assign them to a process "
+                "(KAFKA_PARTITIONS)",
                 topic=self._name,
                 partitions=partitions_text(lasting),
             )
@@ -103,7 +103,7 @@ class TopicWatch:
 
 
 def untaken(consumer: Consumer, topic: str, partitions: frozenset[int]) -> frozenset[int]:
-    """Those of the partitions that have records, and no committed offset of the consumer's group.
+    """The partitions that have records but no committed offset of the consumer's group.
 
     Raises:
         KafkaException: the broker does not answer.
@@ -111,7 +111,7 @@ def untaken(consumer: Consumer, topic: str, partitions: frozenset[int]) -> froze
     if not partitions:
         return frozenset()
     asked = [TopicPartition(topic, partition) for partition in sorted(partitions)]
-    never = [one for one in consumer.committed(asked, timeout=_ANSWER_S) if one.offset < 0]
+    never = [end for end in consumer.committed(asked, timeout=_ANSWER_S) if end.offset < 0]
     return frozenset(
-        one.partition for one in never if consumer.get_watermark_offsets(one, timeout=_ANSWER_S)[1]
+        end.partition for end in never if consumer.get_watermark_offsets(end, timeout=_ANSWER_S)[1]
     )

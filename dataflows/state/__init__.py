@@ -1,4 +1,4 @@
-"""What a flow keeps between two runs: its columns, the stores, and who holds them."""
+"""The state that a flow keeps between runs: its recovery stores, and who holds them."""
 
 from dataflows.state.claims import Claim, arrange, claimed_stores, in_use
 from dataflows.state.stores import (

@@ -1,4 +1,4 @@
-"""States of the engine that versions 3 to 5 wrote, tuples by place, as the tables of now."""
+"""Converts engine states of versions 3 to 5, which were tuples, to the present tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,29 +33,29 @@ _SELF_SIMILARITY = (
 
 
 def as_tables(snapshot: tuple[Any, ...]) -> dict[str, Snapshot]:
-    """The snapshots of tables, by name, that stand for the state.
+    """Convert a state to snapshots of tables, by name.
 
     Raises:
-        SetupError: it is of a version that is not read any more.
+        SetupError: the version of the state is no longer supported.
     """
     if snapshot[0] not in _READ:
         raise SetupError(
-            "the recovery directory was written by another version of this program, and this "
-            f"one reads versions {_READ[0]} to {_READ[-1]} of such states: start with a new "
-            "directory. The flow then takes the topic from START_FROM on; what is stored is not "
-            "stored again"
+            "the recovery directory was written by another version of this program; this one "
+            f"reads versions {_READ[0]} to {_READ[-1]} of the engine's state: start with a new "
+            "directory. The flow then reads the topic from START_FROM; stored data is not stored "
+            "again"
         )
     version, rows, panes, windows, verdicts, levels, no_data, rollups, predictions = snapshot
     arrival, sensor_id, device_id, device, duplicates = rows
-    listeners = [dict(zip(("heard_at", "gaps", "since"), one, strict=True)) for one in no_data[:2]]
+    heard = [dict(zip(("heard_at", "gaps", "since"), state, strict=True)) for state in no_data[:2]]
     tables = {
         "partition": {"arrival": arrival, "duplicates": duplicates},
         "sensors": {"id": sensor_id, "device": device},
         "devices": {"id": device_id},
         "windows": {"kept": (_WINDOW, windows)},
         "levels": dict(zip(_LEVELS, levels, strict=True)),
-        "no_data_sensors": listeners[0],
-        "no_data_devices": listeners[1] | {"returned": no_data[2]},
+        "no_data_sensors": heard[0],
+        "no_data_devices": heard[1] | {"returned": no_data[2]},
     }
     tables |= _panes(version, panes) | _predictions(predictions) | _verdicts(version, verdicts)
     for period, state in zip(_PERIODS, rollups, strict=True):
@@ -64,7 +64,7 @@ def as_tables(snapshot: tuple[Any, ...]) -> dict[str, Snapshot]:
 
 
 def _panes(version: int, state: Sequence[Any]) -> dict[str, Snapshot]:
-    if version == 3:  # in milliseconds and without `seq`: no reading repeats another
+    if version == 3:  # in milliseconds, without `seq`: give each a unique one
         *columns, ts, value, late, future = state
         state = (*columns, ts * 1000, -1 - np.arange(len(ts)), value, late, future, 0)
     last_arrival, watermark, closed_until, row, device, ts, seq, value, *counts = state

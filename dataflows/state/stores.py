@@ -1,7 +1,7 @@
-"""The state of partitions out of a recovery store, and into a new one.
+"""Reads the states of partitions from a recovery store, and writes them to a new one.
 
-Bytewax itself reads and writes the stores: a small flow with the step names of ours resumes from
-the one, and leaves its snapshots in the other. So nothing here knows how Bytewax keeps them.
+Bytewax itself reads and writes the stores: a small flow with the same step names as the real one
+resumes from a store, or leaves its snapshots in one. This module does not depend on the format.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,54 +28,54 @@ from contract.partitions import partitions_text
 from runtime.private import check_private
 
 FLOW, CONSUME, MARK, WATCH = "readings", "consume", "mark_duplicates", "watch"
-"""The names of the flow and of its steps that have a state: stores know states by them."""
+"""The names of the flow and of its stateful steps. Stores identify states by them."""
 _STORE = "part-*.sqlite3"
-_ANEW = (
-    "Bring it back from a copy, or start with a new directory: the flow then takes the topic from "
-    "START_FROM on, and what is stored is not stored again"
+_REMEDY = (
+    "Restore it from a copy, or start with a new directory: the flow then reads the topic from "
+    "START_FROM, and stored data is not stored again"
 )
 
-_DAMAGED = "the recovery store {} is damaged ({}). " + _ANEW
+_DAMAGED = "the recovery store {} is damaged ({}). " + _REMEDY
 
 
 @dataclass(slots=True)
 class PartitionState:
-    """What a store holds of one partition."""
+    """The state of one partition in a store."""
 
     position: Any
-    """The state of the source, see `dataflows.log.position`."""
+    """The state of the source; see `dataflows.log.position`."""
     steps: dict[str, Any] = field(default_factory=dict)
-    """The state of `MARK` and of `WATCH`, where they have one."""
+    """The states of `MARK` and `WATCH`, if they have one."""
 
 
 _Visit = Callable[[str, PartitionState, Any], Any]
-"""Given a step, what is held of a partition and the step's state; returns its state from now on."""
+"""Called with a step, a partition's state and the step's state; returns the step's new state."""
 
 
 def store_files(directory: Path) -> list[Path]:
-    """The files in which Bytewax keeps something there."""
+    """The files of the Bytewax store in `directory`."""
     return sorted(directory.glob(f"{_STORE}*"))
 
 
 def is_store(directory: Path) -> bool:
-    """Whether there are any."""
+    """Whether `directory` has a store."""
     return bool(store_files(directory))
 
 
 def check_store(directory: Path) -> None:
-    """See that Bytewax will be able to open a store.
+    """Check that Bytewax can open a store.
 
     Raises:
-        SetupError: a file of it is damaged, missing, not ours to write, or others can write it.
+        SetupError: a file is damaged, missing or not writable, or other users can write to it.
     """
     check_private([directory, *store_files(directory)])
-    found: set[int] = set()
+    indexes: set[int] = set()
     wanted = 0
     for file in directory.glob(_STORE):
         if not (access(file, W_OK) and access(directory, W_OK)):
             raise SetupError(
                 f"the recovery store {file} cannot be written: give it and its directory to the "
-                "user that runs the flow, and see that the disk is not read-only"
+                "user that runs the flow, and check that the disk is not read-only"
             )
         try:
             with closing(connect(file)) as store:
@@ -84,22 +84,22 @@ def check_store(directory: Path) -> None:
             if error.sqlite_errorcode == SQLITE_ERROR:  # a table or a column is missing
                 raise SetupError(_DAMAGED.format(file, error)) from error
             raise SetupError(
-                f"the recovery store {file} cannot be used ({error}): see to its disk"
+                f"the recovery store {file} cannot be used ({error}): check its disk"
             ) from error
         except (DatabaseError, ValueError) as error:
             raise SetupError(_DAMAGED.format(file, error)) from error
-        found.add(index)
-    if found != set(range(wanted)):
+        indexes.add(index)
+    if indexes != set(range(wanted)):
         raise SetupError(
-            f"the recovery directory {directory} has {len(found)} of {wanted} stores. {_ANEW}"
+            f"the recovery directory {directory} has {len(indexes)} of {wanted} stores. {_REMEDY}"
         )
 
 
 def make_store(directory: Path) -> None:
-    """An empty store of one file, in a directory that is made when missing.
+    """Create an empty store of one file, and its directory if it is missing.
 
     Raises:
-        OSError: it cannot be made there.
+        OSError: it cannot be created.
     """
     directory.mkdir(parents=True, exist_ok=True)
     init_db_dir(directory, 1)  # type: ignore[no-untyped-call]
@@ -108,11 +108,11 @@ def make_store(directory: Path) -> None:
 def read_states(
     directory: Path, partitions: Iterable[int], scratch: Path | None = None
 ) -> dict[int, PartitionState]:
-    """The states in a store, which stays as it is; a copy of it is read, made for that time in
-    `scratch`, else where the system has such things.
+    """The states in a store. The store is not changed: a temporary copy is read, in `scratch` or
+    the system's temporary directory.
 
     Raises:
-        SetupError: it has states of others than `partitions`, or others can write to it.
+        SetupError: the store has states of more than `partitions`, or other users can write to it.
     """
     check_private([directory, *store_files(directory)])
 
@@ -121,23 +121,23 @@ def read_states(
             held.steps[step] = state
         return state
 
-    found: dict[int, PartitionState] = {}
+    states: dict[int, PartitionState] = {}
     with TemporaryDirectory(prefix="iot-states-", dir=scratch) as name:
         for store in store_files(directory):
             copy2(store, name)
         wanted = frozenset(partitions)
         try:
-            _run(_States(found, wanted), note, Path(name))
+            _run(_States(states, wanted), note, Path(name))
         except RuntimeError as error:
             raise SetupError(
                 f"{directory} has states of more than the partitions {partitions_text(wanted)}, or "
-                f"they cannot be read ({error}): give all partitions, or take that directory away"
+                f"they cannot be read ({error}): list all its partitions, or move it away"
             ) from error
-    return found
+    return states
 
 
 def write_states(directory: Path, states: Mapping[int, PartitionState]) -> None:
-    """Make a store in `directory` from which a flow resumes with `states`."""
+    """Create a store in `directory`, from which a flow resumes with `states`."""
     make_store(directory)
     if states:
         _run(_States(dict(states)), lambda step, held, _: held.steps.get(step), directory)
@@ -155,7 +155,7 @@ def _run(source: "_States", visit: _Visit, directory: Path) -> None:
 
 @dataclass(frozen=True)
 class _States(FixedPartitionedSource[tuple[str, PartitionState], Any]):
-    """Each state once; those that are not known begin with what the store resumes from."""
+    """Emits each state once. A state that is not given is read from the store."""
 
     states: dict[int, PartitionState]
     wanted: frozenset[int] | None = None

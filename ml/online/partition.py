@@ -24,7 +24,7 @@ from rules.detector import VIEWS, Bounds, Findings
 
 _DAY_MS = 86_400_000.0
 _NO_ROW = -1
-_BY_SHAPE = VIEWS.index("shape")
+_BY_SHAPE = list(VIEWS).index("shape")
 _TWICE = float(np.log10(2.0))
 
 

@@ -106,8 +106,8 @@ def _untaken(kafka: KafkaAccess, name: str, topic: TopicMetadata) -> Iterator[Fi
         consumer.close()
     if unread and unread != every:
         text = (
-            f"no flow reads partition {partitions_text(unread)} of {name}, which has records: assign "
-            "it to a process (KAFKA_PARTITIONS), or start `iot run` without that setting"
+            f"no flow reads partition {partitions_text(unread)} of {name}, which has records: "
+            "assign it to a process (KAFKA_PARTITIONS), or start `iot run` without that setting"
         )
         yield Finding(State.FAIL, "partitions", text)
 

@@ -39,7 +39,7 @@ def check_recovery(root: Path) -> Iterator[Finding]:
             pass
     except OSError as error:
         raise SetupError(
-            f"{place} is not writable ({error.strerror}): make the user that runs the flow its owner"
+            f"{place} is not writable ({error.strerror}): give it to the user that runs the flow"
         ) from error
     if not root.exists():
         yield Finding(State.OK, "recovery", f"{root} does not exist yet, `iot run` creates it")

@@ -1,1 +1,1 @@
-"""What led to an event, for who wants to know: `iot explain`."""
+"""`iot explain`: what led to an event."""

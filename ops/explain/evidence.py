@@ -1,4 +1,4 @@
-"""What the database knows of an event and of what came before it."""
+"""What the database knows about an event and what came before it."""
 
 from dataclasses import dataclass
 
@@ -27,11 +27,11 @@ from sql.statements import (
 
 LEVEL_CODES = frozenset((*(kind.code for kind in KINDS), RECOVERED))
 MOST_PANES = 60
-"""How many an explanation shows."""
+"""Panes that an explanation shows at most."""
 BEFORE = 5
-"""How many panes before the first that matters."""
+"""Panes shown before the first one that matters."""
 WARM_UP = 10
-"""How many panes before the first shown one are read, for its windows and deltas."""
+"""Panes read before the first one shown, for its windows and deltas."""
 _USUAL_PANES, _FLAPPING_PANES = 15, 25
 _ARRIVALS = 12
 _PANE_US = PANE_MS * 1000
@@ -44,66 +44,67 @@ _FAMILIES = (
     frozenset((DEVIATION,)),
     frozenset((SILENT, BACK)),
 )
-"""Events of one family begin and end each other."""
+"""Only events of the same family begin and end each other."""
 
 
 def falls(event: StoredEvent) -> bool:
-    """Whether a level became a lower one."""
+    """Whether the event lowered a level."""
     said = event.details
     return event.event_code in LEVEL_CODES and Level[said["to"]] < Level[said["from"]]
 
 
 def is_silence(event: StoredEvent) -> bool:
-    """Whether it is about arrivals, not about panes."""
+    """Whether the event is about arrivals, not about panes."""
     return event.event_code in (SILENT, BACK)
 
 
 def target_of(event: StoredEvent) -> int:
-    """The time that a deviation's prediction was for, epoch milliseconds UTC."""
+    """Target time of a deviation's prediction, in epoch milliseconds UTC."""
     return int(event.details["predicted_at"]) + HORIZON_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Stored readings of a sensor up to some time, by event time and arrival. N of them."""
+    """N stored readings of a sensor up to some time, sorted by event time and arrival."""
 
     ts: Ints
     """(N,) event time, epoch microseconds UTC."""
     value: Floats
     """(N,)"""
     whole: bool
-    """Whether there are none before these."""
+    """Whether the database has no earlier readings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that an event is explained by."""
+    """Everything that an explanation of an event is based on."""
 
     event: StoredEvent
     ended: StoredEvent | None
-    """The event that ended with this one."""
+    """The event that this one ended."""
     ended_by: StoredEvent | None
+    """The event that ended this one."""
     rules: RuleSet | None
-    """Those of the payload's version; None: they are not stored."""
+    """The rules of the payload's version. None: not stored."""
     applies_from: int
-    """Since when those were in force, an arrival time."""
+    """Arrival time since which `rules` were in force."""
     readings: Readings | None
-    """Those up to the event; None: it is about arrivals."""
+    """Readings up to the event. None: the event is about arrivals."""
     earlier: Readings | None
-    """Those up to the event that ended, where `readings` does not reach back to it."""
+    """Readings up to `ended`, if `readings` does not reach back to it."""
     arrivals: tuple[Arrival, ...]
-    """The last ones up to the event, newest last, where it is about them."""
+    """The last arrivals up to the event, newest last, if the event is about arrivals."""
     device_heard_at: int | None
-    """When a silent sensor's device was last heard."""
+    """When the device of a silent sensor was last heard."""
     predictions: tuple[ModelPrediction, ...]
-    """Those for the time of a deviation."""
+    """Predictions for the time of a deviation."""
 
 
 def gather(database: Database, key: str) -> Evidence:
-    """Of the event of that key, or of the only one whose key begins so.
+    """Collect the evidence for the event with this key or unambiguous key prefix.
 
     Raises:
-        SetupError: there is none, or several.
+        SetupError: no event matches, or several do.
     """
     event = _find(database, key)
     ended, ended_by = _ties(database, event)
@@ -131,7 +132,7 @@ def gather(database: Database, key: str) -> Evidence:
 
 
 def panes_wanted(event: StoredEvent) -> int:
-    """How many panes up to an event tell how it came."""
+    """How many panes up to an event show what led to it."""
     if falls(event):
         return MOST_PANES
     if event.event_code == FLAPPING:
@@ -145,17 +146,17 @@ def _find(database: Database, key: str) -> StoredEvent:
     key = key.strip().lower()
     if not _PREFIX <= len(key) <= _KEY or set(key) - set("0123456789abcdef"):
         raise SetupError(
-            f"{key} is no event's key: give {_PREFIX} to {_KEY} hexadecimal digits of one. {_WHERE}"
+            f"{key} is not an event key: give {_PREFIX} to {_KEY} hexadecimal digits. {_WHERE}"
         )
-    found = stored_events(database.query(EVENT_BY_KEY, key, key + "g"))
-    if not found:
+    events = stored_events(database.query(EVENT_BY_KEY, key, key + "g"))
+    if not events:
         raise SetupError(f"no event has a key that begins with {key}. {_WHERE}")
-    if len(found) > 1:
+    if len(events) > 1:
         raise SetupError(
-            f"several events have keys that begin with {key}: give more of the one you mean, "
-            + ", ".join(f"{one.event_key} ({one.title})" for one in found)
+            f"several events have keys that begin with {key}: give more digits, "
+            + ", ".join(f"{event.event_key} ({event.title})" for event in events)
         )
-    return found[0]
+    return events[0]
 
 
 _WHERE = (
@@ -167,15 +168,15 @@ _WHERE = (
 def _ties(database: Database, event: StoredEvent) -> tuple[StoredEvent | None, StoredEvent | None]:
     """The event that ended with this one, and the one that ended this one."""
     family = next((codes for codes in _FAMILIES if event.event_code in codes), frozenset())
-    found: dict[bool, StoredEvent] = {}
+    ties: dict[bool, StoredEvent] = {}
     for tied in database.query(TIES_OF_EVENT, event.event_key):
         if tied.event_code in family:
-            found[bool(tied.is_before)] = _find(database, tied.event_key)
-    return found.get(True), found.get(False)
+            ties[bool(tied.is_before)] = _find(database, tied.event_key)
+    return ties.get(True), ties.get(False)
 
 
 def _rules(database: Database, event: StoredEvent) -> tuple[int, RuleSet | None]:
-    """The rules of the payload's version, and the last time before the event from which they
+    """The rules of the payload's version, and the last time before the event since which they
     applied.
     """
     rows = database.query(RULES_OF_VERSION, event.rules_version)
@@ -187,22 +188,22 @@ def _rules(database: Database, event: StoredEvent) -> tuple[int, RuleSet | None]
 
 
 def _readings(database: Database, event: StoredEvent, until: int, panes: int) -> Readings:
-    """Enough for that many panes, where there are."""
-    most = _FIRST_READINGS
+    """Read enough readings for `panes` panes, if there are that many."""
+    limit = _FIRST_READINGS
     while True:
-        rows = database.query(READINGS_BEFORE, event.sensor_id, until, most)
-        whole = len(rows) < most
-        if whole or len({row.ts // _PANE_US for row in rows}) > panes or most >= _MOST_READINGS:
+        rows = database.query(READINGS_BEFORE, event.sensor_id, until, limit)
+        whole = len(rows) < limit
+        if whole or len({row.ts // _PANE_US for row in rows}) > panes or limit >= _MOST_READINGS:
             break
-        most *= 4
-    if not whole:  # of the first pane some may be missing
+        limit *= 4
+    if not whole:  # the first pane may be incomplete
         first = rows[-1].ts // _PANE_US
         rows = [row for row in rows if row.ts // _PANE_US > first]
-    believed = [row for row in rows if row.ts <= row.received_at + FUTURE_MS * 1000]
-    believed.sort(key=lambda row: (row.ts, row.received_at, row.seq or 0, row.value))
+    accepted = [row for row in rows if row.ts <= row.received_at + FUTURE_MS * 1000]
+    accepted.sort(key=lambda row: (row.ts, row.received_at, row.seq or 0, row.value))
     return Readings(
-        np.array([row.ts for row in believed], np.int64),
-        np.array([row.value for row in believed], np.float64),
+        np.array([row.ts for row in accepted], np.int64),
+        np.array([row.value for row in accepted], np.float64),
         whole,
     )
 
@@ -212,18 +213,20 @@ def _reaches(readings: Readings, end: int) -> bool:
 
 
 def _arrivals(
-    database: Database, event: StoredEvent, sensor_id: int | None, most: int
+    database: Database, event: StoredEvent, sensor_id: int | None, limit: int
 ) -> tuple[Arrival, ...]:
-    """The last ones of the sensor, or of all of the device, among readings that are dated within a
-    week before them: the first search that finds enough ends it.
+    """The last arrivals of the sensor, or of the whole device if `sensor_id` is None.
+
+    Only readings dated within a week before are searched. The span grows until a search returns
+    enough arrivals.
     """
     seen, back = int(event.details["last_seen_at"]), _FIRST_SEARCH_MS
     while True:
         rows = database.query(
             ARRIVALS_BETWEEN, event.device_id, sensor_id,
-            max(0, seen - back), event.at + FUTURE_MS, event.at, most,
+            max(0, seen - back), event.at + FUTURE_MS, event.at, limit,
         )  # fmt: skip
-        if len(rows) >= most or back >= _LONGEST_SEARCH_MS:
+        if len(rows) >= limit or back >= _LONGEST_SEARCH_MS:
             return tuple(reversed(rows))
         back *= 10
 

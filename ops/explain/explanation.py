@@ -1,4 +1,4 @@
-"""Why an event came: the rules, panes, arrivals and timers that led to it, as one structure."""
+"""The rules, panes, arrivals and timers that led to an event, as one structure."""
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -23,6 +23,7 @@ from ops.explain.past_panes import PaneLine, flapping_lines, judged_lines, lines
 from ops.explain.rule_words import RuleWords, told
 from ops.stored_events import StoredEvent
 from rules.columns import Rules
+from rules.detector import VIEWS
 from rules.kind import CLEAR_AFTER, RAISE_AFTER_SLOWLY, Rule
 from rules.tables import RuleSet, kind_of
 from rules.words import duration, quantity
@@ -33,7 +34,7 @@ _USUAL_GAPS = 4
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """An event that another one began or ended with."""
+    """An event that began or ended another one."""
 
     key: str
     at: int
@@ -43,17 +44,17 @@ class Tie:
 
 @dataclass(frozen=True, slots=True)
 class ArrivalLine:
-    """Readings that were received together, told."""
+    """Readings that were received together."""
 
     at: int
     readings: int
     gap_seconds: float | None
-    """Since the arrival before; None: that one is not shown."""
+    """Time since the previous arrival. None: the previous arrival is not shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionLine:
-    """What a model had predicted for the time of a deviation."""
+    """What a model predicted for the time of a deviation."""
 
     model: str
     predicted_at: int
@@ -61,12 +62,12 @@ class PredictionLine:
     value: float
     confidence: float
     readings: int | None
-    """From how many it was made."""
+    """Number of readings the prediction was made from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """How long something took, or may take, in words."""
+    """A duration or limit, in words."""
 
     name: str
     said: str
@@ -78,72 +79,74 @@ class Explanation:
 
     event: StoredEvent
     ended: Tie | None
-    """The event that ended with this one."""
+    """The event that this one ended."""
     ended_by: Tie | None
+    """The event that ended this one."""
     rules_version: str | None
     rules_since: int
-    """Arrival time from which they applied; 0: from the beginning."""
+    """Arrival time since which the rules applied. 0: from the beginning."""
     rules: list[RuleWords]
-    """Of the sensor, in the order in which they are asked."""
+    """The rules of the sensor, in the order in which they are evaluated."""
     panes: list[PaneLine]
     left_out: tuple[int, int] | None
-    """How many panes stand before those that are left out, and how long these took, in
-    milliseconds."""
+    """(number of panes before the gap, length of the gap in milliseconds)."""
     arrivals: list[ArrivalLine]
     predictions: list[PredictionLine]
     timers: list[Timer]
     notes: list[str]
-    """What does not fit, and why."""
+    """What does not match, and why."""
 
 
 def explain(database: Database, key: str) -> Explanation:
-    """What led to the event of that key, or to the only one whose key begins so.
+    """Explain the event with this key or unambiguous key prefix.
 
     Raises:
-        SetupError: there is none, or several.
+        SetupError: no event matches, or several do.
     """
     return explanation(gather(database, key))
 
 
-def explanation(found: Evidence) -> Explanation:
-    """What led to an event, by what the database knows."""
-    event = found.event
+def explanation(evidence: Evidence) -> Explanation:
+    """Explain an event from what the database knows."""
+    event = evidence.event
     notes: list[str] = []
     version = event.rules_version
     rules: list[RuleWords] = []
     panes: list[PaneLine] = []
     left_out = None
     if is_silence(event):
-        arrivals = _arrivals(found)
-        timers = _silence(found, arrivals, notes)
+        arrivals = _arrivals(evidence)
+        timers = _silence(evidence, arrivals, notes)
     else:
         arrivals = []
-        of_sensor = (found.rules or RuleSet()).of_sensor(event.sensor_id)
+        of_sensor = (evidence.rules or RuleSet()).of_sensor(event.sensor_id)
         every = Rules(of_sensor).rule
-        asks = _asks(every, event)
-        asked = _asks(every, found.ended) if found.ended else None
-        if found.rules is None:
+        raising = _raising_rule(every, event)
+        raised_before = _raising_rule(every, evidence.ended) if evidence.ended else None
+        if evidence.rules is None:
             notes.append(
-                f"The rules of version {version} are not in rule_versions any more: the payload "
-                "has what is known of the one that asked."
+                f"The rules of version {version} are no longer in rule_versions: the payload has "
+                "what is known about the rule that raised the event."
             )
-        panes, left_out, flaps = _panes(found, of_sensor, asked if falls(event) else asks)
+        panes, left_out, flaps = _panes(
+            evidence, of_sensor, raised_before if falls(event) else raising
+        )
         _doubt(event, panes, notes)
-        timers = _timers(found, panes, of_sensor)
+        timers = _timers(evidence, panes, of_sensor)
         for index, rule in enumerate(every):
-            mark = "asked" if rule is asks or index in flaps else ""
-            mark = mark or ("had asked" if rule is asked else "")
+            mark = "asked" if rule is raising or index in flaps else ""
+            mark = mark or ("had asked" if rule is raised_before else "")
             rules.append(told(rule, event.unit, mark))
     return Explanation(
-        event, _tie(found.ended), _tie(found.ended_by), version, found.applies_from, rules, panes,
-        left_out, arrivals, _predictions(found), timers, notes,
+        event, _tie(evidence.ended), _tie(evidence.ended_by), version, evidence.applies_from, rules,
+        panes, left_out, arrivals, _predictions(evidence), timers, notes,
     )  # fmt: skip
 
 
-def as_json(told: Explanation) -> dict[str, Any]:
-    """The explanation as one JSON object; the event has the payload as an object."""
-    event = told.event
-    return {field.name: getattr(told, field.name) for field in fields(told)} | {
+def as_json(explained: Explanation) -> dict[str, Any]:
+    """The explanation as one JSON object, with the event's payload as an object."""
+    event = explained.event
+    return {field.name: getattr(explained, field.name) for field in fields(explained)} | {
         "event": {
             "key": event.event_key,
             "at": event.at,
@@ -164,7 +167,7 @@ def as_json(told: Explanation) -> dict[str, Any]:
 
 
 def clock(ms: int) -> str:
-    """A time in UTC.
+    """Format a time in UTC.
 
     >>> clock(1732442407000), clock(1732442407050)
     ('2024-11-24 10:00:07', '2024-11-24 10:00:07.050')
@@ -177,8 +180,8 @@ def _tie(event: StoredEvent | None) -> Tie | None:
     return Tie(event.event_key, event.at, event.event_code, event.title) if event else None
 
 
-def _asks(rules: tuple[Rule, ...], event: StoredEvent) -> Rule | None:
-    """The rule that raised an event's level, by the payload."""
+def _raising_rule(rules: tuple[Rule, ...], event: StoredEvent) -> Rule | None:
+    """Find the rule that raised an event's level, using the payload."""
     for rule in rules:
         kind = kind_of(rule)
         if kind.code == event.event_code and kind.is_cause(rule, event.details):
@@ -187,76 +190,76 @@ def _asks(rules: tuple[Rule, ...], event: StoredEvent) -> Rule | None:
 
 
 def _panes(
-    found: Evidence, rules: RuleSet, rule: Rule | None
+    evidence: Evidence, rules: RuleSet, rule: Rule | None
 ) -> tuple[list[PaneLine], tuple[int, int] | None, set[int]]:
-    """The panes to show, which are left out, and the rules that asked while it flapped."""
-    event = found.event
+    """The panes to show, the gap between them, and the rules that raised while it flapped."""
+    event = evidence.event
     assert event.sensor_id is not None
-    assert found.readings is not None
-    those = past(event.sensor_id, found.readings)
-    if those is None:
+    assert evidence.readings is not None
+    panes_then = past(event.sensor_id, evidence.readings)
+    if panes_then is None:
         return judged_lines(event.details.get("panes", ())), None, set()
     if event.event_code == FLAPPING:
-        all_lines, flaps = flapping_lines(those, rules)
+        all_lines, flaps = flapping_lines(panes_then, rules)
         return all_lines[-panes_wanted(event) :], None, flaps
-    every = lines(those, rule, event.unit)
+    every = lines(panes_then, rule, event.unit)
     if not falls(event):
         return every[-panes_wanted(event) :], None, set()
-    since = found.ended.at if found.ended else event.at
+    since = evidence.ended.at if evidence.ended else event.at
     first = next(index for index, pane in enumerate(every) if pane.end >= min(since, every[-1].end))
-    before = min(panes_wanted(found.ended), MOST_PANES // 3) if found.ended else BEFORE
+    before = min(panes_wanted(evidence.ended), MOST_PANES // 3) if evidence.ended else BEFORE
     shown = every[max(0, first - before) :]
-    if found.earlier is None and len(shown) <= MOST_PANES:
+    if evidence.earlier is None and len(shown) <= MOST_PANES:
         return shown, None, set()
     head = shown[: before + 1]
-    if found.earlier and (those := past(event.sensor_id, found.earlier)):
-        head, shown = lines(those, rule, event.unit)[-before - 1 :], every[WARM_UP:]
+    if evidence.earlier and (panes_then := past(event.sensor_id, evidence.earlier)):
+        head, shown = lines(panes_then, rule, event.unit)[-before - 1 :], every[WARM_UP:]
     shown = shown[-(MOST_PANES - len(head)) :]
     return [*head, *shown], (len(head), shown[0].end - head[-1].end), set()
 
 
 def _doubt(event: StoredEvent, panes: list[PaneLine], notes: list[str]) -> None:
-    """Notes on what the rebuilt pane of the event has, and had."""
+    """Add notes on how the rebuilt pane of the event differs from the judged one."""
     had = event.details.get("count")
     if panes and panes[-1].min is None:
-        notes.append("sensor_readings has none of this time any more: the panes are those that the "
-                     "flow wrote into the event.")  # fmt: skip
+        notes.append("sensor_readings no longer has readings of this time: the panes are those "
+                     "that the flow wrote into the event.")  # fmt: skip
     elif not panes or panes[-1].end != event.at:
-        notes.append("The readings of the event's own pane are not in sensor_readings any more.")
+        notes.append("The readings of the event's own pane are no longer in sensor_readings.")
     elif had is not None and (more := panes[-1].count - had):
         begin = f"The event's pane has {panes[-1].count} readings here and had {had} when judged"
         notes.append(
-            f"{begin}: {more} came late, and were in no pane. So may readings of other panes."
+            f"{begin}: {more} came late and were in no pane. Other panes may have some too."
             if more > 0
-            else f"{begin}: {-more} are refused or deleted, or were sent twice in two packets."
+            else f"{begin}: {-more} were refused or deleted, or were sent twice in two packets."
         )
 
 
 def _run(panes: list[PaneLine], said: str) -> list[PaneLine]:
-    """The last panes in a row of which that is said, newest first."""
+    """The consecutive last panes with this `said`, newest first."""
     return list(takewhile(lambda pane: pane.said == said, reversed(panes)))
 
 
-def _timers(found: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[Timer]:
-    event, ended, said = found.event, found.ended, found.event.details
+def _timers(evidence: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[Timer]:
+    event, ended, said = evidence.event, evidence.ended, evidence.event.details
     if event.event_code == FLAPPING:
         changes = sum(bool(pane.detail) for pane in panes[-20:])
         timers = [
             Timer("changes of level", f"{changes} within the last {len(panes[-20:])} panes"),
-            Timer("flapping", "from half of the last 20 panes on, newer ones weighing more, until "
-                              "less than a quarter"),
+            Timer("flapping", "starts when half of the last 20 panes change the level, newer panes "
+                              "weighted more, and stops below a quarter"),
         ]  # fmt: skip
     elif event.event_code == DEVIATION:
         timers = [
             Timer("predicted", f"{quantity(said['predicted_value'], event.unit)}, "
-                               f"made {clock(said['predicted_at'])}"),
+                               f"predicted at {clock(said['predicted_at'])}"),
             Timer("mean of 10 s", quantity(said["baseline_mean"], event.unit)),
             Timer("off by", _off(said, event.unit)),
         ]  # fmt: skip
     elif falls(event):
         timers = [
-            Timer("quiet", f"{_panes_in_a_row(_quiet(found, rules))} up to the event, not asking "
-                           f"for {said['from']} nor holding it"),
+            Timer("quiet", f"{_panes_in_a_row(_quiet(evidence, rules))} up to the event, neither "
+                           f"raising nor holding {said['from']}"),
             Timer("clear after", _panes_in_a_row(_quiet_needed(event, ended), "quiet ")),
         ]  # fmt: skip
     else:
@@ -265,7 +268,7 @@ def _timers(found: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[Time
         ends = [end for end, *_ in said.get("panes", ())] or [pane.end for pane in panes]
         since = ""
         if 0 < streak <= len(ends):
-            since = f", since the one that ended {clock(ends[-streak])}"
+            since = f", since the pane that ended at {clock(ends[-streak])}"
         timers = []
         if streak and ("streak" in said or any(pane.said for pane in panes)):
             timers.append(Timer("beyond", f"{_panes_in_a_row(streak)} up to the event{since}"))
@@ -277,15 +280,15 @@ def _timers(found: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[Time
     return timers + _lasted(event, ended)
 
 
-def _quiet(found: Evidence, rules: RuleSet) -> int:
-    """Panes in a row that let the level fall: as the engine counted them, else by the readings."""
-    event = found.event
+def _quiet(evidence: Evidence, rules: RuleSet) -> int:
+    """Consecutive panes that let the level clear: as the engine counted them, else recomputed."""
+    event = evidence.event
     if "quiet" in event.details:
         return int(event.details["quiet"])
-    assert found.readings is not None
+    assert evidence.readings is not None
     assert event.sensor_id is not None
-    those = past(event.sensor_id, found.readings)
-    return quiet(those, rules, Level[event.details["from"]]) if those else 0
+    panes_then = past(event.sensor_id, evidence.readings)
+    return quiet(panes_then, rules, Level[event.details["from"]]) if panes_then else 0
 
 
 def _quiet_needed(event: StoredEvent, ended: StoredEvent | None) -> int:
@@ -294,21 +297,13 @@ def _quiet_needed(event: StoredEvent, ended: StoredEvent | None) -> int:
     return int((ended.details if ended else {}).get("clear_after", CLEAR_AFTER))
 
 
-_UNUSUAL = {
-    "level": "its value",
-    "noise": "how much it moves",
-    "quiet": "that it hardly moves",
-    "shape": "how it moves",
-}
-
-
 def _detected(said: dict[str, Any], unit: str) -> list[Timer]:
-    """What the detector found, by the payload."""
+    """What the detector found, from the payload."""
     chance = round(10 ** said["score"])
     return [
-        Timer("unusual", f"{_UNUSUAL[said['unusual']]}; it is usually at about "
+        Timer("unusual", f"{VIEWS[said['unusual']]}; the usual value is about "
                          f"{quantity(float(format(said['usual_value'], '.3g')), unit)}"),
-        Timer("score", f"{said['score']:g}, that is, one normal pane in {chance:,} is as unusual; "
+        Timer("score", f"{said['score']:g}: one normal pane in {chance:,} is this unusual; "
                        f"the bound was {said['score_bound']:g}"),
         Timer("raise after", _panes_in_a_row(RAISE_AFTER_SLOWLY)),
         Timer("clear after", _panes_in_a_row(CLEAR_AFTER, "quiet ")),
@@ -321,11 +316,11 @@ def _panes_in_a_row(count: int, which: str = "") -> str:
 
 def _off(said: dict[str, Any], unit: str) -> str:
     error, relative = said["error_abs"] or 0.0, said["error_rel"] or 0.0
-    return f"{quantity(error, unit)}, {quantity(relative * 100, '%')} of it"
+    return f"{quantity(error, unit)}, {quantity(relative * 100, '%')} of the prediction"
 
 
 def _lasted(event: StoredEvent, ended: StoredEvent | None) -> list[Timer]:
-    """How long it lasted, or what it ended did."""
+    """How long the event lasted, or the event that it ended."""
     timers = []
     lasted = event.details.get("duration_seconds")
     if lasted is not None:
@@ -340,36 +335,36 @@ def _lasted(event: StoredEvent, ended: StoredEvent | None) -> list[Timer]:
     return timers
 
 
-def _arrivals(found: Evidence) -> list[ArrivalLine]:
-    rows = found.arrivals
+def _arrivals(evidence: Evidence) -> list[ArrivalLine]:
+    rows = evidence.arrivals
     gaps = [None, *((b.received_at - a.received_at) / 1000 for a, b in pairwise(rows))]
     return [
-        ArrivalLine(one.received_at, one.readings, gap) for one, gap in zip(rows, gaps, strict=True)
+        ArrivalLine(row.received_at, row.readings, gap) for row, gap in zip(rows, gaps, strict=True)
     ]
 
 
-def _predictions(found: Evidence) -> list[PredictionLine]:
+def _predictions(evidence: Evidence) -> list[PredictionLine]:
     return [
         PredictionLine(
             model=row.model_name,
             predicted_at=row.predicted_at,
-            target=target_of(found.event),
+            target=target_of(evidence.event),
             value=row.value,
             confidence=row.confidence,
             readings=row.window_points,
         )
-        for row in found.predictions
+        for row in evidence.predictions
     ]
 
 
-def _silence(found: Evidence, arrivals: list[ArrivalLine], notes: list[str]) -> list[Timer]:
-    """The limit is that of the engine: by the longest of the last gaps before the silence."""
-    event, seen = found.event, int(found.event.details["last_seen_at"])
+def _silence(evidence: Evidence, arrivals: list[ArrivalLine], notes: list[str]) -> list[Timer]:
+    """The timers of a silence. The limit is the engine's, from the longest of the last gaps."""
+    event, seen = evidence.event, int(evidence.event.details["last_seen_at"])
     who = "device" if event.sensor_id is None else "sensor"
     back = event.event_code == BACK
-    silent_at = found.ended.at if back and found.ended else event.at
+    silent_at = evidence.ended.at if back and evidence.ended else event.at
     timers = [Timer(f"{who} last seen", clock(seen))]
-    before = [one.at // 1000 for one in arrivals if one.at <= seen]
+    before = [arrival.at // 1000 for arrival in arrivals if arrival.at <= seen]
     gaps = [b - a for a, b in pairwise(before) if b > a][-_USUAL_GAPS:]
     if len(gaps) == _USUAL_GAPS:
         longest = max(gaps)
@@ -379,22 +374,22 @@ def _silence(found: Evidence, arrivals: list[ArrivalLine], notes: list[str]) -> 
                            f"longest of the last {_USUAL_GAPS} gaps, and at least "
                            f"{duration(LEAST_MS)}")
         )  # fmt: skip
-        if (not back or found.ended) and silent_at - limit > seen:
+        if (not back or evidence.ended) and silent_at - limit > seen:
             started = f"The limit counts from {clock(silent_at - limit)}"
             notes.append(
-                f"{started}, when the device came back from a silence."
+                f"{started}, when the device resumed after a silence."
                 if who == "sensor"
                 else f"{started}: that arrival is not in sensor_readings."
             )
     else:
-        notes.append("The arrivals that made the limit are not in sensor_readings any more.")
-    if not back or found.ended:
-        timers.append(Timer("silent at", f"{clock(silent_at)}, {duration(silent_at - seen)} after"))
+        notes.append("The arrivals that the limit is based on are no longer in sensor_readings.")
+    if not back or evidence.ended:
+        timers.append(Timer("silent at", f"{clock(silent_at)}, {duration(silent_at - seen)} later"))
     if back:
-        timers += [Timer("back at", clock(event.at)),
-                   Timer("heard nothing for", duration(event.at - seen))]  # fmt: skip
+        timers += [Timer("resumed at", clock(event.at)),
+                   Timer("silent for", duration(event.at - seen))]  # fmt: skip
     elif event.resolved_at is not None and event.resolved_at > event.at:
         timers.append(Timer("active for", duration(event.resolved_at - event.at)))
-    if found.device_heard_at is not None:
-        timers.append(Timer("device last seen", clock(found.device_heard_at)))
+    if evidence.device_heard_at is not None:
+        timers.append(Timer("device last seen", clock(evidence.device_heard_at)))
     return timers

@@ -1,4 +1,4 @@
-"""A rule as an operator says it, with its unit."""
+"""A rule in the words of an operator, with its unit."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from rules.tables import kind_of
 
 @dataclass(frozen=True, slots=True)
 class RuleWords:
-    """One rule, told."""
+    """One rule, in words."""
 
     kind: str
     name: str
@@ -16,15 +16,15 @@ class RuleWords:
     condition: str
     reset: str
     raise_after: int
-    """Panes in a row."""
+    """Consecutive panes."""
     clear_after: int
-    """Quiet panes in a row."""
+    """Consecutive quiet panes."""
     asked: str
-    """`asked` for the event's level, `had asked` for the level before it, or nothing."""
+    """`asked`: raised the event's level. `had asked`: raised the level before it. Else empty."""
 
 
 def told(rule: Rule, unit: str, asked: str) -> RuleWords:
-    """A rule in words."""
+    """Describe a rule in words."""
     kind = kind_of(rule)
     words = kind.told(rule, unit)
     return RuleWords(

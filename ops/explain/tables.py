@@ -1,4 +1,4 @@
-"""An explanation as a person reads it on a terminal."""
+"""An explanation as text for a terminal."""
 
 from collections.abc import Iterator
 
@@ -14,22 +14,22 @@ from ops.explain.rule_words import RuleWords
 from rules.words import duration
 
 
-def tables(told: Explanation) -> Iterator[RenderableType]:
-    """Head, rules, panes or arrivals, prediction, timers, and notes, in this order."""
-    yield _head(told)
-    if told.rules:
-        yield _rules(told.rules)
-    if told.panes:
-        yield _panes(told)
-    if told.arrivals:
-        yield _arrivals(told)
-    if told.predictions:
-        yield _predictions(told)
+def tables(explained: Explanation) -> Iterator[RenderableType]:
+    """Yield the head, rules, panes or arrivals, predictions, timers and notes, in this order."""
+    yield _head(explained)
+    if explained.rules:
+        yield _rules(explained.rules)
+    if explained.panes:
+        yield _panes(explained)
+    if explained.arrivals:
+        yield _arrivals(explained)
+    if explained.predictions:
+        yield _predictions(explained)
     timers = _table("timers", "", "", header=False)
-    for timer in told.timers:
+    for timer in explained.timers:
         timers.add_row(timer.name, Text(timer.said))
     yield timers
-    for note in told.notes:
+    for note in explained.notes:
         yield Text(f"\nnote: {note}", style="yellow")
 
 
@@ -40,21 +40,21 @@ def _table(title: str, *columns: str, header: bool = True) -> Table:
     )  # fmt: skip
 
 
-def _head(told: Explanation) -> Table:
-    event = told.event
+def _head(explained: Explanation) -> Table:
+    event = explained.event
     who = event.device if event.sensor is None else f"{event.device} / {event.sensor}"
     rows = {
         "what": f"{event.event_type} {event.event_code}: {event.title}",
         "when": f"{clock(event.at)} UTC",
         "who": who,
         "message": event.message,
-        "status": _status(told),
+        "status": _status(explained),
     }
-    if told.ended:
-        rows["it ended"] = _tie(told.ended)
+    if explained.ended:
+        rows["it ended"] = _tie(explained.ended)
     if not is_silence(event):
-        since = f", in force since {clock(told.rules_since)}" if told.rules_since else ""
-        rows["rules"] = f"version {told.rules_version}{since}"
+        since = f", in force since {clock(explained.rules_since)}" if explained.rules_since else ""
+        rows["rules"] = f"version {explained.rules_version}{since}"
     rows["key"] = event.event_key
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in rows.items():
@@ -62,12 +62,12 @@ def _head(told: Explanation) -> Table:
     return table
 
 
-def _status(told: Explanation) -> str:
-    event = told.event
-    if told.ended_by:
-        return f"{event.status}, ended by {_tie(told.ended_by)}"
+def _status(explained: Explanation) -> str:
+    event = explained.event
+    if explained.ended_by:
+        return f"{event.status}, ended by {_tie(explained.ended_by)}"
     if event.resolved_at is not None and event.resolved_at > event.at:
-        return f"{event.status} at {clock(event.resolved_at)}, by no event"
+        return f"{event.status} at {clock(event.resolved_at)}, not by an event"
     return event.status
 
 
@@ -77,8 +77,8 @@ def _tie(tie: Tie) -> str:
 
 def _rules(rules: list[RuleWords]) -> Table:
     table = _table(
-        "rules of the sensor then",
-        "", "rule", "level", "condition", "lets go when", "raise after", "clear after",
+        "rules of the sensor at the time",
+        "", "rule", "level", "condition", "clears when", "raise after", "clear after",
     )  # fmt: skip
     for rule in rules:
         table.add_row(
@@ -94,21 +94,23 @@ def _rules(rules: list[RuleWords]) -> Table:
     return table
 
 
-def _panes(told: Explanation) -> Table:
-    unit = told.event.unit
+def _panes(explained: Explanation) -> Table:
+    unit = explained.event.unit
     table = _table(
-        "panes of one second", "", "ended at (UTC)", "readings", f"mean {unit}".strip(),
-        "min", "max", f"trend {unit}/s" if unit else "trend /s", "against the rule",
+        "one-second panes", "", "ended at (UTC)", "readings", f"mean {unit}".strip(),
+        "min", "max", f"trend {unit}/s" if unit else "trend /s", "verdict",
     )  # fmt: skip
     for column in table.columns[2:7]:
         column.justify = "right"
-    if not any(pane.said for pane in told.panes):
+    if not any(pane.said for pane in explained.panes):
         table.columns[-1].header = ""
-    days = {clock(pane.end)[:10] for pane in told.panes} | {clock(told.event.at)[:10]}
-    for index, pane in enumerate(told.panes):
-        if told.left_out and index == told.left_out[0]:
-            table.add_row("", "...", "", "", "", "", "", f"{duration(told.left_out[1])} left out")
-        _add_pane(table, pane, told.event.at, 0 if len(days) > 1 else len("2024-11-24 "))
+    days = {clock(pane.end)[:10] for pane in explained.panes} | {clock(explained.event.at)[:10]}
+    for index, pane in enumerate(explained.panes):
+        if explained.left_out and index == explained.left_out[0]:
+            table.add_row(
+                "", "...", "", "", "", "", "", f"{duration(explained.left_out[1])} left out"
+            )
+        _add_pane(table, pane, explained.event.at, 0 if len(days) > 1 else len("2024-11-24 "))
     return table
 
 
@@ -124,24 +126,24 @@ def _add_pane(table: Table, pane: PaneLine, event_at: int, cut: int) -> None:
     )
 
 
-def _arrivals(told: Explanation) -> Table:
-    who = "device" if told.event.sensor_id is None else "sensor"
+def _arrivals(explained: Explanation) -> Table:
+    who = "device" if explained.event.sensor_id is None else "sensor"
     table = _table(f"last arrivals of the {who}", "received at (UTC)", "readings", "after")
-    for one in told.arrivals:
-        gap = "" if one.gap_seconds is None else f"{one.gap_seconds:g} s"
-        table.add_row(clock(one.at), str(one.readings), gap)
+    for arrival in explained.arrivals:
+        gap = "" if arrival.gap_seconds is None else f"{arrival.gap_seconds:g} s"
+        table.add_row(clock(arrival.at), str(arrival.readings), gap)
     return table
 
 
-def _predictions(told: Explanation) -> Table:
+def _predictions(explained: Explanation) -> Table:
     table = _table("prediction", "model", "made at (UTC)", "for", "value", "confidence", "readings")
-    for one in told.predictions:
+    for prediction in explained.predictions:
         table.add_row(
-            Text(one.model),
-            clock(one.predicted_at),
-            clock(one.target),
-            f"{one.value:.6g} {told.event.unit}".rstrip(),
-            f"{one.confidence:g}",
-            "" if one.readings is None else str(one.readings),
+            Text(prediction.model),
+            clock(prediction.predicted_at),
+            clock(prediction.target),
+            f"{prediction.value:.6g} {explained.event.unit}".rstrip(),
+            f"{prediction.confidence:g}",
+            "" if prediction.readings is None else str(prediction.readings),
         )
     return table

@@ -1,1 +1,1 @@
-"""`iot replay`: the log again, beside the live flow; run.py is the way of a replay on one page."""
+"""`iot replay`: read the log again, next to the live flow. run.py shows a replay on one page."""

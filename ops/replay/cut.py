@@ -1,4 +1,4 @@
-"""The rows that count: those of the span, and of the sensors that were asked for."""
+"""Select the rows of the span and of the requested sensors."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -17,8 +17,10 @@ _Rows = TypeVar("_Rows", Rollups, Predictions)
 
 
 class Cut:
-    """Leaves out the rows whose event time lies outside of their partition's span, or whose sensor
-    was not asked for. None for `sensors` is all; a device's own events are no sensor's.
+    """Drops the rows whose event time is outside their partition's span, or whose sensor was not
+    requested.
+
+    None for `sensors` means all. Events of a device itself belong to no sensor.
     """
 
     def __init__(self, parts: Iterable[Part], sensors: Iterable[int] | None) -> None:
@@ -26,14 +28,14 @@ class Cut:
         self._sensors = None if sensors is None else np.array(sorted(sensors), np.int64)
 
     def has(self, partition: int, at: int, sensor_id: int | None) -> bool:
-        """Whether an event of that partition counts."""
+        """Whether an event of `partition` is selected."""
         span = self._spans.get(partition)
         if span is None or not span[0] <= at < span[1]:
             return False
         return self._sensors is None or (sensor_id is not None and sensor_id in self._sensors)
 
     def readings(self, item: tuple[str, PacketColumns]) -> tuple[str, PacketColumns]:
-        """By `ts`; records without readings are left."""
+        """Select readings by `ts`. Records without readings are kept."""
         key, piece = item
         keep = self._keep(key, piece.readings.ts // 1000, piece.readings.sensor_id)
         if keep is None:
@@ -42,17 +44,17 @@ class Cut:
         return key, PacketColumns(replace(piece.records, count=count), taken(piece.readings, keep))
 
     def rollups(self, item: tuple[str, Rollups]) -> tuple[str, Rollups]:
-        """By the start of the bucket."""
+        """Select rollups by the start of the bucket."""
         key, rows = item
         return key, _kept(rows, self._keep(key, rows.bucket, rows.sensor_id))
 
     def predictions(self, item: tuple[str, Predictions]) -> tuple[str, Predictions]:
-        """By `predicted_at`."""
+        """Select predictions by `predicted_at`."""
         key, rows = item
         return key, _kept(rows, self._keep(key, rows.predicted_at, rows.sensor_id))
 
     def _keep(self, key: str, at: Ints, sensor_id: Ints) -> NDArray[np.bool_] | None:
-        """(N,) which rows count; None: all of them."""
+        """(N,) mask of the selected rows. None: all."""
         begin, end = self._spans[int(key)]
         if (begin, end) == (0, MAX_TIME_MS) and self._sensors is None:
             return None

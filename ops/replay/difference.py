@@ -1,4 +1,4 @@
-"""What a replay found against what the live database holds: events that are new, gone, changed."""
+"""Compare the events of a replay with the live database: which are new, gone or changed."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,50 +15,51 @@ _COMPARED = {
     "message": "message",
     "details": "payload",
 }
-"""What is compared of two events, and how the column is called."""
+"""Attribute that is compared -> name of its column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One event that is not the same."""
+    """One event that differs."""
 
     kind: Kind
-    found: StoredEvent | None
-    """None for one that is gone."""
+    replayed: StoredEvent | None
+    """The event of the replay. None if the event is gone."""
     live: StoredEvent | None
-    """None for one that is new."""
+    """The event of the live database. None if the event is new."""
     fields: tuple[str, ...] = ()
-    """What differs of one that changed."""
+    """Columns that differ, if the event changed."""
 
     @property
     def event(self) -> StoredEvent:
-        """As it should be; as it is where it should not."""
-        event = self.found or self.live
+        """The event of the replay, or of the live database if the replay has none."""
+        event = self.replayed or self.live
         assert event is not None
         return event
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What was found, all changes by time, and how many events of each sensor (None: devices) are
-    the same.
+    """The events of the replay, all changes by time, and the number of unchanged events of each
+    sensor (None: devices).
     """
 
-    found: tuple[StoredEvent, ...]
+    replayed: tuple[StoredEvent, ...]
     changes: tuple[Change, ...]
     unchanged: Counter[int | None]
     pending: tuple[Change, ...] = ()
-    """Ends that belong to new events and are no change of their own, see `difference`."""
+    """Ends that belong to new events and are not changes themselves, see `difference`."""
 
     def corrections(self, *, notify: bool) -> list[Correction]:
-        """What makes the live database hold what was found. Notifications of new events are stored
-        as read without `notify`.
+        """The corrections that make the live database match the replay.
+
+        Without `notify`, notifications of new events are stored as read.
         """
         return [_correction(change, notify=notify) for change in (*self.changes, *self.pending)]
 
 
 def difference(
-    found: Sequence[StoredEvent],
+    replayed: Sequence[StoredEvent],
     live: Iterable[StoredEvent],
     concerns: Callable[[StoredEvent], bool],
     newest: int,
@@ -66,74 +67,86 @@ def difference(
     *,
     same_rules: bool = False,
 ) -> Difference:
-    """Compare. `concerns` tells of an event of the live database whether the replay would have
-    found it; those with an id above `newest`, and ends after `until`, it could not know of.
+    """Compare the replayed events with the live ones.
 
-    With `same_rules` both come from the same rules, so an event that stands in the live database
-    and whose end comes with an event that is missing there does not differ: the live flow has not
-    come that far. The missing event is new; the end is corrected with it, and counts as unchanged.
+    `concerns` says whether the replay would have produced an event of the live database. The replay
+    cannot know events with an id above `newest`, nor ends after `until`.
+
+    With `same_rules` both sides used the same rules. Then an event in the live database does not
+    differ if only its end is missing and the event that ends it is missing too: the live flow has
+    not got that far. The missing event is new. The end is corrected with it, and the event counts
+    as unchanged.
     """
     live = list(live)
-    there = {one.event_key: one for one in live if one.by_flow and one.status != "superseded"}
-    stored = {one.event_key for one in live}
-    to_come = {one.id for one in found if same_rules and one.event_key not in stored}
+    standing = {
+        event.event_key: event for event in live if event.by_flow and event.status != "superseded"
+    }
+    stored = {event.event_key for event in live}
+    to_come = {event.id for event in replayed if same_rules and event.event_key not in stored}
     changes: list[Change] = []
     pending: list[Change] = []
     unchanged: Counter[int | None] = Counter()
     keys = set()
-    for one in found:
-        keys.add(one.event_key)
-        old = there.get(one.event_key)
+    for event in replayed:
+        keys.add(event.event_key)
+        old = standing.get(event.event_key)
         if old is None:
-            changes.append(Change("new", one, None))
+            changes.append(Change("new", event, None))
             continue
-        fields = _differing(one, old, newest, until)
-        if fields == ("end",) and old.resolved_at is None and one.ended_by in to_come:
-            pending.append(Change("changed", one, old, fields))
+        fields = _differing(event, old, newest, until)
+        if fields == ("end",) and old.resolved_at is None and event.ended_by in to_come:
+            pending.append(Change("changed", event, old, fields))
             fields = ()
         if fields:
-            changes.append(Change("changed", one, old, fields))
+            changes.append(Change("changed", event, old, fields))
         else:
-            unchanged[one.sensor_id] += 1
+            unchanged[event.sensor_id] += 1
     changes += [
         Change("gone", None, old)
-        for old in there.values()
+        for old in standing.values()
         if old.event_key not in keys and old.id <= newest and concerns(old)
     ]
     changes.sort(key=lambda change: (change.event.at, change.event.event_key))
-    return Difference(tuple(found), tuple(changes), unchanged, tuple(pending))
+    return Difference(tuple(replayed), tuple(changes), unchanged, tuple(pending))
 
 
-def _differing(found: StoredEvent, live: StoredEvent, newest: int, until: int) -> tuple[str, ...]:
+def _differing(
+    replayed: StoredEvent, live: StoredEvent, newest: int, until: int
+) -> tuple[str, ...]:
     fields = tuple(
-        column for name, column in _COMPARED.items() if getattr(found, name) != getattr(live, name)
+        column
+        for name, column in _COMPARED.items()
+        if getattr(replayed, name) != getattr(live, name)
     )
-    if found.resolved_at == live.resolved_at or live.by_person:
+    if replayed.resolved_at == live.resolved_at or live.by_person:
         return fields
     if live.resolved_at is not None:
-        if live.ended_by is None:  # by upkeep: no event tells of it
+        if live.ended_by is None:  # ended by upkeep, without an event
             return fields
-        if found.resolved_at is None and (live.ended_by > newest or live.resolved_at > until):
+        if replayed.resolved_at is None and (live.ended_by > newest or live.resolved_at > until):
             return fields
     return (*fields, "end")
 
 
 def _correction(change: Change, *, notify: bool) -> Correction:
-    one = event = change.event
+    event = change.event
     if change.kind == "gone":
-        return Correction(event, "superseded", one.resolved_at, ends=False)
+        return Correction(event, "superseded", event.resolved_at, ends=False)
     if change.kind == "new" and not notify:
         event = replace(event, silent=True)
-    status: Literal["active", "resolved"] = "active" if one.resolved_at is None else "resolved"
-    # a new one may have come meanwhile from the live flow, and may have ended: that end stays
-    return Correction(event, status, one.resolved_at, ends="end" in change.fields)
+    status: Literal["active", "resolved"] = "active" if event.resolved_at is None else "resolved"
+    # the live flow may have written the new event meanwhile, and ended it: that end is kept
+    return Correction(event, status, event.resolved_at, ends="end" in change.fields)
 
 
-def as_found(events: Iterable[StoredEvent]) -> list[Correction]:
-    """All of them as they were found, for a database that has none."""
+def as_corrections(events: Iterable[StoredEvent]) -> list[Correction]:
+    """All replayed events as corrections, for a database without events."""
     return [
         Correction(
-            one, "active" if one.resolved_at is None else "resolved", one.resolved_at, ends=True
+            event,
+            "active" if event.resolved_at is None else "resolved",
+            event.resolved_at,
+            ends=True,
         )
-        for one in events
+        for event in events
     ]

@@ -1,4 +1,4 @@
-"""The flow over a span of the log: the live one's steps, cut and stored otherwise."""
+"""The flow over a span of the log: the live flow's steps, with other inputs and outputs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from sinks.rollups import rollups_sink
 
 @dataclass(frozen=True, slots=True)
 class RowSinks:
-    """Where the rows of the span go, besides events."""
+    """Sinks for the rows of the span, except events."""
 
     readings: Sink[tuple[str, PacketColumns]]
     rollups: Sink[tuple[str, Rollups]]
@@ -35,7 +35,7 @@ class RowSinks:
 
     @classmethod
     def into(cls, settings: Settings) -> "RowSinks":
-        """A database, as the live flow writes it."""
+        """Sinks into a database, as the live flow has them."""
         return cls(readings_sink(settings), rollups_sink(settings), predictions_sink(settings))
 
 
@@ -45,19 +45,19 @@ def span_source(
     stop: Callable[[], bool],
     progress: Callable[[int, int, int | None], None],
 ) -> PacketSource:
-    """Reads the parts and ends; nothing is committed, so the live flow does not notice."""
+    """A source that reads the parts and ends. It commits nothing, unlike the live flow."""
     return PacketSource(
         kafka=kafka_access(settings),
         topic=settings.kafka_topic,
         start="earliest",
         stop=stop,
-        if_gone=settings.if_offset_gone,  # retention goes on while we read
+        if_gone=settings.if_offset_gone,  # retention continues while we read
         progress=progress,
         spans={part.partition: part.span for part in parts},
     )
 
 
-def replay_graph(  # noqa: PLR0917 - one for each thing that is chosen
+def replay_graph(  # noqa: PLR0917 - one for each choice
     source: PacketSource,
     watch: Watch,
     cut: Cut,
@@ -65,18 +65,20 @@ def replay_graph(  # noqa: PLR0917 - one for each thing that is chosen
     events: Sink[tuple[str, Event]],
     rows: RowSinks | None,
 ) -> Dataflow:
-    """The dataflow. All events are stored, as those after the span end some within; of the rows
-    those that count, where there is a place for them. Records that cannot be decoded are counted:
-    the live flow has buried them.
+    """Build the dataflow.
+
+    All events are stored, because events after the span end some within it. Of the other rows, only
+    the selected ones are stored, if `rows` is given. Records that cannot be decoded are only
+    counted: the live flow has written them to the dead-letter topic.
     """
     flow = Dataflow(FLOW)
-    found = streams(flow, source, watch)
-    op.output("tally", op.merge("all_records", found.readings, found.bad), tally)
-    op.output("store_events", found.events, events)
+    results = streams(flow, source, watch)
+    op.output("tally", op.merge("all_records", results.readings, results.bad), tally)
+    op.output("store_events", results.events, events)
     if rows is not None:
-        op.output("store_readings", op.map("cut", found.readings, cut.readings), rows.readings)
-        rollups = op.map("cut_rollups", found.rollups, cut.rollups)
+        op.output("store_readings", op.map("cut", results.readings, cut.readings), rows.readings)
+        rollups = op.map("cut_rollups", results.rollups, cut.rollups)
         op.output("store_rollups", rollups, rows.rollups)
-        predictions = op.map("cut_predictions", found.predictions, cut.predictions)
+        predictions = op.map("cut_predictions", results.predictions, cut.predictions)
         op.output("store_predictions", predictions, rows.predictions)
     return flow

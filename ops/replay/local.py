@@ -1,4 +1,4 @@
-"""A run's own databases: SQLite files with our schema, and what the live one has of devices."""
+"""A run's own databases: SQLite files with our schema and the live database's devices."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +22,8 @@ def local_settings(settings: Settings, file: Path) -> Settings:
 
 
 def make_local(settings: Settings, live: Database, rules: Tables) -> None:
-    """Make the database of `settings`, with what foreign keys need: the devices, sensors and models
-    of `live`, and the rules' rows in `rules`.
+    """Create the database of `settings`, with the rows that foreign keys need: the devices, sensors
+    and models of `live`, and the rows in `rules`.
     """
     apply_schema(settings)
     tables: dict[str, Sequence[Mapping[str, Any]]] = {"devices": [], "sensors": []}

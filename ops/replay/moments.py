@@ -1,4 +1,4 @@
-"""What a person writes for a place in the log, or for a time that passes."""
+"""Parse times, offsets and durations from the command line."""
 
 import re
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from contract.errors import SetupError
 from contract.packet import MAX_TIME_MS
 
 _FIRST_TIME = 1_000_000_000
-"""Plain whole numbers from here on are epoch seconds, those below it offsets."""
+"""Whole numbers from this on are epoch seconds, smaller ones are offsets."""
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhd])")
 
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """In each partition, the arrival time of the record there."""
+    """In each partition, the arrival time of the record at this offset."""
 
     number: int
 
@@ -25,10 +25,10 @@ Moment = int | Offset
 
 
 def parse_moment(option: str, text: str) -> Moment:
-    """The moment that `option` names.
+    """Parse the value of `option`.
 
     Raises:
-        SetupError: it is no time and no offset.
+        SetupError: `text` is neither a time nor an offset.
 
     >>> parse_moment("--from", "2024-11-24T10:00:00.5")
     1732442400500
@@ -45,7 +45,7 @@ def parse_moment(option: str, text: str) -> Moment:
         ms = -1
     if not 0 <= ms <= MAX_TIME_MS:
         raise SetupError(
-            f"{option} {text}: give a time as 2024-11-24T10:00:00Z (UTC where there is no zone) "
+            f"{option} {text}: give a time as in 2024-11-24T10:00:00Z (UTC if it has no zone) "
             f"or in epoch seconds, or an offset below {_FIRST_TIME:,}".replace(",", " ")
         )
     return ms
@@ -55,22 +55,22 @@ def _epoch_ms(text: str) -> int:
     if re.fullmatch(r"\d+(\.\d*)?", text):
         seconds = float(text)
         return round(seconds * 1000) if seconds >= _FIRST_TIME else -1
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
-        found = found.replace(tzinfo=UTC)
-    return round(found.timestamp() * 1000)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
 
 
 def parse_duration(option: str, text: str) -> int:
-    """Milliseconds.
+    """Parse the value of `option` into milliseconds.
 
     Raises:
-        SetupError: it is no duration.
+        SetupError: `text` is not a duration.
 
     >>> parse_duration("--margin", "1.5h")
     5400000
     """
-    found = _DURATION.fullmatch(text)
-    if not found:
-        raise SetupError(f"{option} {text}: give a number with s, m, h or d, as 90s, 2h or 1d")
-    return round(float(found[1]) * _UNITS_MS[found[2]])
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise SetupError(f"{option} {text}: give a number with s, m, h or d, as in 90s, 2h or 1d")
+    return round(float(match[1]) * _UNITS_MS[match[2]])

@@ -1,4 +1,4 @@
-"""What a replay was asked for, and its folder, from which one that was cut off goes on."""
+"""The arguments of a replay, and its folder, from which an interrupted replay continues."""
 
 import fcntl
 import os
@@ -22,7 +22,10 @@ _PLAN = "run.json"
 
 
 class ReplayArguments(msgspec.Struct, frozen=True, kw_only=True):
-    """All that decides what a replay finds, and where it goes. Equal ones are the same replay."""
+    """Everything that determines the results of a replay and where they go.
+
+    Equal arguments mean the same replay.
+    """
 
     into: str
     """`dry-run`, `live`, or the name of a run that is kept."""
@@ -34,33 +37,33 @@ class ReplayArguments(msgspec.Struct, frozen=True, kw_only=True):
     margin: str | None
     sensors: tuple[int, ...] | None
     rules: str | None
-    """Stands for the content of the rules file."""
+    """Hash of the rules. None without a rules file."""
     notify: bool
     times: tuple[int, int, int]
     language: str
 
     @property
     def run_id(self) -> str:
-        """The name of the run, and of its folder."""
+        """Name of the run and of its folder."""
         if self.into in (LIVE, DRY_RUN):
             return f"{self.into}-{sha256(msgspec.json.encode(self)).hexdigest()[:12]}"
         return self.into
 
     @property
     def kept(self) -> bool:
-        """Whether the folder stays when the run has ended."""
+        """Whether the folder is kept after the run."""
         return self.into not in (LIVE, DRY_RUN)
 
 
 def check_name(name: str) -> None:
-    """See that a kept run may have that name.
+    """Check that a kept run may have this name.
 
     Raises:
-        SetupError: it may not.
+        SetupError: the name is not allowed.
     """
     if not _NAME.fullmatch(name) or name.startswith((f"{LIVE}-", f"{DRY_RUN}-")) or name == DRY_RUN:
         raise SetupError(
-            f"--into {name}: give live, or a name of at most 60 letters, digits, dots, hyphens and "
+            f"--into {name}: give live, or a name of up to 60 letters, digits, dots, hyphens and "
             "underscores that does not begin with live- or dry-run-"
         )
 
@@ -70,16 +73,16 @@ class ReplayPlan(msgspec.Struct, frozen=True):
 
     arguments: ReplayArguments
     newest_event: int
-    """Highest id of `ml_events` before the log's ends were asked for: what came later, later
-    records may have brought."""
+    """Highest id of `ml_events` before the ends of the log were queried. Later events may come from
+    later records."""
     parts: tuple[Part, ...]
     rules: str | None
-    """The rules to replay with, as `RuleSet.encode` gives them; None: those of each time."""
+    """Rules for the replay, as `RuleSet.encode` returns them. None: the rules of each time."""
     done: bool = False
 
 
 class Run:
-    """A run's folder, held by this process until it ends."""
+    """A run's folder, locked by this process until it ends."""
 
     def __init__(self, folder: Path, plan: ReplayPlan, *, resumed: bool) -> None:
         self.folder = folder
@@ -88,21 +91,21 @@ class Run:
 
     @property
     def recovery(self) -> Path:
-        """Where Bytewax keeps its snapshots."""
+        """Folder of Bytewax's snapshots."""
         return self.folder / "recovery"
 
     @property
     def events(self) -> Path:
-        """The SQLite file of what was found."""
+        """SQLite file with the events of the replay."""
         return self.folder / "events.db"
 
     @property
     def database(self) -> Path:
-        """The SQLite file with all rows of a kept run."""
+        """SQLite file with all rows of a kept run."""
         return self.folder / "iot.db"
 
     def finish(self) -> None:
-        """Keep what is to be kept of a run that has ended well, and remove the rest."""
+        """Keep the results of a completed run if they are to be kept, and remove the rest."""
         if not self.plan.arguments.kept:
             rmtree(self.folder)
             return
@@ -119,12 +122,14 @@ def open_run(
     make: Callable[[], ReplayPlan],
     prepare: Callable[[Run], None],
 ) -> Iterator[Run]:
-    """The run with these arguments: one that was cut off, or a new one, whose plan `make` makes and
-    whose stores `prepare` makes. No other process gets it while the block lasts.
+    """Open the run with these arguments: an interrupted one, or a new one.
+
+    For a new run, `make` builds the plan and `prepare` creates the stores. The run is locked
+    against other processes during the block.
 
     Raises:
-        SetupError: there is one of that name which is done or had other arguments, another process
-            is at it, or the folder cannot be written.
+        SetupError: a run of that name is complete or has other arguments, another process is
+            running it, or the folder cannot be written.
     """
     folder = directory / arguments.run_id
     try:
@@ -145,14 +150,14 @@ def _opened(
     make: Callable[[], ReplayPlan],
     prepare: Callable[[Run], None],
 ) -> Run:
-    found = _read(folder)
-    if found is not None:
-        _check(folder, found, arguments)
-        return Run(folder, found, resumed=True)
+    plan = _read(folder)
+    if plan is not None:
+        _check(folder, plan, arguments)
+        return Run(folder, plan, resumed=True)
     try:
         run = Run(folder, make(), resumed=False)
     except BaseException:
-        with suppress(OSError):  # there is something of somebody else in it
+        with suppress(OSError):  # the folder has other files
             folder.rmdir()
         raise
     try:
@@ -164,27 +169,27 @@ def _opened(
     return run
 
 
-def _check(folder: Path, found: ReplayPlan, arguments: ReplayArguments) -> None:
-    if found.arguments != arguments:
+def _check(folder: Path, plan: ReplayPlan, arguments: ReplayArguments) -> None:
+    if plan.arguments != arguments:
         (name, *_) = [
             field
             for field in ReplayArguments.__struct_fields__
-            if getattr(found.arguments, field) != getattr(arguments, field)
+            if getattr(plan.arguments, field) != getattr(arguments, field)
         ]
         raise SetupError(
-            f"--into {arguments.into}: {folder} is of a run with other arguments ({name} was "
-            f"{getattr(found.arguments, name)!r}): give the same, or another name, or remove the "
-            "folder"
+            f"--into {arguments.into}: {folder} has a run with other arguments ({name} was "
+            f"{getattr(plan.arguments, name)!r}): give the same or another name, or remove "
+            "the folder"
         )
-    if found.done:
+    if plan.done:
         raise SetupError(
-            f"--into {arguments.into}: that run is complete, its rows are in {folder / 'iot.db'}; "
+            f"--into {arguments.into}: this run is complete, its rows are in {folder / 'iot.db'}; "
             "give another name, or remove the folder to run it again"
         )
 
 
 def _clear(run: Run) -> None:
-    """Remove what a start left that was cut off before there was a plan."""
+    """Remove the files of a start that was interrupted before it wrote a plan."""
     if run.recovery.exists():
         rmtree(run.recovery)
     for name in ("events.db", "iot.db"):
@@ -196,7 +201,9 @@ def _hold(folder: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise SetupError(f"another process is at the same replay, in {folder}") from error
+        raise SetupError(
+            f"another process is running the same replay in {folder}: wait until it ends"
+        ) from error
 
 
 def _read(folder: Path) -> ReplayPlan | None:
@@ -207,18 +214,18 @@ def _read(folder: Path) -> ReplayPlan | None:
         return None
     except msgspec.DecodeError as error:
         raise SetupError(
-            f"{file} is of another version of this program, or damaged ({error}): remove {folder}, "
-            "and the replay begins anew"
+            f"{file} is from another version of this program, or damaged ({error}): remove "
+            f"{folder} to start the replay again"
         ) from error
 
 
 def _write(folder: Path, plan: ReplayPlan) -> None:
-    """All of it or nothing."""
+    """Write the plan atomically."""
     new = folder / f"{_PLAN}~"
     new.write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
     new.rename(folder / _PLAN)
 
 
 def times_of(settings: Settings) -> Times:
-    """As the live flow takes them from its settings."""
+    """The times that the live flow reads from its settings."""
     return Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)

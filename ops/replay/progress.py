@@ -1,4 +1,4 @@
-"""How far a replay is, for who watches: a bar on a terminal, else a line of the log at times."""
+"""Progress of a replay: a bar on a terminal, otherwise a log line every 10 s."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _log = structlog.get_logger("replay")
 
 
 class Progressed:
-    """Where each partition is, from what the source tells."""
+    """Progress of each partition, as the source reports it."""
 
     def __init__(
         self, parts: Sequence[Part], readings: Callable[[], int], console: Console
@@ -25,7 +25,7 @@ class Progressed:
         self._at = dict(self._first)
         self._readings = readings
         self._before = (0, 0)
-        """Readings and records that an earlier start had done."""
+        """Readings and records processed by earlier starts."""
         self._began: float | None = None
         self._line_at = 0.0
         self._bar = Progress(
@@ -43,27 +43,27 @@ class Progressed:
 
     @property
     def done(self) -> int:
-        """Records, with those before a cut."""
-        return sum(self._at[one] - self._first[one] for one in self._at)
+        """Records processed, including earlier starts."""
+        return sum(self._at[partition] - self._first[partition] for partition in self._at)
 
     @property
     def done_now(self) -> int:
-        """Records since this start."""
+        """Records processed since this start."""
         return self.done - self._before[1]
 
     @property
     def seconds(self) -> float:
-        """Since the first batch."""
+        """Seconds since the first batch."""
         return 0.0 if self._began is None else monotonic() - self._began
 
     @property
     def rate(self) -> float:
-        """Readings a second since then."""
+        """Readings per second since the first batch."""
         return (self._readings() - self._before[0]) / (self.seconds or 1.0)
 
     def at(self, partition: int, next_offset: int, arrival: int | None) -> None:
         """See `PacketSource.progress`."""
-        if arrival is None:  # where it begins
+        if arrival is None:  # the start position
             self._at[partition] = next_offset
             self._before = self._readings(), self.done
             return
@@ -87,6 +87,6 @@ class Progressed:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show it while the block lasts."""
+        """Show the progress during the block."""
         with self._bar:
             yield

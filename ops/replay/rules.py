@@ -1,4 +1,4 @@
-"""The rules that a replay judges by; nothing is written about them, unlike by the live flow."""
+"""The rules that a replay uses. Unlike the live flow, a replay does not store rule versions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +26,12 @@ from sql.schema import open_database
 from sql.statements import LIST_RULE_VERSIONS, RuleVersion
 
 _AT_HAND = 64
-"""How many versions are kept in memory: partitions are at different times of the log."""
+"""Versions kept in memory, because partitions are at different times of the log."""
 _log = structlog.get_logger("rules")
 
 
 class PastRules:
-    """The editions in `rule_versions`, as the live flow had them."""
+    """The editions in `rule_versions`, as the live flow used them."""
 
     def __init__(self, settings: Settings, editions: Sequence[RuleVersion], names: Names) -> None:
         self._settings = settings
@@ -41,15 +41,15 @@ class PastRules:
 
     @property
     def names(self) -> Names:
-        """As the database had them at the start."""
+        """The names in the database at the start."""
         return self._names
 
     def editions(self, arrival: int) -> Sequence[RuleVersion]:
-        """All there were at the start: those to come apply later than the end of the log."""
+        """All editions at the start. Later ones apply after the end of the log."""
         return self._editions
 
     def rules(self, version: str) -> Rules:
-        """From memory, or from the database."""
+        """The rules of a version, from memory or from the database."""
         if (rules := self._rules.get(version)) is None:
             with open_database(self._settings) as database:
                 rules = self._rules[version] = Rules(rules_of_version(database, version))
@@ -57,26 +57,30 @@ class PastRules:
 
 
 def given_rules(database: Database, file: Path) -> tuple[Tables, RuleSet]:
-    """The tables of a rules file in place of the database's of the same name, the others as they
-    are now; and the rules they give. Names in the file are not looked at.
+    """Read a rules file. Return the tables and the rules that result from them.
+
+    Tables in the file replace those of the database. Other tables are the database's current ones.
+    Names in the file are ignored.
 
     Raises:
-        SetupError: the file cannot be read, or a row of it makes no sense.
+        SetupError: the file cannot be read, or one of its rows is invalid.
     """
     given = read_rules(file)
     tables = {**rule_tables(database), **given}
     versions = database.query(LIST_RULE_VERSIONS)
-    good = rules_of_version(database, versions[-1].version) if versions else None
-    rules, refused = make_rules(tables, good)
-    for one in refused:
-        if one.table in given:
-            raise SetupError(f"{file}: row {one.id} of {one.table} makes no sense: {one.error}")
-        _log.error("rule refused", table=one.table, id=one.id, error=one.error)
+    last_good = rules_of_version(database, versions[-1].version) if versions else None
+    rules, refused = make_rules(tables, last_good)
+    for refusal in refused:
+        if refusal.table in given:
+            raise SetupError(
+                f"{file}: row {refusal.id} of {refusal.table} is invalid: {refusal.error}"
+            )
+        _log.error("rule refused", table=refusal.table, id=refusal.id, error=refusal.error)
     return tables, rules
 
 
 def rule_book(settings: Settings, database: Database, given: str | None) -> RuleBook:
-    """The rules that `RuleSet.encode` wrote as `given`, for all time, or those of each time."""
+    """The rules in `given`, from `RuleSet.encode`, for all times. None: the rules of each time."""
     names = names_of(database, settings.iot_lang)
     if given is not None:
         return OneEdition(Rules(decode_rules(given)), names)
@@ -84,6 +88,6 @@ def rule_book(settings: Settings, database: Database, given: str | None) -> Rule
     if editions:
         return PastRules(settings, editions, names)
     rules, refused = make_rules(rule_tables(database))  # no flow has run yet
-    for one in refused:
-        _log.error("rule refused", table=one.table, id=one.id, error=one.error)
+    for refusal in refused:
+        _log.error("rule refused", table=refusal.table, id=refusal.id, error=refusal.error)
     return OneEdition(Rules(rules), names)

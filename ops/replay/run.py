@@ -1,8 +1,8 @@
 """A replay from its arguments to its report.
 
-The log is read once, by the live flow's own steps; the events it leads to are put into a database
-of the run's own. When all is read they are compared with the live database, and what differs is
-told and, into `live`, corrected there.
+The log is read once, by the live flow's own steps. The resulting events are stored in a database of
+the run. At the end they are compared with the live database. Differences are reported and, with
+`--into live`, corrected there.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from dataflows.engine import Watch
 from dataflows.log import TopicWatch, group
 from dataflows.state import make_store
 from ops.replay.cut import Cut
-from ops.replay.difference import Difference, as_found, difference
+from ops.replay.difference import Difference, as_corrections, difference
 from ops.replay.flow import RowSinks, replay_graph, span_source
 from ops.replay.local import local_settings, make_local
 from ops.replay.moments import parse_duration, parse_moment
@@ -61,10 +61,10 @@ _log = structlog.get_logger("replay")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was typed."""
+    """The options of the command."""
 
     into: str
-    """`dry-run`, `live` or a run's name."""
+    """`dry-run`, `live` or the name of a run."""
     begin: str | None
     end: str | None
     sensors: tuple[int, ...] | None
@@ -76,17 +76,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a replay has ended."""
+    """The result of a replay."""
 
     run_id: str
     folder: Path | None
-    """Of a run that is kept."""
+    """Folder of the run, if it is kept."""
     records: int
     readings: int
     bad: int
-    """Of the whole log that was read, like those two."""
+    """Undecodable records. These three count everything that was read."""
     records_now: int
-    """Since the last start, like what follows."""
+    """Records since the last start, like the two fields below."""
     seconds: float
     rate: float
     difference: Difference
@@ -94,15 +94,15 @@ class Report:
 
 
 class CutOffError(Exception):
-    """The replay was asked to stop before its end. The text says how far it came."""
+    """The replay was stopped before its end. The text says how far it got."""
 
 
 def replay(request: Request, settings: Settings, console: Console) -> Report:
-    """Replay, or go on with the same replay where it was cut off.
+    """Run a replay, or continue the same replay where it was interrupted.
 
     Raises:
-        IotError: by blame; the same request goes on.
-        CutOffError: SIGTERM or Ctrl-C came; likewise.
+        IotError: see its subclasses. The same request continues the replay.
+        CutOffError: SIGTERM or Ctrl-C. The same request continues the replay.
     """
     with open_database(settings) as database:
         tables, given = _rules(request, database)
@@ -111,7 +111,7 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
         _check_sensors(request.sensors, names)
 
         def make() -> ReplayPlan:
-            # in this order: no event up to that one is of a record that we shall not read
+            # in this order: no event up to this one comes from a record that we do not read
             (newest,) = database.query(NEWEST_EVENT)
             return ReplayPlan(arguments, newest.id, tuple(_parts(request, settings)), given)
 
@@ -122,10 +122,10 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
 
         with open_run(request.directory, arguments, make, prepare) as run:
             if run.resumed:
-                _log.info("going on", run=arguments.run_id)
+                _log.info("continuing", run=arguments.run_id)
             tally, progress = _run(run, settings, database, console)
-            found = _difference(run, settings, tally.seen)
-            _settle(run, settings, found)
+            differences = _difference(run, settings, tally.seen)
+            _settle(run, settings, differences)
             run.finish()
         return Report(
             run_id=arguments.run_id,
@@ -136,13 +136,13 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
             records_now=progress.done_now,
             seconds=progress.seconds,
             rate=progress.rate,
-            difference=found,
+            difference=differences,
             names=names,
         )
 
 
 def _rules(request: Request, database: Database) -> tuple[Tables, str | None]:
-    """The tables that rules are made of, and the rules where they are not those of each time."""
+    """The tables with the rules, and the rules themselves if a file gives them."""
     if request.rules is None:
         return rule_tables(database), None
     tables, rules = given_rules(database, request.rules)
@@ -153,9 +153,9 @@ def _arguments(request: Request, settings: Settings, given: str | None) -> Repla
     if request.into not in (LIVE, DRY_RUN):
         check_name(request.into)
     if request.notify and request.into != LIVE:
-        raise SetupError("--notify goes with --into live only: else nobody is told of anything")
+        raise SetupError("--notify requires --into live: other replays create no notifications")
     if request.margin is not None and request.begin is None and request.end is None:
-        raise SetupError("--margin goes with --from or --to: else the whole log is replayed")
+        raise SetupError("--margin requires --from or --to: without them the whole log is replayed")
     times = times_of(settings)
     return ReplayArguments(
         into=request.into,
@@ -175,7 +175,7 @@ def _arguments(request: Request, settings: Settings, given: str | None) -> Repla
 
 def _check_sensors(sensors: Iterable[int] | None, names: Names) -> None:
     known = names.sensors or {}
-    if unknown := [str(one) for one in sensors or () if one not in known]:
+    if unknown := [str(sensor) for sensor in sensors or () if sensor not in known]:
         raise SetupError(f"--sensors: the database has no sensor {', '.join(unknown)}")
 
 
@@ -187,8 +187,8 @@ def _parts(request: Request, settings: Settings) -> list[Part]:
     for part in parts:
         if part.truncated:
             _log.warning(
-                "the broker has lost what was before; levels, windows and silences near the "
-                "beginning may not be what the flow had: give --from some time later",
+                "the broker no longer has earlier records: levels, windows and silences near the "
+                "start may differ from those of the flow; give a later --from",
                 partition=part.partition,
                 first_offset=part.first,
             )
@@ -228,7 +228,7 @@ def _run(
     if stop.asked:
         raise CutOffError(
             f"stopped after {progress.done:,} of {progress.total:,} records; "
-            "the same command goes on from there"
+            "run the same command again to continue"
         )
     return tally, progress
 
@@ -240,9 +240,9 @@ def _cut(plan: ReplayPlan) -> Cut:
 def _difference(run: Run, settings: Settings, seen: Mapping[int, Seen]) -> Difference:
     plan = run.plan
     concerns = _concerns(_cut(plan), seen)
-    found = _events(local_settings(settings, run.events), plan.parts)
+    replayed = _events(local_settings(settings, run.events), plan.parts)
     return difference(
-        [one for one in found if concerns(one)],
+        [event for event in replayed if concerns(event)],
         _events(settings, plan.parts),
         concerns,
         plan.newest_event,
@@ -252,7 +252,7 @@ def _difference(run: Run, settings: Settings, seen: Mapping[int, Seen]) -> Diffe
 
 
 def _events(settings: Settings, parts: Sequence[Part]) -> list[StoredEvent]:
-    """Those of all parts' spans, on a fresh connection: reading may have taken hours."""
+    """The events of all spans, on a new connection: reading may have taken hours."""
     with open_database(settings) as database:
         begin = min(part.rows_from for part in parts)
         end = max(part.rows_to for part in parts)
@@ -261,8 +261,10 @@ def _events(settings: Settings, parts: Sequence[Part]) -> list[StoredEvent]:
 
 
 def _concerns(cut: Cut, seen: Mapping[int, Seen]) -> Callable[[StoredEvent], bool]:
-    """Whether an event is one that the replay finds, if it holds: of a device that the log has
-    readings of from before it, within the span of that device's partition.
+    """A predicate: whether the replay would produce an event, if it holds.
+
+    True if the log has readings of the event's device from before it, and the event is within the
+    span of that device's partition.
     """
     places: dict[int, list[tuple[int, int]]] = {}
     for partition, of_partition in seen.items():
@@ -279,7 +281,7 @@ def _concerns(cut: Cut, seen: Mapping[int, Seen]) -> Callable[[StoredEvent], boo
 
 
 def _cover(settings: Settings, parts: Sequence[Part]) -> None:
-    """The database has the whole log now, as far as it was read: a flow may resume after that."""
+    """Record that the database has everything that was read, so that a flow may resume after it."""
     watch = TopicWatch(
         kafka_access(settings), settings.kafka_topic, group(settings.kafka_topic), None
     )
@@ -294,15 +296,15 @@ def _cover(settings: Settings, parts: Sequence[Part]) -> None:
             database.execute(*write_progress(covered))
 
 
-def _settle(run: Run, settings: Settings, found: Difference) -> None:
-    """Bring the database that the rows went into to what was found of events."""
+def _settle(run: Run, settings: Settings, differences: Difference) -> None:
+    """Make the events of the target database match the replay."""
     arguments = run.plan.arguments
     if arguments.into == DRY_RUN:
         return
     if arguments.into == LIVE:
-        write_corrections(settings, found.corrections(notify=arguments.notify))
+        write_corrections(settings, differences.corrections(notify=arguments.notify))
         if arguments.begin is None and arguments.end is None and arguments.sensors is None:
             _cover(settings, run.plan.parts)
         return
     own = local_settings(settings, run.database)
-    write_corrections(own, as_found(found.found))
+    write_corrections(own, as_corrections(differences.replayed))

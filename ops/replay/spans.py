@@ -1,4 +1,4 @@
-"""Which part of each partition is read, and the event times of which rows count."""
+"""The part of each partition that is read, and the event times of the selected rows."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,56 +16,56 @@ from runtime.kafka import KafkaAccess, kafka_access
 from runtime.reach import why_no_answer
 
 HEARTBEAT_MS = 2_000
-"""How far the last heartbeat lies before the start of the run, as that of the live flow does."""
+"""Distance of the last heartbeat from the start of the run, the same as in the live flow."""
 _ANSWER_S = 10.0
 _NEEDS_TIMES = {KafkaError._UNSUPPORTED_FEATURE, KafkaError._NOT_IMPLEMENTED}
 
 
 _NO_TIMES = (
-    "--margin: the broker cannot look offsets up by time (the embedded one cannot): leave "
-    "the option out, and the whole log is read"
+    "--margin: this broker cannot look up offsets by time, like the in-memory broker: remove the "
+    "option to read the whole log"
 )
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What a replay takes of one partition."""
+    """The part of one partition that a replay reads."""
 
     partition: int
     first: int
-    """Offset of the first record read."""
+    """Offset of the first record."""
     end: int
-    """Offset after the last one."""
+    """Offset after the last record."""
     until: int
-    """Arrival time of the heartbeat after it. All times are epoch milliseconds UTC."""
+    """Arrival time of the heartbeat after the last record. All times are epoch milliseconds UTC."""
     rows_from: int
-    """Event time of the first row that counts."""
+    """Event time from which rows are selected."""
     rows_to: int
-    """And of the first one that does not any more."""
+    """Event time before which rows are selected."""
     truncated: bool
-    """Whether the broker has lost what was before `first`."""
+    """Whether the broker has deleted records before `first`."""
 
     @property
     def span(self) -> Span:
-        """As the source takes it."""
+        """The span as the source expects it."""
         return Span(self.first, self.end, self.until)
 
 
 def find_parts(
     settings: Settings, begin: Moment | None, end: Moment | None, margin_ms: int | None, now_ms: int
 ) -> list[Part]:
-    """The part of each partition that has one, as of now.
+    """Find the part of each partition that has records in the span, as of now.
 
-    None for `begin` and `end` is the beginning of the log and its end now. With a margin only so
-    much is read before and after the rows that count.
+    None for `begin` and `end` means the start of the log and its current end. With a margin, only
+    that much is read before and after the selected rows.
 
     Raises:
-        SetupError: there is nothing to read, or the broker cannot look offsets up by time.
+        SetupError: there is nothing to read, or the broker cannot look up offsets by time.
         UnavailableError: the broker does not answer.
     """
     kafka, topic = kafka_access(settings), settings.kafka_topic
     consumer = Consumer(consumer_config(kafka, topic) | {"enable.partition.eof": True})
     try:
-        with _told(kafka, topic):
+        with _translated(kafka, topic):
             log = _Log(consumer, topic)
             parts = [
                 part
@@ -75,7 +75,7 @@ def find_parts(
     finally:
         consumer.close()
     if not parts:
-        raise SetupError(f"the topic {topic} has no records there: nothing to replay")
+        raise SetupError(f"the topic {topic} has no records in this span: nothing to replay")
     return parts
 
 
@@ -107,63 +107,63 @@ def _part(  # noqa: PLR0917 - as `find_parts`
 
 
 class _Log:
-    """Questions about a topic."""
+    """Queries about a topic."""
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
         self._consumer = consumer
         self._topic = topic
 
     def partitions(self, wanted: Iterable[int] | None) -> list[int]:
-        """Those that the topic has, or `wanted`."""
-        found = self._consumer.list_topics(self._topic, timeout=_ANSWER_S).topics[self._topic]
-        if found.error is not None or not found.partitions:
+        """The partitions of the topic, or `wanted`."""
+        metadata = self._consumer.list_topics(self._topic, timeout=_ANSWER_S).topics[self._topic]
+        if metadata.error is not None or not metadata.partitions:
             raise SetupError(f"KAFKA_TOPIC: the broker has no topic {self._topic}")
         if wanted is None:
-            return sorted(found.partitions)
-        if lacking := frozenset(wanted) - frozenset(found.partitions):
+            return sorted(metadata.partitions)
+        if missing := frozenset(wanted) - frozenset(metadata.partitions):
             raise SetupError(
                 f"KAFKA_PARTITIONS: the topic {self._topic} has no partition "
-                + partitions_text(lacking)
+                + partitions_text(missing)
             )
         return sorted(wanted)
 
     def bounds(self, partition: int) -> tuple[int, int]:
-        """Offsets of the first record that is there, and after the last one."""
+        """Offsets of the oldest record, and after the newest one."""
         low, high = self._consumer.get_watermark_offsets(self._at(partition), timeout=_ANSWER_S)
         return int(low), int(high)
 
     def time_of(self, partition: int, moment: Moment, low: int, high: int) -> int:
-        """A moment in that partition; an offset that is still to come lies after everything."""
+        """The time of `moment` in a partition. A future offset lies after everything."""
         if not isinstance(moment, Offset):
             return moment
         if moment.number >= high:
             return MAX_TIME_MS
         self._consumer.assign([self._at(partition, max(low, moment.number))])
         while True:
-            found = self._consumer.poll(_ANSWER_S)
-            if found is None:
+            record = self._consumer.poll(_ANSWER_S)
+            if record is None:
                 raise UnavailableError(
-                    f"the broker did not give the record at {moment.number} of partition "
+                    f"the broker did not return the record at offset {moment.number} of partition "
                     f"{partition} within {_ANSWER_S:g} s"
                 )
-            error = found.error()
+            error = record.error()
             if error is None:
-                return int(found.timestamp()[1])
+                return int(record.timestamp()[1])
             if error.code() == KafkaError._PARTITION_EOF:
                 return MAX_TIME_MS
             if not error.retriable():
                 raise KafkaException(error)
 
     def offset_at(self, partition: int, ms: int, high: int) -> int:
-        """Offset of the first record that arrived then or later."""
-        asked = [self._at(partition, max(0, ms))]
-        (found,) = self._consumer.offsets_for_times(asked, timeout=_ANSWER_S)
-        if found.error is not None:
-            raise KafkaException(found.error)
-        if found.offset >= 0:
-            return int(found.offset)
+        """Offset of the first record that arrived at `ms` or later."""
+        query = [self._at(partition, max(0, ms))]
+        (answer,) = self._consumer.offsets_for_times(query, timeout=_ANSWER_S)
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+        if answer.offset >= 0:
+            return int(answer.offset)
         if self.time_of(partition, Offset(high - 1), 0, high) in range(ms, MAX_TIME_MS):
-            raise SetupError(_NO_TIMES)  # it says that there is none, and there is one
+            raise SetupError(_NO_TIMES)  # the broker reports no such record, but there is one
         return high
 
     def _at(self, partition: int, offset: int = 0) -> TopicPartition:
@@ -171,8 +171,8 @@ class _Log:
 
 
 @contextmanager
-def _told(kafka: KafkaAccess, topic: str) -> Iterator[None]:
-    """The client's errors as ours."""
+def _translated(kafka: KafkaAccess, topic: str) -> Iterator[None]:
+    """Translate the client's errors into ours."""
     try:
         yield
     except KafkaException as error:
@@ -181,7 +181,7 @@ def _told(kafka: KafkaAccess, topic: str) -> Iterator[None]:
             raise SetupError(_NO_TIMES) from error
         if not refusal.name().startswith("_"):
             raise UnavailableError(
-                f"KAFKA_TOPIC: the broker at {kafka.brokers} does not tell us of the topic "
+                f"KAFKA_TOPIC: the broker at {kafka.brokers} does not describe the topic "
                 f"{topic}: {refusal.str()}"
             ) from error
         raise why_no_answer(kafka, topic) from error

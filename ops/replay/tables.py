@@ -1,4 +1,4 @@
-"""What a replay tells: tables for a person, one JSON object for a program."""
+"""The report of a replay, as tables for a terminal or as one JSON object."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from sinks.times import text_of
 
 _KINDS: tuple[Kind, ...] = ("new", "gone", "changed")
 _SHOWN = 20
-"""Sensors, and single events, on the screen; JSON has all."""
+"""Sensors and events shown on a terminal. The JSON has all of them."""
 _STYLES = {"new": "green", "gone": "red", "changed": "yellow"}
 
 
 def tables(report: Report) -> Iterator[Table | Text]:
-    """The difference by sensor, single events, and what was read; each on lines of its own."""
-    found = report.difference
+    """Yield the differences by sensor, the events that differ, and a summary."""
+    difference = report.difference
     differing = [row for row in _sensors(report) if any(row[kind] for kind in _KINDS)]
     if differing:
         by_sensor = Table("sensor", *_KINDS, "unchanged", box=None)
@@ -29,28 +29,28 @@ def tables(report: Report) -> Iterator[Table | Text]:
             by_sensor.add_row(Text(row["sensor"]), *counts)
         yield by_sensor
         if (more := len(differing) - _SHOWN) > 0:
-            yield Text(f"and {more} more sensors: --json has all of them")
-    if found.changes:
+            yield Text(f"and {more} more sensors: use --json to see all")
+    if difference.changes:
         single = Table("", "time (UTC)", "sensor", "event", "message", box=None)
-        for change in found.changes[:_SHOWN]:
-            one = change.event
+        for change in difference.changes[:_SHOWN]:
+            event = change.event
             single.add_row(
                 Text(change.kind, style=_STYLES[change.kind]),
-                text_of(one.at),
-                Text(_name(report, one.sensor_id, one.device_id)),
-                Text(f"{one.event_type} {one.event_code}"),
-                Text(one.message + _what_differs(change)),
+                text_of(event.at),
+                Text(_name(report, event.sensor_id, event.device_id)),
+                Text(f"{event.event_type} {event.event_code}"),
+                Text(event.message + _what_differs(change)),
             )
         yield single
-        if (more := len(found.changes) - _SHOWN) > 0:
-            yield Text(f"and {more} more events: --json has all of them")
+        if (more := len(difference.changes) - _SHOWN) > 0:
+            yield Text(f"and {more} more events: use --json to see all")
     yield Text(_sum(report))
 
 
 def as_json(report: Report, into: str) -> dict[str, Any]:
-    """All of it. Times are epoch milliseconds UTC."""
-    found = report.difference
-    counts = Counter(change.kind for change in found.changes)
+    """The whole report. Times are epoch milliseconds UTC."""
+    difference = report.difference
+    counts = Counter(change.kind for change in difference.changes)
     return {
         "run": report.run_id,
         "into": into,
@@ -62,40 +62,40 @@ def as_json(report: Report, into: str) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "readings_per_s": round(report.rate),
         **{kind: counts[kind] for kind in _KINDS},
-        "unchanged": sum(found.unchanged.values()),
+        "unchanged": sum(difference.unchanged.values()),
         "sensors": _sensors(report),
-        "events": [_change(report, change) for change in found.changes],
+        "events": [_change(report, change) for change in difference.changes],
     }
 
 
 def _sensors(report: Report) -> list[dict[str, Any]]:
-    found = report.difference
+    difference = report.difference
     counts: Counter[tuple[int | None, str]] = Counter(
-        (change.event.sensor_id, change.kind) for change in found.changes
+        (change.event.sensor_id, change.kind) for change in difference.changes
     )
-    ids = {sensor for sensor, _ in counts} | set(found.unchanged)
+    ids = {sensor for sensor, _ in counts} | set(difference.unchanged)
     return [
         {
             "sensor_id": sensor,
             "sensor": _name(report, sensor, None),
             **{kind: counts[sensor, kind] for kind in _KINDS},
-            "unchanged": found.unchanged[sensor],
+            "unchanged": difference.unchanged[sensor],
         }
-        for sensor in sorted(ids, key=lambda one: -1 if one is None else one)
+        for sensor in sorted(ids, key=lambda sensor: -1 if sensor is None else sensor)
     ]
 
 
 def _change(report: Report, change: Change) -> dict[str, Any]:
-    one = change.event
+    event = change.event
     told: dict[str, Any] = {
         "change": change.kind,
-        "event_key": one.event_key,
-        "device_id": one.device_id,
-        "sensor_id": one.sensor_id,
-        "sensor": _name(report, one.sensor_id, one.device_id),
-        "event_code": one.event_code,
-        "at": one.at,
-        **_content(one),
+        "event_key": event.event_key,
+        "device_id": event.device_id,
+        "sensor_id": event.sensor_id,
+        "sensor": _name(report, event.sensor_id, event.device_id),
+        "event_code": event.event_code,
+        "at": event.at,
+        **_content(event),
     }
     if change.kind == "changed":
         assert change.live is not None
@@ -103,13 +103,13 @@ def _change(report: Report, change: Change) -> dict[str, Any]:
     return told
 
 
-def _content(one: StoredEvent) -> dict[str, Any]:
+def _content(event: StoredEvent) -> dict[str, Any]:
     return {
-        "event_type": one.event_type,
-        "title": one.title,
-        "message": one.message,
-        "payload": one.details,
-        "end": one.resolved_at,
+        "event_type": event.event_type,
+        "title": event.title,
+        "message": event.message,
+        "payload": event.details,
+        "end": event.resolved_at,
     }
 
 
@@ -130,7 +130,7 @@ def _sum(report: Report) -> str:
     if report.rate:
         text += f", {report.rate:,.0f} readings/s"
     if report.bad:
-        text += f"; {report.bad:,} records cannot be decoded, see the dead-letter topic"
+        text += f"; {report.bad:,} records could not be decoded, see the dead-letter topic"
     changed = ", ".join(f"{counts[kind]:,} {kind}" for kind in _KINDS)
     text += f"\n{changed}, {sum(report.difference.unchanged.values()):,} unchanged"
     if report.folder is not None:

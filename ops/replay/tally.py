@@ -1,4 +1,4 @@
-"""What a replay has seen of the log so far; kept in its recovery store."""
+"""What a replay has read so far, kept in its recovery store."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ _State = tuple[int, int, dict[int, int]]
 
 @dataclass(slots=True)
 class Seen:
-    """Of one partition."""
+    """The counts of one partition."""
 
     readings: int = 0
     bad: int = 0
@@ -23,7 +23,7 @@ class Seen:
     """device_id -> event time of its earliest reading, epoch milliseconds UTC."""
 
     def add(self, piece: PacketColumns | BadRecord) -> None:
-        """Count what has come."""
+        """Count a piece of the log."""
         if isinstance(piece, BadRecord):
             self.bad += 1
             return
@@ -40,29 +40,29 @@ class Seen:
 
 
 class Tally(FixedPartitionedSink[PacketColumns | BadRecord, _State]):
-    """The sink that counts; `seen` is by partition, and complete when the flow has ended."""
+    """A sink that counts. `seen` is by partition, and complete when the flow has ended."""
 
     def __init__(self, partitions: Iterable[int]) -> None:
         self._keys = [f"{partition:06}" for partition in sorted(partitions)]
         self.seen: dict[int, Seen] = {int(key): Seen() for key in self._keys}
 
     def list_parts(self) -> list[str]:
-        """One a partition of the topic."""
+        """One part for each partition of the topic."""
         return self._keys
 
     def part_fn(self, item_key: str) -> int:
-        """The same partition."""
+        """The part of the same partition."""
         return self._keys.index(f"{int(item_key):06}")
 
     def build_part(self, step_id: str, for_part: str, resume_state: _State | None) -> "_Part":
-        """Go on counting."""
+        """Continue counting."""
         readings, bad, since = resume_state or (0, 0, {})
         seen = self.seen[int(for_part)] = Seen(readings, bad, dict(since))
         return _Part(seen)
 
     @property
     def readings(self) -> int:
-        """Of all partitions, with those before a cut."""
+        """Readings of all partitions, including earlier starts."""
         return sum(seen.readings for seen in self.seen.values())
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from contract.errors import SetupError
 from contract.settings import load_settings
-from ops.check_edge import checks, edge_wants_key, run_checks
+from ops.check_edge import checks, edge_requires_key, run_checks
 from ops.devices import register, sensor_spec
 from ops.verbs.terminal import URL, err, out
 from runtime.tls import client_context
@@ -35,7 +35,7 @@ def check_edge_command(
     settings = load_settings()
     url = url.rstrip("/")
     context = client_context(settings)
-    keyed = edge_wants_key(url, context)
+    keyed = edge_requires_key(url, context)
     if not device:
         with open_database(settings) as database:
             registered = register(database, "check-edge", [sensor_spec("check")])

@@ -27,5 +27,5 @@ def tail_readings_command(
     Each reading is one line. A record that is not a packet is one line with the error. No offsets
     are committed.
     """
-    for line in tail_readings(load_settings(), begin=begin, most=count, wait_s=wait):
+    for line in tail_readings(load_settings(), begin=begin, limit=count, wait_s=wait):
         print(msgspec.json.encode(line).decode() if json else reading_text(line), flush=True)

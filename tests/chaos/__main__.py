@@ -1,4 +1,4 @@
-"""`python -m tests.chaos`: proof that nothing is lost, whatever dies."""
+"""`python -m tests.chaos`: prove that nothing is lost, whichever process dies."""
 
 import shutil
 import sys
@@ -33,14 +33,14 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 @app.callback()
 def _chaos() -> None:
-    """Kill, cut off and wear out the pipeline, and look whether anything is lost or twice."""
+    """Kill, disconnect and overload the pipeline, and check that nothing is lost or repeated."""
 
 
 @app.command()
 def matrix(
-    seed: Annotated[int, typer.Option(min=0, help="Of the first run; 0: any.")] = 0,
-    runs: Annotated[int, typer.Option(min=1, help="How many; each has the next seed.")] = 40,
-    together: Annotated[int, typer.Option(min=1, help="How many at a time.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first run. 0: random.")] = 0,
+    runs: Annotated[int, typer.Option(min=1, help="Number of runs. Each has the next seed.")] = 40,
+    together: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
 ) -> None:
     """Kill edge, flow and batch runner at named points, and compare with undisturbed runs."""
     first = seed or randrange(1, 1_000_000)
@@ -67,7 +67,7 @@ def matrix(
 
 
 def _run_apart(folder: Path, seed: int) -> tuple[int, str]:
-    """A run in a process of its own: its exit code, and what it said. Its folder stays if it
+    """Start a run as a separate process. Returns exit code and output. The folder is kept if it
     failed.
     """
     folder.mkdir()
@@ -83,7 +83,7 @@ def _run_apart(folder: Path, seed: int) -> tuple[int, str]:
 
 @app.command("run")
 def run_command(seed: int, folder: Path) -> None:
-    """One run of the matrix, by its seed, in an empty folder."""
+    """Run the case of one seed of the matrix in an empty folder."""
     began, case = monotonic(), case_of(seed)
     try:
         run(case, folder, load_settings().kafka_bootstrap_servers)
@@ -95,9 +95,9 @@ def run_command(seed: int, folder: Path) -> None:
 
 @app.command()
 def faults(
-    only: Annotated[str, typer.Option(help="Those that have this in their names.")] = "",
+    only: Annotated[str, typer.Option(help="Only faults with this text in their names.")] = "",
 ) -> None:
-    """Do to log, clocks, database and disks what happens to them, with a real Kafka of our own."""
+    """Inject faults into log, clocks, database and disks, with our own real Kafka."""
     if reason := why_not():
         print(f"faults skipped, for they need a Kafka of their own: {reason}")
         return
@@ -112,7 +112,7 @@ def faults(
                 run_fault(fault, folder)
                 shutil.rmtree(folder)
             except MissingError as missing:
-                said = f"skipped, this machine lacks {missing}"
+                said = f"skipped, this machine does not have {missing}"
             except (DifferenceError, AssertionError) as error:
                 said = f"DIFFERS\n{error}\n    all of it is in {folder}"
                 failed += 1
@@ -124,20 +124,20 @@ def faults(
 
 @app.command("starts")
 def starts_command(
-    runs: Annotated[int, typer.Option(min=1, max=5000, help="How many, in all.")] = 500,
-    busy: Annotated[int, typer.Option(min=0, max=64, help="Processes that use the CPU.")] = 4,
+    runs: Annotated[int, typer.Option(min=1, max=5000, help="Total number of starts.")] = 500,
+    busy: Annotated[int, typer.Option(min=0, max=64, help="Processes that load the CPU.")] = 4,
     together: Annotated[int, typer.Option(min=1, max=16, help="Flows started at a time.")] = 4,
 ) -> None:
-    """Start and stop the flow hundreds of times on a busy machine: does it ever crash?"""
+    """Start and stop the flow hundreds of times on a busy machine: it must never crash."""
     _prove(lambda place, say: starts(runs, busy, together, place, say))
 
 
 @app.command("idle")
 def idle_command(
-    flows: Annotated[int, typer.Option(min=1, max=16, help="How many.")] = 6,
-    minutes: Annotated[float, typer.Option(min=0.5, max=120, help="How long in all.")] = 5,
+    flows: Annotated[int, typer.Option(min=1, max=16, help="Number of flows.")] = 6,
+    minutes: Annotated[float, typer.Option(min=0.5, max=120, help="Total duration.")] = 5,
 ) -> None:
-    """Let flows be idle while their broker goes away twice: do all of them live, and work on?"""
+    """Keep flows idle while their broker fails twice, and check that all survive and still work."""
     _prove(lambda place, say: idle(flows, minutes, place, say))
 
 
@@ -145,12 +145,12 @@ def idle_command(
 def fire_command(
     cases: Annotated[int, typer.Option(min=10, max=100_000, help="Hostile requests.")] = 2000,
 ) -> None:
-    """Hostile requests beside honest ones: what do the honest senders notice?"""
+    """Send hostile and honest requests, and measure the effect on the honest senders."""
     _prove(lambda place, say: fire(cases, place, say))
 
 
 def _prove(proof: Callable[[Path, Callable[[str], None]], dict[str, Any]]) -> None:
-    """Run it in a folder that stays if it fails, and print what was seen as JSON."""
+    """Run `proof` in a folder that is kept if it fails, and print the results as JSON."""
     place = Path(mkdtemp(prefix="iot-chaos-"))
     try:
         print(dumps(proof(place, partial(print, file=sys.stderr, flush=True))))
@@ -163,10 +163,12 @@ def _prove(proof: Callable[[Path, Callable[[str], None]], dict[str, Any]]) -> No
 @app.command("soak")
 def soak_command(
     minutes: Annotated[float, typer.Option(min=2, max=150, help="How long devices post.")] = 10,
-    processes: Annotated[int, typer.Option(min=1, max=12, help="Of the flow.")] = 2,
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    processes: Annotated[int, typer.Option(min=1, max=12, help="Number of flow processes.")] = 2,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the result as one JSON object.")
+    ] = False,
 ) -> None:
-    """Load for minutes on end: is every reading there once, how soon, and is memory flat."""
+    """Run under load for minutes: every reading must be stored once, and memory must stay flat."""
     err = Console(stderr=True, highlight=False)
     place = Path(mkdtemp(prefix="iot-soak-"))
     try:

@@ -1,5 +1,5 @@
 """`python -m tests.chaos.client URL POSTS ACKNOWLEDGED PAUSE`: the devices. Each posts its packets
-in their order, each until it is told that it is taken, whereupon its id is written down.
+in order, each until it is accepted. Then its id is written to a file.
 """
 
 import asyncio
@@ -33,5 +33,5 @@ async def main(url, posts, acknowledged, pause):
 
 
 if __name__ == "__main__":
-    configure_log()  # to the log: nobody reads what it prints, and a full pipe would hold it up
+    configure_log()  # to the log: its output is not read, and a full pipe would block it
     asyncio.run(main(*sys.argv[1:]))

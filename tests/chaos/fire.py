@@ -1,4 +1,4 @@
-"""An edge under fire: what honest senders notice of hostile ones beside them."""
+"""An edge under attack: how hostile senders affect honest ones."""
 
 import json
 from collections import Counter
@@ -41,7 +41,7 @@ def fire(cases: int, folder: Path, say: Callable[[str], None]) -> dict:
         say(f"alone: {alone}")
         began = monotonic()
         _send(pipeline, cases // 10)
-        seconds = (monotonic() - began) * 10  # about as long as all of them take
+        seconds = (monotonic() - began) * 10  # about as long as all requests take
         beside = apart.submit(honest, pipeline.port, seconds)
         answers = _send(pipeline, cases)
         children.check()
@@ -56,7 +56,7 @@ def fire(cases: int, folder: Path, say: Callable[[str], None]) -> dict:
 
 
 def honest(port: int, seconds: float) -> dict[str, float]:
-    """What honest senders see, in a process of their own."""
+    """What honest senders see, in a separate process."""
     reading = {"sensor_uuid": _SENSOR, "value": 1.5}
     body = json.dumps({"device_uuid": _DEVICE, "readings": [reading]}).encode()
     packet = request("POST", "/ingest/packets", body)
@@ -72,15 +72,15 @@ def honest(port: int, seconds: float) -> dict[str, float]:
 
 
 def _send(pipeline: Pipeline, cases: int) -> Counter[int]:
-    """Bodies and heads in turn; how often each status came."""
+    """Send bodies and heads in turn. Returns the count of each status."""
     random = Random(cases)
     heads = [name for name, (_, status) in HOSTILE.items() if status >= 400]
 
-    def one(case) -> int:
+    def send(case) -> int:
         number, (_, content, headers) = case
         if number % 4:
             return post(pipeline, content, *headers)[0]
         return int(talk(pipeline.port, HOSTILE[random.choice(heads)][0])[9:12])
 
     with ThreadPoolExecutor(_HOSTILE) as few:
-        return Counter(few.map(one, enumerate(islice(hostile(_DEVICE, _SENSOR), cases))))
+        return Counter(few.map(send, enumerate(islice(hostile(_DEVICE, _SENSOR), cases))))

@@ -1,4 +1,4 @@
-"""Flows of the long proofs: each with a topic, a database and a device of its own, and no edge."""
+"""Flows for the long tests: each with its own topic, database and device, and without an edge."""
 
 from pathlib import Path
 from time import monotonic, sleep, time_ns
@@ -21,7 +21,7 @@ _SHOWN = 20
 
 
 class Flow:
-    """One flow, started and stopped again and again, with all it leaves in `folder`."""
+    """One flow, started and stopped repeatedly, with all its files in `folder`."""
 
     def __init__(self, folder: Path, brokers: str) -> None:
         folder.mkdir()
@@ -36,7 +36,7 @@ class Flow:
         self._child: Child | None = None
 
     def start(self) -> None:
-        """Start the process; `ready` tells when it works."""
+        """Start the process. `ready` returns true when it works."""
         self._child = self.pipeline.start_flow()
 
     def ready(self) -> bool:
@@ -49,7 +49,7 @@ class Flow:
         return self.pipeline.metrics().get("iot_flow_broker_up") == 1
 
     def check(self) -> None:
-        """Raise DifferenceError, with the last lines of its log, where the process has ended."""
+        """Raise DifferenceError, with the last lines of the log, if the process has ended."""
         code = self._process.poll()
         if code is not None:
             raise DifferenceError(f"a flow {end_of(code)}:\n    {self._last_lines()}")
@@ -68,7 +68,7 @@ class Flow:
         assert self._child is not None
         self.pipeline.children.stop(self._child)
         if code:
-            raise DifferenceError(f"a flow {end_of(code)} at its stop:\n    {self._last_lines()}")
+            raise DifferenceError(f"a flow {end_of(code)} when stopped:\n    {self._last_lines()}")
 
     def store_one(self) -> None:
         """Put a packet on the topic, and wait until the flow has stored it."""
@@ -91,12 +91,12 @@ class Flow:
         return sum(line["event"] == event for line in self.pipeline.log("flow"))
 
     def close(self) -> None:
-        """End the process, and close the database."""
+        """Stop the process, and close the database."""
         self._children.__exit__(None, None, None)
         self.pipeline.database.close()
 
     def _has(self, topic: str) -> bool:
-        """Make the topic; a busy broker may need more than the 3 s that a program waits."""
+        """Create the topic. A busy broker may need more than the 3 s that a program waits."""
         try:
             return ensure_topic(kafka_access(self.pipeline.settings), topic) > 0
         except UnavailableError:

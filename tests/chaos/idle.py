@@ -1,6 +1,6 @@
 """Flows that have nothing to do for minutes, while their broker stands still and is killed.
 
-An idle flow asks every second where its partitions end, and does little else.
+An idle flow queries every second where its partitions end, and does little else.
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.chaos.kafka import Kafka, why_not
 from tests.chaos.rig import DifferenceError
 
 _AWAY_S = 15.0
-AWAY, BACK = "broker away, waiting for it", "broker back"
+AWAY, BACK = "broker unreachable, waiting for it", "broker back"
 
 
 def idle(flows: int, minutes: float, folder: Path, say: Callable[[str], None]) -> dict:
@@ -57,7 +57,7 @@ def idle(flows: int, minutes: float, folder: Path, say: Callable[[str], None]) -
         seconds = monotonic() - began
         away = [flow.said(AWAY) for flow in running]
         if min(away) < len(harms):
-            raise DifferenceError(f"the broker was away twice, and flows have noticed {away} times")
+            raise DifferenceError(f"the broker was down twice, but flows noticed it {away} times")
         for flow in running:
             flow.ask_to_stop()
         for flow in running:

@@ -1,4 +1,4 @@
-"""A real Kafka of our own, that can be stopped and started again on what it had."""
+"""Our own real Kafka, which can be stopped and restarted with its data."""
 
 import json
 import os
@@ -13,13 +13,13 @@ _STOP_S = 30.0
 
 
 def why_not() -> str | None:
-    """Why none can be started here; None where one can."""
+    """Why no Kafka can be started here. None if one can."""
     missing = [name for name in ("java", "mvn") if not which(name)]
     return f"{' and '.join(missing)} cannot be found" if missing else None
 
 
 class Kafka:
-    """One broker, with all it has in `folder`; `certificates` as `.ci/kafka` takes them."""
+    """One broker with its data in `folder`. `certificates` is passed to `.ci/kafka`."""
 
     def __init__(self, folder: Path, certificates: Path | None = None) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class Kafka:
         self.stop()
 
     def start(self) -> str:
-        """Its address, the same each time."""
+        """Its address, the same after each start."""
         self._folder.mkdir(exist_ok=True)
         with (self._folder / "start.log").open("a") as log:
             self._script = Popen(
@@ -50,7 +50,7 @@ class Kafka:
 
     @property
     def data(self) -> Path:
-        """All that it keeps, to be copied or replaced while it is stopped."""
+        """Its data, which can be copied or replaced while it is stopped."""
         return self._folder / "data"
 
     @property
@@ -73,7 +73,7 @@ class Kafka:
         )  # fmt: skip
 
     def stop(self, number: int = SIGTERM) -> None:
-        """End it, as gently as the signal is, and return when it has ended."""
+        """Send the signal, and wait until it has ended."""
         if self._script is None:
             return
         with suppress(OSError, ValueError, TimeoutExpired):  # it is gone, or takes too long

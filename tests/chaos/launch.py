@@ -38,7 +38,7 @@ class _Killer:
 
 
 def _nothing() -> None:
-    """At all points but one."""
+    """Do nothing: the hook of all points but one."""
 
 
 def _producers(queued=_nothing, before_told=_nothing, after_told=_nothing) -> None:
@@ -56,12 +56,12 @@ def _producers(queued=_nothing, before_told=_nothing, after_told=_nothing) -> No
 
 
 def produced(killer: _Killer) -> None:
-    """A record is handed to the client library, and not acknowledged."""
+    """A record was passed to the client library, but not acknowledged."""
     _producers(queued=killer.hit)
 
 
 def acknowledged(killer: _Killer) -> None:
-    """The broker has acknowledged a record, and the program does not know it yet."""
+    """The broker acknowledged a record, but the program does not know it yet."""
     _producers(before_told=killer.hit)
 
 
@@ -89,7 +89,7 @@ def _commits(before=_nothing, after=_nothing) -> None:
 
 
 def before_commit(killer: _Killer) -> None:
-    """A transaction of the database is complete but for its COMMIT."""
+    """A database transaction is complete except for its COMMIT."""
     _commits(before=killer.hit)
 
 
@@ -107,7 +107,7 @@ def held_commit(killer: _Killer) -> None:
 
 
 def after_commit(killer: _Killer) -> None:
-    """A transaction of the database is committed, and nobody else knows it yet."""
+    """A database transaction was committed, but no other part of the program knows it yet."""
     _commits(after=killer.hit)
 
 
@@ -128,7 +128,7 @@ def after_snapshot(killer: _Killer) -> None:
     """A snapshot was given, the recovery store has had time to take it, and a batch of the next
     epoch is asked for.
     """
-    from dataflows.log.source import _PacketPartition  # noqa: PLC0415 - likewise
+    from dataflows.log.source import _PacketPartition  # noqa: PLC0415 - the flow only has it
 
     real_snapshot, real_next = _PacketPartition.snapshot, _PacketPartition.next_batch
     due = []
@@ -149,7 +149,7 @@ def after_snapshot(killer: _Killer) -> None:
 
 
 def corrected(killer: _Killer) -> None:
-    """A replay has corrected the live tables, and has not taken note of it."""
+    """A replay has corrected the live tables, but has not recorded it."""
     from sinks import corrections  # noqa: PLC0415 - the replay only has it
 
     real = corrections.write_corrections

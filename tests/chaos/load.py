@@ -58,8 +58,10 @@ def main(port, plan, seconds, sent):
         seconds=float(seconds),
         interval_s=1 / PACKETS_A_SECOND,
     )
-    answers = np.array([(one.connection, one.number, one.status) for one in load.answers])
-    latency = np.array([one.latency_ms for one in load.answers])
+    answers = np.array(
+        [(answer.connection, answer.number, answer.status) for answer in load.answers]
+    )
+    latency = np.array([answer.latency_ms for answer in load.answers])
     with Path(sent).open("wb") as file:
         np.savez(file, answers=answers, latency_ms=latency)
 

@@ -99,7 +99,7 @@ def _run(case: Case, rig: Rig) -> None:
     edge = rig.start_edge(death.get("edge"))
     client = start_client(rig)
     if case.program == "run":
-        rig.until(lambda: len(acknowledged(rig)) >= case.nth, "so many packets acknowledged")
+        rig.until(lambda: len(acknowledged(rig)) >= case.nth, f"{case.nth} packets acknowledged")
         _kill(case, rig, die)
     until_posted(rig, client)
     rig.end_log()
@@ -140,16 +140,16 @@ def _kill(case: Case, rig: Rig, supervisor: Program) -> None:
     rig.until(lambda: len(children.read_text().split()) == case.processes, "all flows are started")
     os.kill(int(Random(case.seed).choice(children.read_text().split())), SIGKILL)
     supervisor.kills += 1
-    rig.forget_committed()  # it waits for half a second before it starts another
+    rig.forget_committed()  # it waits half a second before it starts another
 
 
 def _batch(rig: Rig, death: Death) -> None:
-    """Let the batch runner predict all sensors."""
+    """Run the batch runner for all sensors."""
     _to_its_end(rig, death, "ml.batch", "--once")
 
 
 def _replay(rig: Rig, death: Death) -> None:
-    """Let the log be judged once more, by narrower rules, and the tables be corrected by that."""
+    """Replay the log into live with narrower rules."""
     folder = rig.pipeline.folder
     rules = json.loads(rig.pipeline.iot("rules").stdout)
     for row in rules["alert_thresholds"]:
@@ -161,11 +161,11 @@ def _replay(rig: Rig, death: Death) -> None:
     )  # fmt: skip
     events = "SELECT count(*) FROM ml_events WHERE status {} 'superseded'"
     if not all(rig.pipeline.rows(events.format(sign))[0][0] for sign in ("=", "<>")):
-        raise DifferenceError("the replay has corrected nothing")
+        raise DifferenceError("the replay corrected nothing")
 
 
 def _to_its_end(rig: Rig, death: Death, *command: str) -> None:
-    """Run a program that ends by itself, and once more if it is killed."""
+    """Run a program until it ends, and again if it is killed."""
     program = rig.start(command[0], *command, death=death)
     program.ends = True
     rig.until(
@@ -176,4 +176,4 @@ def _to_its_end(rig: Rig, death: Death, *command: str) -> None:
 
 
 _AFTERWARDS = {"batch": _batch, "replay": _replay}
-"""What works on what the flow has stored."""
+"""Programs that work on what the flow has stored."""

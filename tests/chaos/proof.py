@@ -77,7 +77,7 @@ def finish(
 def check_stored(rig: Rig) -> None:
     """Raise DifferenceError unless all that was posted is stored, once, and nothing else is."""
     folder = rig.pipeline.folder
-    packets = [one for packets in log.read_posts(folder / "posts.json") for one in packets]
+    packets = [packet for packets in log.read_posts(folder / "posts.json") for packet in packets]
     check_posted(folder / "iot.db", packets, acknowledged(rig))
 
 

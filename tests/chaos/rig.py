@@ -1,5 +1,5 @@
-"""A pipeline whose processes are killed, and started again: what happened to whom, and what is left
-of it in the tables.
+"""A pipeline whose processes are killed and restarted: what happened to each, and what is in the
+tables.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ from tests.ports import free_ports
 PARTITIONS = 4
 """What the embedded broker gives every topic."""
 _SAID = 20
-"""So many last lines are shown of a program that should not have ended."""
+"""Log lines shown of a program that should not have ended."""
 _END_MS = 90_000
 """How far after all records the last ones are dated: everything that is open closes."""
 _IDLE_S = 7.0
@@ -39,11 +39,11 @@ _NONE: Values = {}
 
 
 class DifferenceError(Exception):
-    """The tables are not what they must be."""
+    """The tables differ from what they must be."""
 
 
 class MissingError(Exception):
-    """This machine lacks what a proof needs."""
+    """This machine does not have what a test needs."""
 
 
 @dataclass
@@ -55,13 +55,13 @@ class Program:
     env: dict[str, str]
     child: Child
     ends: bool = False
-    """Whether it ends by itself, with code 0."""
+    """Whether it should end with code 0 without a signal."""
     kills: int = 0
 
 
 class Rig:
     """Programs around one topic and one database. One of them may be launched to its death; who was
-    killed is started again, and goes on.
+    killed is restarted, and continues.
 
     With `append_time` arrival times are the broker's, as on every topic that the pipeline makes: a
     record that waited in its producer for a broker is not older than heartbeats before it. Else
@@ -117,7 +117,7 @@ class Rig:
         )  # fmt: skip
 
     def start_run(self, processes: int) -> Program:
-        """`iot run`, which itself starts flows again."""
+        """`iot run`, which restarts flows itself."""
         return self.start(
             "flow run", "ops.cli", "run", "--recovery", str(self.pipeline.folder / "recovery"),
             "--processes", str(processes), "--snapshot-seconds", "1",
@@ -125,7 +125,7 @@ class Rig:
         )  # fmt: skip
 
     def revive(self) -> None:
-        """Start again whoever was killed.
+        """Restart the programs that were killed.
 
         Raises:
             DifferenceError: a program ended in any other way.
@@ -183,7 +183,7 @@ class Rig:
             self.pipeline.children.stop(program.child)
             code = program.child.process.returncode
             if code and name.startswith("flow"):
-                raise DifferenceError(f"{name} was asked to end, and {end_of(code)}")
+                raise DifferenceError(f"{name} was asked to stop, but {end_of(code)}")
 
     def end_log(self) -> None:
         """Write a last record to each partition, of a time at which all before it is over."""
@@ -210,12 +210,12 @@ class Rig:
 
     def ends(self) -> list[int]:
         """The offset after the last record of each partition."""
-        return [self._committed.get_watermark_offsets(one, 5)[1] for one in self._here()]
+        return [self._committed.get_watermark_offsets(place, 5)[1] for place in self._here()]
 
     def taken(self) -> bool:
         """Whether the flow has taken a snapshot behind all that is on the topic."""
         committed = self._committed.committed(self._here(), timeout=5)
-        return [one.offset for one in committed] == self.ends()
+        return [position.offset for position in committed] == self.ends()
 
     def _here(self) -> list[TopicPartition]:
         return [TopicPartition(self.pipeline.topic, number) for number in range(self.partitions)]
@@ -230,7 +230,7 @@ class Rig:
 
 
 def copy_database(old: Path, new: Path) -> None:
-    """As it is at this moment, whoever has it open."""
+    """A copy of the current state, even while the file is open."""
     with sqlite3.connect(old) as source, sqlite3.connect(new) as target:
         source.backup(target)
     source.close()

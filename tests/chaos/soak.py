@@ -31,7 +31,7 @@ RATE = DEVICES * SENSORS * READINGS_A_SENSOR * PACKETS_A_SECOND
 """Readings a second."""
 FLAT_MB_A_MINUTE = 1.0
 _WARM_UP, _WARM_UP_S = 0.2, 60.0
-"""Memory counts from then on: a share of the time, and at least so many seconds."""
+"""Start of the memory measurement: a share of the time, and at least some seconds."""
 _PROBE_S, _POLL_S, _SAMPLE_S = 0.2, 0.005, 1.0
 _DRAIN_S = 60.0
 _RANGES = {"warning": (0.0, 50.0), "critical": (-10.0, 90.0)}
@@ -100,7 +100,9 @@ def soak(minutes: float, processes: int, folder: Path, say) -> dict:
             pids["broker"] = kafka.pid
         memory = {name: Memory(pid) for name, pid in pids.items()}
 
-        plan = [{"uuid": one.uuid, "sensors": list(one.sensors.values())} for one in devices]
+        plan = [
+            {"uuid": device.uuid, "sensors": list(device.sensors.values())} for device in devices
+        ]
         (folder / "plan.json").write_text(json.dumps(plan))
         seconds = minutes * 60
         load = children.start(
@@ -131,10 +133,10 @@ def soak(minutes: float, processes: int, folder: Path, say) -> dict:
             "visible_p50_ms": round(float(np.percentile(watch.took_ms, 50)), 1),
             "visible_p99_ms": round(float(np.percentile(watch.took_ms, 99)), 1),
             "probes": len(watch.took_ms),
-            "memory": {name: one.figures(seconds) for name, one in memory.items()},
+            "memory": {name: process.figures(seconds) for name, process in memory.items()},
         }
         (folder / "memory.json").write_text(
-            json.dumps({name: [one.at, one.megabytes] for name, one in memory.items()})
+            json.dumps({name: [process.at, process.megabytes] for name, process in memory.items()})
         )
         return result
 
@@ -151,7 +153,7 @@ class _Watch:
         self.took_ms: list[float] = []
 
     def turn(self) -> None:
-        """One probe, and what time is left of its turn."""
+        """Send one probe, and wait for the rest of its turn."""
         began, at = monotonic(), int(time() * 1000)
         value = self.sent / 100_000
         reading = {"sensor_uuid": self._probe.sensors["probe"], "value": value, "ts": at / 1000}
@@ -170,7 +172,7 @@ class _Watch:
         sleep(max(0.0, began + _PROBE_S - monotonic()))
 
     def drain(self, accepted: int) -> float:
-        """Wait until all is stored; how long that took, in seconds."""
+        """Wait until everything is stored. Returns how long that took, in seconds."""
         began = monotonic()
         count = "SELECT count(*) FROM sensor_readings"
         while self._pipeline.rows(count)[0][0] < accepted + self.sent:
@@ -190,34 +192,34 @@ class _Watch:
         now = monotonic()
         if now - self._sampled >= _SAMPLE_S:
             self._sampled = now
-            for one in self._memory.values():
-                one.sample(now - self._began)
+            for process in self._memory.values():
+                process.sample(now - self._began)
 
 
 def audit(path: Path, plan, answers, probes: int) -> dict:
-    """Compare what each sensor has with what its device has sent, and been told."""
+    """Compare what each sensor has with what its device sent, and with the responses."""
     check_pairs(path)
-    found: dict[str, list[int]] = {}
+    by_sensor: dict[str, list[int]] = {}
     with sqlite3.connect(path) as database:
         for sensor, value in database.execute(
             "SELECT s.sensor_uuid, r.value FROM sensor_readings AS r"
             " JOIN sensors AS s ON s.id = r.sensor_id"
         ):
-            found.setdefault(sensor, []).append(number_of(value))
+            by_sensor.setdefault(sensor, []).append(number_of(value))
         dead = database.execute("SELECT count(*) FROM sink_dead_letters").fetchone()[0]
         events = database.execute("SELECT count(*) FROM ml_events").fetchone()[0]
     database.close()
     known = {sensor for device in plan for sensor in device["sensors"]}
-    (probe,) = found.keys() - known
-    stored, lost, twice, invented = len(found[probe]), 0, 0, 0
-    lost += len(set(range(probes)) - set(found[probe]))
-    twice += len(found[probe]) - len(set(found[probe]))
+    (probe,) = by_sensor.keys() - known
+    stored, lost, twice, invented = len(by_sensor[probe]), 0, 0, 0
+    lost += len(set(range(probes)) - set(by_sensor[probe]))
+    twice += len(by_sensor[probe]) - len(set(by_sensor[probe]))
     for place, device in enumerate(plan):
         of_device = answers[answers[:, 0] == place]
         taken = of_device[of_device[:, 2] == 202, 1]
-        acknowledged = {2 * int(one) + step for one in taken for step in (0, 1)}
+        acknowledged = {2 * int(number) + step for number in taken for step in (0, 1)}
         for sensor in device["sensors"]:
-            numbers = found.get(sensor, [])
+            numbers = by_sensor.get(sensor, [])
             distinct = set(numbers)
             stored += len(numbers)
             lost += len(acknowledged - distinct)

@@ -30,7 +30,7 @@ def contents(path):
             for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             if name not in _LEFT_OUT
         ]
-        found = {}
+        tables = {}
         for name in sorted(names):
             columns = [
                 column
@@ -38,9 +38,9 @@ def contents(path):
                 if column not in _IDS and (name, column) not in _CLOCK | _BATCHES
             ]
             rows = database.execute(f"SELECT {', '.join(columns)} FROM {name}")
-            found[name] = (columns, sorted(rows, key=repr))
+            tables[name] = (columns, sorted(rows, key=repr))
     database.close()
-    return found
+    return tables
 
 
 OF_OLD_RULES = frozenset(

@@ -15,7 +15,7 @@ REFUSED = 3
 
 
 class Edge(BaseHTTPRequestHandler):
-    """Refuses the first packets, as one whose broker is away."""
+    """Refuses the first packets, like an edge whose broker is down."""
 
     asked = count(1)
 
@@ -51,7 +51,7 @@ def url():
     server.server_close()
 
 
-def test_devices_print_nothing_while_they_try_again_for_nobody_reads_it(tmp_path, url):
+def test_devices_print_nothing_while_they_retry(tmp_path, url):
     packet = {"packet_id": "a", "readings": [{}]}
     (tmp_path / "posts.json").write_text(json.dumps([[packet]]))
     arguments = (url, str(tmp_path / "posts.json"), str(tmp_path / "acknowledged"), "0")

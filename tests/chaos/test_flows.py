@@ -1,4 +1,4 @@
-"""What looks for flows that crash finds one; `docs/guarantees.md` has the long forms."""
+"""Crashing flows are detected. `docs/guarantees.md` describes the long tests."""
 
 import signal
 from contextlib import closing

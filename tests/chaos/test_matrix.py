@@ -17,9 +17,9 @@ def test_programs_killed_at_named_points_leave_the_tables_of_an_undisturbed_run(
     assert ended.stdout.count(": ok") == 4
 
 
-def test_seeds_in_a_row_go_through_all_points_with_one_and_with_two_flow_processes():
+def test_consecutive_seeds_cover_all_points_with_one_and_two_flow_processes():
     cases = [case_of(seed) for seed in range(7, 7 + 2 * len(POINTS))]
-    assert {(one.program, one.point, one.processes) for one in cases} == {
+    assert {(case.program, case.point, case.processes) for case in cases} == {
         (*point, processes) for point in POINTS for processes in (1, 2)
     }
-    assert all(1 <= one.nth <= POINTS[one.program, one.point][1] for one in cases)
+    assert all(1 <= case.nth <= POINTS[case.program, case.point][1] for case in cases)

@@ -1,4 +1,4 @@
-"""The engine of one partition, one reading at a time, in under 150 lines of code: slow and obvious.
+"""The engine of one partition, one reading at a time: slow and simple, in under 150 lines.
 
 Bounds of rules that are not set are infinite.
 """
@@ -12,8 +12,8 @@ Stats = namedtuple("Stats", "count mean min max std first last trend fit")
 
 
 def stats(panes, start, end):
-    """Of the readings in the panes {end: [(ts, value)]} that end in (start, end]."""
-    # the sort is stable: readings of one ts stay as they arrived
+    """Stats of the readings in the panes {end: [(ts, value)]} that end in (start, end]."""
+    # the sort is stable: readings of the same ts keep their order of arrival
     inside = sorted((r for at in panes if start < at <= end for r in panes[at]), key=lambda r: r[0])
     xs, ys = [(ts - end) / 1000 for ts, _ in inside], [value for _, value in inside]
     mean = min(max(fmean(ys), min(ys)), max(ys))
@@ -23,7 +23,7 @@ def stats(panes, start, end):
 
 
 def in_order(rules):
-    """Thresholds by id, the delta, then forecasts by threshold id."""
+    """Thresholds sorted by id, the delta, then forecasts sorted by threshold id."""
     thresholds = sorted((r for r in rules if r["kind"] == "threshold"), key=lambda r: r["id"])
     critical = [r for r in thresholds if r["level"] == 2 and not r["equal"] and r["forecast_after"]]
     soon = [dict(r, kind="forecast", level=1, raise_after=r["forecast_after"]) for r in critical]
@@ -43,7 +43,7 @@ def judged(rule, panes, mean, trend):
 
 
 def ahead(w5, w10):
-    """The trend that a forecast follows."""
+    """The trend that a forecast extrapolates."""
     clear = w10.count >= 5 and w10.fit >= 0.9 and w5.trend * w10.trend > 0
     return min(w5.trend, w10.trend, key=abs) if clear else 0
 
@@ -54,8 +54,8 @@ def delta_reached(rule, panes, mean):
         return False
     m0, dt = stats(panes, before[-1] - 1000, before[-1]).mean, (end - before[-1]) / 1000
     d, r = abs(mean - m0), abs(mean - m0) / abs(m0) if abs(m0) > 1e-6 else 0
-    found = {"abs_delta": d, "rel_delta": r, "abs_slope": d / dt, "rel_slope": r / dt}
-    return any(value >= rule[bound] for bound, value in found.items())
+    changes = {"abs_delta": d, "rel_delta": r, "abs_slope": d / dt, "rel_slope": r / dt}
+    return any(value >= rule[bound] for bound, value in changes.items())
 
 
 class Heard:
@@ -72,7 +72,7 @@ class Heard:
 
 
 class Oracle:
-    """The engine: `record` takes the input, the lists and counters are what it has led to."""
+    """The engine: `record` takes the input; the lists and counters have the results."""
 
     def __init__(self, grace, idle, rules=(), predict_ms=60_000):
         self.grace, self.idle, self.rules, self.predict_ms = grace, idle, rules, predict_ms
@@ -123,20 +123,20 @@ class Oracle:
             s.device = device
             self.hear(s, d.returned)
 
-    def fall_silent(self, one, since):
-        at = since + max(30_000, 5000 * max(one.gaps[-4:], default=0))
-        if len(one.gaps) >= 4 and not one.silent and at <= self.now:
-            one.silent = True
-            self.events.append((*one.who, at, "NO_DATA", None, "begin", False))
+    def fall_silent(self, source, since):
+        at = since + max(30_000, 5000 * max(source.gaps[-4:], default=0))
+        if len(source.gaps) >= 4 and not source.silent and at <= self.now:
+            source.silent = True
+            self.events.append((*source.who, at, "NO_DATA", None, "begin", False))
 
-    def hear(self, one, device_returned=NEVER):
-        gap = self.now // 1000 - one.last_arrival // 1000  # 0 if all is at the time of the return
-        if one.silent:
-            one.silent, one.returned = False, self.now
-            self.events.append((*one.who, self.now, "DATA_RESUMED", None, "end", False))
-        elif gap > 0 and NEVER < one.last_arrival >= device_returned:
-            one.gaps.append(gap)
-        one.last_arrival = self.now
+    def hear(self, source, device_returned=NEVER):
+        gap = self.now // 1000 - source.last_arrival // 1000  # 0 if it returns now
+        if source.silent:
+            source.silent, source.returned = False, self.now
+            self.events.append((*source.who, self.now, "DATA_RESUMED", None, "end", False))
+        elif gap > 0 and NEVER < source.last_arrival >= device_returned:
+            source.gaps.append(gap)
+        source.last_arrival = self.now
 
     def close(self, s, ends):
         for end in sorted(ends):
@@ -149,7 +149,7 @@ class Oracle:
             self.judge(s, end, w1.mean, ahead(w5, w10))
             for kind, period in (*ROLLUPS, ("prediction", self.predict_ms)):
                 s.dirty.add((kind, period, (end - 1000) // period * period))
-            # a bucket before this pane's, and this pane's at its end
+            # earlier buckets, and this pane's bucket if it ends with it
             self.emit(s, end, ["rollup", "prediction"])
             self.deviate(s, end, w10)
 
@@ -168,7 +168,7 @@ class Oracle:
         s.streaks = [n + 1 if v[0] else 0 for n, v in zip(s.streaks, verdicts, strict=True)]
         asking = [r for r, n in zip(s.rules, s.streaks, strict=True) if n >= r["raise_after"]]
         asked = max((r["level"] for r in asking), default=0)
-        # a level above this floor is neither asked for nor held
+        # no rule raises or holds a level above this floor
         floor = max([asked, *(r["level"] for r, v in zip(s.rules, verdicts, strict=True) if v[1])])
         s.changes.append(asked > s.k or s.k > floor)
         s.k = asked if s.changes[-1] else s.k
@@ -188,7 +188,7 @@ class Oracle:
         made = [p[2] for p in self.predictions if p[:2] == (s.who[0], target - HORIZON)]
         if made and target > max([NEVER, *s.panes][-2], end - 60_000):
             error, size = abs(w10.mean - made[0]), max(abs(made[0]), 1e-6)
-            off = (error >= 0.5 or error / size >= 0.2) and error > 2 * w10.std
+            off = (error >= 0.5 or error / size >= 0.2) and error > 2 * w10.std * (1 + 1e-9)
             if off != s.deviating:
                 s.deviating, after = off, off and (1 if error / size < 0.5 else 2)
                 self.events.append((*s.who, end, "PREDICTION_DEVIATION", None, after, False))

@@ -1,4 +1,4 @@
-"""Streams of records for the engine's tests, and the engine run over them in pieces."""
+"""Streams of records for the engine's tests, and a partition that processes them in pieces."""
 
 import pickle
 from dataclasses import asdict
@@ -46,12 +46,12 @@ def piece(*records):
 
 
 def columns_of(arrivals, packets):
-    """Columns of packets; None stands for a record without readings."""
+    """Columns of packets; None is a record without readings."""
     return record_columns(arrivals, [packet and pack(packet) for packet in packets])
 
 
 class Partition:
-    """What a partition does: mark repetitions, then run the engine; results gathered in lists."""
+    """One partition: marks duplicates, runs the engine and collects the results in lists."""
 
     def __init__(self, times=TIMES, rules=NO_RULES, detector=None, names=NAMES):
         self.times, self.rules, self.detector, self.names = times, rules, detector, names
@@ -63,7 +63,7 @@ class Partition:
         return Engine(self.times, self.detector() if self.detector else None)
 
     def restart(self):
-        """Go on as a new process would, from a snapshot that went through a file."""
+        """Continue like a new process, from a pickled snapshot."""
         duplicates, engine = pickle.loads(  # noqa: S301
             pickle.dumps((self.duplicates.snapshot(), self.engine.snapshot()))
         )
@@ -92,7 +92,7 @@ class Partition:
         )
 
     def run(self, records, cuts=(), *, restarts=False):
-        """Take the records in the pieces between `cuts`; with `restarts` each in a new engine."""
+        """Process the records in pieces split at `cuts`; with `restarts`, restart before each."""
         bounds = [0, *sorted(min(cut, len(records)) for cut in cuts), len(records)]
         for first, last in pairwise(bounds):
             if first == last:
@@ -103,7 +103,7 @@ class Partition:
         return self
 
     def found(self):
-        """Everything that must not depend on cuts, in a defined order."""
+        """All results that must not depend on cuts, in a defined order."""
         return (
             sorted(self.windows),
             sorted(self.events, key=lambda event: (event.at, event.event_key)),
@@ -115,23 +115,23 @@ class Partition:
 
 
 def laid_open(snapshot):
-    """A snapshot as values that can be compared."""
+    """A snapshot as comparable values."""
     if isinstance(snapshot, np.ndarray):
         return (snapshot.dtype.str, snapshot.shape, snapshot.tobytes())
     if isinstance(snapshot, dict):
         return {key: laid_open(value) for key, value in snapshot.items()}
     if isinstance(snapshot, list | tuple):
-        return [laid_open(one) for one in snapshot]
+        return [laid_open(item) for item in snapshot]
     return snapshot
 
 
 def heartbeat(arrival):
-    """A record of nobody."""
+    """A heartbeat at this arrival time."""
     return (arrival, None, "", [])
 
 
 def each_second(*values, sensor=1, device=1, start=1000):
-    """A record a second with one reading at its arrival; None stands for a record without one.
+    """One record per second with one reading at its arrival; None is a record without readings.
     The pane of the first ends at `start` + 1000."""
     arrivals = range(start, start + 1000 * len(values), 1000)
     return [
@@ -141,7 +141,7 @@ def each_second(*values, sensor=1, device=1, start=1000):
 
 
 def closed(records):
-    """The records, and after them a heartbeat late enough to close every pane."""
+    """The records, followed by a heartbeat that closes every pane."""
     return [*records, heartbeat(max(record[0] for record in records) + TIMES.idle_ms)]
 
 
@@ -150,7 +150,7 @@ def _rows(columns):
 
 
 def _values():
-    """Around the bounds of the rules in the tests, which lie between the values drawn here."""
+    """Values around the bounds of the rules in the tests, and never equal to one."""
     return st.one_of(
         st.sampled_from([20.0, 21.0, 35.0, 38.5, 41.0, 45.0, 12.0, 8.0, 0.0]),
         st.integers(-300, 700).map(lambda tenths: tenths / 10),
@@ -183,7 +183,7 @@ def streams(draw, most=30):
         readings = draw(st.lists(reading, max_size=6))
         device = draw(st.integers(1, 2))
         if draw(st.integers(0, 9)):  # sensors seldom move
-            readings = [one for one in readings if one[0] % 2 == device - 1]
+            readings = [reading for reading in readings if reading[0] % 2 == device - 1]
         records.append((arrival, device, packet_id, readings))
     return records
 

@@ -1,4 +1,4 @@
-"""docker-compose.yml as far as it can be judged without an engine."""
+"""docker-compose.yml, as far as it can be checked without Docker."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
 SERVICES = COMPOSE["services"]
-DOORS = {"edge": "8001:8001"}
-"""The port that is open to the network."""
+OPEN_PORTS = {"edge": "8001:8001"}
+"""The ports that are open to the network."""
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_whom_a_service_waits_for_is_there_without_a_profile_of_its_own(name):
+def test_the_dependencies_of_a_service_need_no_other_profile(name):
     profiles = set(SERVICES[name].get("profiles", []))
     for other, how in SERVICES[name].get("depends_on", {}).items():
         assert set(SERVICES[other].get("profiles", [])) <= profiles
@@ -24,15 +24,15 @@ def test_whom_a_service_waits_for_is_there_without_a_profile_of_its_own(name):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_ports_are_open_to_this_host_alone_but_for_the_doors(name):
+def test_only_the_edge_port_is_open_to_the_network(name):
     ports = SERVICES[name].get("ports", [])
-    if name in DOORS:
-        assert ports == [DOORS[name]]
+    if name in OPEN_PORTS:
+        assert ports == [OPEN_PORTS[name]]
     else:
         assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_nothing_starts_without_a_key_and_whatever_is_posted_to_asks_for_it():
+def test_services_that_accept_posts_require_a_key():
     for name in ("edge", "predict"):
         assert SERVICES[name]["environment"]["INGEST_API_KEY"].startswith("${INGEST_API_KEY:?")
 
@@ -45,7 +45,7 @@ def test_each_variable_has_a_default_or_is_required_and_is_in_the_example():
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_is_mounted_is_there(name):
+def test_mounted_files_exist(name):
     for mount in SERVICES[name].get("volumes", []):
         source = mount.split(":")[0]
         assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
@@ -57,12 +57,14 @@ def test_images_are_ours_or_pinned(name):
     assert image == "iot-pipeline" or re.search(r":v?\d+(\.\d+\.\d+|\d+-latest)$", image)
 
 
-def test_profiles_are_what_the_readme_says():
-    profiles = {name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one}
+def test_profiles_match_the_readme():
+    profiles = {
+        name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service
+    }
     assert profiles == {"simulator": ["demo"], "prometheus": ["obs"], "grafana": ["obs"]}
 
 
-def test_the_flow_is_kept_running_with_its_recovery_on_a_volume_and_metrics_for_prometheus():
+def test_the_flow_has_its_recovery_on_a_volume_and_metrics_for_prometheus():
     flow = SERVICES["flow"]
     assert flow["command"].split() == ["iot", "run", "--recovery", "/var/lib/iot/recovery"]
     assert "recovery:/var/lib/iot/recovery" in flow["volumes"]
@@ -70,7 +72,7 @@ def test_the_flow_is_kept_running_with_its_recovery_on_a_volume_and_metrics_for_
     assert ":9101/" in flow["healthcheck"]["test"][-1]
 
 
-def test_grafana_lets_nobody_in_without_a_password():
+def test_grafana_requires_a_password():
     grafana = SERVICES["grafana"]
     assert grafana["environment"]["GF_AUTH_ANONYMOUS_ENABLED"] == "false"
     assert grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == "${GRAFANA_PASSWORD:-}"  # noqa: S105

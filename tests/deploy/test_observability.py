@@ -57,7 +57,7 @@ def asked():
             yield panel["title"], target["expr"]
 
 
-def test_alerts_and_dashboard_ask_only_for_what_is_exposed(exposed):
+def test_alerts_and_dashboard_use_only_exposed_metrics(exposed):
     known = set().union(*exposed.values(), OF_PROMETHEUS)
     missing = {
         (where, name) for where, expr in asked() for name in NAME.findall(expr) if name not in known
@@ -66,14 +66,14 @@ def test_alerts_and_dashboard_ask_only_for_what_is_exposed(exposed):
     assert len(list(asked())) > 50
 
 
-def test_a_metric_of_one_process_is_not_asked_of_another(exposed):
+def test_a_metric_is_not_queried_from_the_wrong_job(exposed):
     for where, expr in asked():
         for name, labels in re.findall(r"(\b(?:iot_|process_)[a-z_]+)\{job=~?\"([^\"]+)\"", expr):
             for job in labels.split("|"):
                 assert name in exposed[job], (where, name, job)
 
 
-def test_iot_status_asks_only_for_what_is_exposed(exposed):
+def test_iot_status_uses_only_exposed_metrics(exposed):
     known = set().union(*exposed.values())
     names = re.findall(r'"((?:iot_|process_)[a-z_]+)"', inspect.getsource(status))
     assert len(names) > 25
@@ -81,7 +81,7 @@ def test_iot_status_asks_only_for_what_is_exposed(exposed):
 
 
 def test_each_flow_metric_is_in_the_dashboard_or_in_an_alert(exposed):
-    """What nobody looks at need not be counted."""
+    """A metric that is never shown is not needed."""
     ours = {name for names in exposed.values() for name in names if name.startswith("iot_")}
     bases = {re.sub("_(total|bucket|sum|count)$", "", name) for name in ours}
     told = {
@@ -109,7 +109,7 @@ def test_each_alert_has_a_section_of_the_runbook_and_each_section_its_alert():
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
-def test_each_alert_says_what_it_is_and_where_to_read_on(rule):
+def test_each_alert_has_a_summary_and_a_runbook_link(rule):
     assert rule["labels"]["severity"] in {"page", "ticket"}
     notes = rule["annotations"]
     assert set(notes) == {"summary", "description", "runbook"}
@@ -118,7 +118,7 @@ def test_each_alert_says_what_it_is_and_where_to_read_on(rule):
     assert notes["description"].endswith(".")
 
 
-def test_panels_say_what_they_show_and_do_not_lie_on_each_other():
+def test_panels_have_descriptions_and_do_not_overlap():
     taken = set()
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
@@ -135,7 +135,7 @@ def test_panels_say_what_they_show_and_do_not_lie_on_each_other():
     assert len(set(ids)) == len(ids)
 
 
-def test_prometheus_asks_the_jobs_that_alerts_name_at_the_ports_of_compose():
+def test_prometheus_scrapes_the_jobs_of_the_alerts_at_the_ports_of_compose():
     config = yaml.safe_load((PLACE / "prometheus.yml").read_text())
     targets = {
         job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]

@@ -15,7 +15,7 @@ from tests.pipeline.conftest import wait_until
 
 @pytest.fixture
 def demo(tmp_path, mark):
-    """Starts demos whose processes can be told by `mark` in their environment."""
+    """Starts demos whose processes have `mark` in their environment."""
     started = []
 
     def start(*arguments):
@@ -35,20 +35,20 @@ def demo(tmp_path, mark):
 
 def alive(mark):
     """Ids of processes with the mark."""
-    found = []
+    pids = []
     for environ in Path("/proc").glob("[0-9]*/environ"):
         try:
             if mark.encode() in environ.read_bytes():
-                found.append(int(environ.parent.name))
+                pids.append(int(environ.parent.name))
         except OSError:
             continue  # it ended while we looked
-    return found
+    return pids
 
 
 @pytest.fixture
 def mark():
     if not Path("/proc").is_dir():
-        pytest.skip("processes are looked for in /proc")
+        pytest.skip("needs /proc to find processes")
     return uuid4().hex
 
 
@@ -78,7 +78,7 @@ def test_a_demo_that_is_stopped_leaves_no_process_behind(demo, tmp_path, mark, n
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_demo_whose_flow_dies_says_so_and_ends(demo, tmp_path, mark):
+def test_a_demo_whose_flow_dies_reports_it_and_ends(demo, tmp_path, mark):
     process = demo("--seconds", "60")
 
     def flows():

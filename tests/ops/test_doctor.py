@@ -26,7 +26,7 @@ from tests.servers import missing, odbc_loads
 
 @dataclass
 class Place:
-    """What `iot doctor` looks at, all of it as it should be."""
+    """A healthy environment for `iot doctor`."""
 
     folder: Path
     environment: dict[str, str]
@@ -51,7 +51,7 @@ class Place:
         self.environment |= values
 
     def new_topic(self, **config):
-        """Another topic, made by somebody else."""
+        """Another topic, created outside the pipeline."""
         name = f"test.{uuid4().hex[:12]}"
         config = {name.replace("_", "."): value for name, value in config.items()}
         config = {"message.timestamp.type": "LogAppendTime"} | config
@@ -91,31 +91,31 @@ def findings(place, monkeypatch):
 
 
 def lines(findings):
-    return "\n".join(f"{one.state} {one.about}: {one.text}" for one in findings)
+    return "\n".join(f"{finding.state} {finding.about}: {finding.text}" for finding in findings)
 
 
-def test_on_a_healthy_system_nothing_fails_and_beside_a_real_broker_nothing_warns(
+def test_on_a_healthy_system_nothing_fails_and_with_a_real_broker_nothing_warns(
     findings, given_brokers
 ):
-    found = findings()
-    states = {one.state for one in found}
-    assert states == ({State.OK} if given_brokers else {State.OK, State.WARN}), lines(found)
-    abouts = {one.about for one in found}
+    results = findings()
+    states = {finding.state for finding in results}
+    assert states == ({State.OK} if given_brokers else {State.OK, State.WARN}), lines(results)
+    abouts = {finding.about for finding in results}
     assert abouts > {"settings", "key", "broker", "topic", "database", "clock", "schema"}
     assert abouts > {"recovery", "disk", "ports", "open files"}
 
 
-def test_states_that_we_read_are_fine(place, findings):
+def test_states_in_a_known_version_are_ok(place, findings):
     write_states(place.recovery / "0-1", {1: PartitionState(7, {MARK: (1, {})})})
-    (found,) = (one for one in findings() if one.about == "recovery")
-    assert (found.state, "1 partitions" in found.text) == (State.OK, True), found
+    (result,) = (finding for finding in findings() if finding.about == "recovery")
+    assert (result.state, "1 partitions" in result.text) == (State.OK, True), result
 
 
-def test_a_relative_root_is_looked_into(tmp_path, monkeypatch):
+def test_a_relative_root_is_checked(tmp_path, monkeypatch):
     write_states(tmp_path / "recovery" / "0-1", {1: PartitionState(7, {MARK: (1, {})})})
     monkeypatch.chdir(tmp_path)
-    (found,) = check_recovery(Path("recovery"))
-    assert "has the state of 1 partitions" in found.text
+    (finding,) = check_recovery(Path("recovery"))
+    assert "has the state of 1 partitions" in finding.text
 
 
 def _garbage(place):
@@ -166,7 +166,7 @@ BROKEN = {
     "retention too short": (
         _real(retention_ms="7200000"), WARN, "retention", "for 2 hours"
     ),
-    "records of a device thrown away": (
+    "records of a device compacted": (
         _real(cleanup_policy="compact"), FAIL, "retention", "cleanup.policy=compact"
     ),
     "database file missing": (
@@ -186,7 +186,7 @@ BROKEN = {
         lambda place: place.do("DROP VIEW v_ml_events_active"), WARN, "schema", "v_ml_events_active"
     ),
     "recovery root is a file": (
-        lambda place: place.recovery.write_text("file"), FAIL, "recovery", "is no directory"
+        lambda place: place.recovery.write_text("file"), FAIL, "recovery", "is not a directory"
     ),
     "recovery store garbage": (_garbage, FAIL, "recovery", "is damaged"),
     "state of another version": (
@@ -199,11 +199,11 @@ BROKEN = {
     "port taken": (_taken, FAIL, "ports", "is taken"),
     "disk nearly full": (
         lambda place: place.more.update(limits=DiskLimits(warn=1 << 60, fail=0)),
-        WARN, "disk", "make room",
+        WARN, "disk", "free some space",
     ),
     "disk full": (
         lambda place: place.more.update(limits=DiskLimits(warn=1 << 60, fail=1 << 60)),
-        FAIL, "disk", "make room",
+        FAIL, "disk", "free some space",
     ),
     "ODBC driver missing": (
         lambda place: place.set(
@@ -223,7 +223,7 @@ NEEDS_ODBC = {"ODBC driver"}
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_named_and_nothing_else(name, place, findings, given_brokers):
+def test_only_what_is_broken_is_reported(name, place, findings, given_brokers):
     break_, state, about, words = BROKEN[name]
     if about in NEEDS_REAL and not given_brokers:
         pytest.skip(missing("a real Kafka"))
@@ -231,18 +231,18 @@ def test_what_is_broken_is_named_and_nothing_else(name, place, findings, given_b
         pytest.skip(missing("unixODBC"))
     break_(place)
     kept = place.more.pop("kept", None)
-    found = findings()
+    results = findings()
     if kept:
         kept.close()
-    right = [one for one in found if (one.state, one.about) == (state, about)]
-    assert any(words in one.text for one in right), lines(found)
-    failed = {one.about for one in found if one.state is FAIL}
-    assert failed <= {about}, lines(found)
-    assert {"recovery", "disk", "ports", "open files"} <= {one.about for one in found}
+    matching = [finding for finding in results if (finding.state, finding.about) == (state, about)]
+    assert any(words in finding.text for finding in matching), lines(results)
+    failed = {finding.about for finding in results if finding.state is FAIL}
+    assert failed <= {about}, lines(results)
+    assert {"recovery", "disk", "ports", "open files"} <= {finding.about for finding in results}
 
 
 def test_without_unixodbc_one_line_says_what_to_install(tmp_path):
-    """On any machine: the loader finds a file of the library's name that is no library."""
+    """On any machine: the loader finds a file with the library's name that is not a library."""
     (tmp_path / "libodbc.so.2").touch()
     values = {"DB_HOST": "127.0.0.1", "DB_PASSWORD": "x", "LD_LIBRARY_PATH": str(tmp_path)}
     for command in (["ops.cli", "doctor"], ["sql"]):
@@ -257,15 +257,15 @@ def test_without_unixodbc_one_line_says_what_to_install(tmp_path):
         assert "Traceback" not in told.stderr
 
 
-def test_an_error_in_one_check_is_told_and_ends_no_other(place, findings):
+def test_an_error_in_one_check_is_reported_and_the_others_still_run(place, findings):
     def broken():
         raise RuntimeError("no clock")
 
     place.more["now"] = broken
-    found = findings()
+    results = findings()
     assert ("database", "RuntimeError: no clock") in [
-        (one.about, one.text[-len("RuntimeError: no clock") :])
-        for one in found
-        if one.state is FAIL
+        (finding.about, finding.text[-len("RuntimeError: no clock") :])
+        for finding in results
+        if finding.state is FAIL
     ]
-    assert {"recovery", "disk", "ports"} <= {one.about for one in found}
+    assert {"recovery", "disk", "ports"} <= {finding.about for finding in results}

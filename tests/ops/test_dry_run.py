@@ -41,7 +41,7 @@ def run(tmp_path):
     """`iot dry-run` over lines and rules: (exit code, lines of output, standard error)."""
 
     def run(*arguments, log=LOG, rules=RULES):
-        lines = [one if isinstance(one, str) else json.dumps(one) for one in log]
+        lines = [line if isinstance(line, str) else json.dumps(line) for line in log]
         (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n")
         (tmp_path / "rules.json").write_text(json.dumps(rules))
         process = subprocess.run(
@@ -55,11 +55,11 @@ def run(tmp_path):
     return run
 
 
-def test_lines_are_what_was_promised_in_order_of_time(run):
+def test_lines_have_the_documented_keys_and_are_in_time_order(run):
     code, lines, _ = run("--windows")
     assert code == 0
-    found = [json.loads(line) for line in lines]
-    kinds = {line["kind"]: set(line) for line in found}
+    rows = [json.loads(line) for line in lines]
+    kinds = {line["kind"]: set(line) for line in rows}
     assert kinds["window"] == {
         "kind", "sensor_id", "window", "end", "count", "mean", "min", "max", "std", "first", "last",
         "trend",
@@ -73,10 +73,10 @@ def test_lines_are_what_was_promised_in_order_of_time(run):
     }  # fmt: skip
     times = {"window": "end", "event": "at", "late": "ts", "prediction": "predicted_at",
              "dead_letter": "at"}  # fmt: skip
-    at = [line[times[line["kind"]]] for line in found if line["kind"] in times]
+    at = [line[times[line["kind"]]] for line in rows if line["kind"] in times]
     assert at == sorted(at)
-    assert {line["window"] for line in found if line["kind"] == "window"} == {"w1", "w5", "w10"}
-    raised, recovered = (line for line in found if line["kind"] == "event")
+    assert {line["window"] for line in rows if line["kind"] == "window"} == {"w1", "w5", "w10"}
+    raised, recovered = (line for line in rows if line["kind"] == "event")
     assert (raised["from"], raised["to"], raised["at"]) == ("NORMAL", "CRITICAL", START + 20_000)
     assert raised["message"] == "boiler of rig is at 50 °C, above 40 °C (hot). Act at once."
     assert recovered["event_code"] == "RECOVERED_ANOMALY"
@@ -97,7 +97,7 @@ def test_the_summary_counts_everything(run):
 
 
 @pytest.mark.parametrize("batch", ["1", "7", "4096"])
-def test_batches_change_no_byte(run, batch):
+def test_the_batch_size_does_not_change_the_output(run, batch):
     assert run("--windows", "--batch", batch)[1] == run("--windows")[1]
 
 
@@ -106,26 +106,26 @@ def test_batches_change_no_byte(run, batch):
     [
         ([LOG[0], '{"arrival": "x"}'], {}, "log.jsonl line 2: Expected `int`, got `str`"),
         ([LOG[0], "", "{"], {}, "log.jsonl line 3: "),
-        ([{"arrival": -1}], {}, "log.jsonl line 1: arrival -1 is no time"),
+        ([{"arrival": -1}], {}, "log.jsonl line 1: arrival -1 is not in epoch milliseconds"),
         ([], [1], "rules.json is not an object with a list of rows for each table"),
-        ([], {"alert_threshold": []}, "rules.json: there is no table alert_threshold of rules"),
+        ([], {"alert_threshold": []}, "rules.json: alert_threshold is not a table of rules"),
     ],
 )
-def test_what_cannot_be_read_is_named_in_one_line(run, log, rules, words):
+def test_unreadable_input_is_reported_in_one_line(run, log, rules, words):
     code, lines, err = run(log=log, rules=rules)
     assert (code, lines) == (1, [])
     assert err.startswith(f"iot: {words}")
     assert err.count("\n") == 1
 
 
-def test_files_that_are_not_there_are_named(run):
+def test_missing_files_are_reported(run):
     for option in ("--input", "--rules"):
         code, _, err = run(option, "nowhere")
         assert code == 1
         assert err.endswith("iot: nowhere cannot be read: No such file or directory\n")
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(run, tmp_path):
+def test_a_closed_pipe_ends_it_quietly(run, tmp_path):
     run()
     command = f"{sys.executable} -m ops.cli dry-run --windows --input log.jsonl | head -1"
     process = subprocess.run(

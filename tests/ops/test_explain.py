@@ -1,4 +1,4 @@
-"""Stories through the engine and the sinks into a database, and what `iot explain` says of them."""
+"""Stories through the engine and the sinks into a database, and what `iot explain` shows."""
 
 import json
 import subprocess
@@ -107,7 +107,9 @@ class Story:
     def event(self, code, status=None):
         """The last event of that code."""
         return [
-            one for one in self.events if one.event_code == code and status in (None, one.status)
+            event
+            for event in self.events
+            if event.event_code == code and status in (None, event.status)
         ][-1]
 
     def iot(self, *arguments):
@@ -122,9 +124,9 @@ class Story:
         """What a person reads, as lines without runs of blanks, and the object of `--json`."""
         done = self.iot(event.event_key)
         assert done.returncode == 0, done.stderr
-        found = self.iot(event.event_key, "--json")
-        assert found.returncode == 0, found.stderr
-        return Read(done.stdout), json.loads(found.stdout)
+        as_json = self.iot(event.event_key, "--json")
+        assert as_json.returncode == 0, as_json.stderr
+        return Read(done.stdout), json.loads(as_json.stdout)
 
 
 class Read:
@@ -227,7 +229,9 @@ def test_a_raise_is_explained_by_its_rule_and_the_panes_up_to_it(story):
     assert f"10:00:21 1 77.5 77.5 77.5 {story.panes[event.at - 3000][4]:+.3g} held" in read.lines
 
     assert timers(told) == {
-        "beyond": "3 panes in a row up to the event, since the one that ended 2024-11-24 10:00:22",
+        "beyond": (
+            "3 panes in a row up to the event, since the pane that ended at 2024-11-24 10:00:22"
+        ),
         "raise after": "3 panes in a row",
         "clear after": "4 quiet panes in a row",
     }
@@ -240,14 +244,14 @@ def test_the_first_pane_shown_has_its_whole_window(story):
     fast = [(s, [(BOILER, s + part / 50, s * s % 71 + part) for part in range(50)])
             for s in range(60)]  # fmt: skip
     story.tell(closed(fast))
-    event = [one for one in story.events if one.event_type == "warning"][-1]
+    event = [event for event in story.events if event.event_type == "warning"][-1]
     assert event.at > START + 30_000
     _, told = story.explain(event)
     assert len(told["panes"]) == 15
     assert_panes_of_the_engine(story, told)
 
 
-def test_of_two_rules_with_one_number_that_of_the_level_asked(story):
+def test_of_two_rules_with_the_same_id_the_one_that_raised_the_level_is_marked(story):
     story._insert("sensor_threshold_profiles", sensor_id=BOILER, warning_max=80.0, alert_max=90.0)
     hot(story)
     story.tell(closed(each_second(20, 20, 95)))
@@ -257,7 +261,7 @@ def test_of_two_rules_with_one_number_that_of_the_level_asked(story):
     assert mine["condition"] == "mean above 90 °C"
 
 
-def test_the_rules_are_those_of_then(story, database):
+def test_the_rules_are_those_in_force_at_the_time(story, database):
     hot(story)
     story.tell(closed(each_second(20, 20, 85)))
     database._connection.execute("UPDATE alert_thresholds SET threshold_value_max = 200")
@@ -267,7 +271,7 @@ def test_the_rules_are_those_of_then(story, database):
     database._connection.execute("DELETE FROM rule_versions")
     read, told = story.explain(story.event("ML_BEHAVIOR_STATE"))
     assert told["rules"] == []
-    assert "are not in rule_versions any more" in read
+    assert "are no longer in rule_versions" in read
 
 
 def test_a_recovery_is_explained_from_before_the_event_that_it_ended(story):
@@ -300,7 +304,7 @@ def test_a_recovery_is_explained_from_before_the_event_that_it_ended(story):
 
 
 @pytest.mark.parametrize("lasted", [80, 400])
-def test_of_a_long_level_the_middle_is_left_out(story, lasted):
+def test_the_middle_of_a_long_level_is_left_out(story, lasted):
     hot(story)
     busy = [(s, [(BOILER, s + part / 100, 85 if s >= 30 else 20) for part in range(0, 99, 10)])
             for s in range(30 + lasted)]  # fmt: skip
@@ -374,8 +378,8 @@ def test_a_forecast_is_explained_by_the_trend_and_the_bound_ahead(story):
     payload = json.loads(event.payload)
     assert told["panes"][-1]["detail"] == f"95 °C in {int(payload['seconds_to_reach'])} s"
     since = clock(event.at - 3_000)
-    assert timers(told)["beyond"].endswith(f"4 panes in a row up to the event, since the one that "
-                                           f"ended 2024-11-24 {since}")  # fmt: skip
+    assert timers(told)["beyond"].endswith(f"4 panes in a row up to the event, since the pane "
+                                           f"that ended at 2024-11-24 {since}")  # fmt: skip
     assert timers(told)["raise after"] == "4 panes in a row"
 
 
@@ -384,7 +388,7 @@ def test_flapping_is_explained_by_the_panes_that_changed_the_level(story):
     calm = [20] * 5
     story.tell(closed(each_second(*[20] * 20, *[85, 20] * 10, *calm * 5)))
     event = story.event("PATTERN_CHANGE", "resolved")
-    begun = story.events[[one.event_code for one in story.events].index("PATTERN_CHANGE")]
+    begun = story.events[[event.event_code for event in story.events].index("PATTERN_CHANGE")]
     read, told = story.explain(begun)
     assert told["ended_by"]["key"] == event.event_key
     assert marked(told) == [("asked", "threshold", "WARN")]
@@ -409,14 +413,14 @@ def test_the_silence_of_a_device_is_explained_by_its_last_arrivals(story):
     read, told = story.explain(silent)
     assert "who rig" in read.lines
     assert told["panes"] == told["rules"] == []
-    assert [(one["at"] - START, one["readings"]) for one in told["arrivals"]] == [
+    assert [(arrival["at"] - START, arrival["readings"]) for arrival in told["arrivals"]] == [
         (at * 1000, 2) for at, _ in records
     ]
     assert "2024-11-24 10:00:35 2 15 s" in read.lines
     assert timers(told) == {
         "device last seen": "2024-11-24 10:00:55",
         "limit": "1 min 15 s: 5 times 15 s, the longest of the last 4 gaps, and at least 30 s",
-        "silent at": "2024-11-24 10:02:10, 1 min 15 s after",
+        "silent at": "2024-11-24 10:02:10, 1 min 15 s later",
         "active for": "2 min 50 s",
     }
     assert f"ended by DATA_RESUMED of 2024-11-24 10:05:00, {back.event_key}" in read
@@ -424,14 +428,14 @@ def test_the_silence_of_a_device_is_explained_by_its_last_arrivals(story):
     assert told["ended"]["key"] == silent.event_key
     assert "2024-11-24 10:05:00 1 245 s" in read.lines
     said = timers(told)
-    assert said["silent at"] == "2024-11-24 10:02:10, 1 min 15 s after"
-    assert said["back at"] == "2024-11-24 10:05:00"
-    assert said["heard nothing for"] == "4 min 5 s"
+    assert said["silent at"] == "2024-11-24 10:02:10, 1 min 15 s later"
+    assert said["resumed at"] == "2024-11-24 10:05:00"
+    assert said["silent for"] == "4 min 5 s"
     assert said["limit"].startswith("1 min 15 s: 5 times 15 s")
     assert told["notes"] == []
 
 
-def test_the_silence_of_a_sensor_is_explained_beside_its_device(story):
+def test_the_silence_of_a_sensor_is_explained_with_its_device(story):
     both = [(at, [(BOILER, at, 20), (PUMP, at, 5)]) for at in range(7)]
     story.tell([*both, *each_second(*[5] * 40, first=7, sensor=PUMP)])
     event = story.event("NO_DATA")
@@ -439,17 +443,17 @@ def test_the_silence_of_a_sensor_is_explained_beside_its_device(story):
     read, told = story.explain(event)
     assert "who rig / boiler" in read
     assert "last arrivals of the sensor" in read.lines
-    assert [one["at"] - START for one in told["arrivals"]] == [at * 1000 for at in range(7)]
+    assert [arrival["at"] - START for arrival in told["arrivals"]] == [at * 1000 for at in range(7)]
     assert timers(told) == {
         "sensor last seen": "2024-11-24 10:00:06",
         "limit": "30 s: 5 times 1 s, the longest of the last 4 gaps, and at least 30 s",
-        "silent at": "2024-11-24 10:00:36, 30 s after",
+        "silent at": "2024-11-24 10:00:36, 30 s later",
         "device last seen": "2024-11-24 10:00:36",
     }
     assert told["notes"] == []
 
 
-def test_a_deviation_is_explained_beside_what_was_predicted(story):
+def test_a_deviation_is_explained_with_the_prediction(story):
     minute = [(at, [(BOILER, at, 20.25)]) for at in range(0, 61, 5)]
     later = [(at, [(BOILER, at, 29.5)]) for at in range(640, 671)]
     story.tell(closed([*minute, *later]))
@@ -467,13 +471,13 @@ def test_a_deviation_is_explained_beside_what_was_predicted(story):
     )
     assert_panes_of_the_engine(story, told)
     assert told["panes"][-1]["end"] == event.at
-    assert timers(told)["predicted"] == "20.25 °C, made 2024-11-24 10:01:00"
+    assert timers(told)["predicted"] == "20.25 °C, predicted at 2024-11-24 10:01:00"
     assert timers(told)["mean of 10 s"] == "29.5 °C"
-    assert timers(told)["off by"] == "9.25 °C, 45.679 % of it"
+    assert timers(told)["off by"] == "9.25 °C, 45.679 % of the prediction"
     assert {pane["said"] for pane in told["panes"]} == {""}
 
 
-def test_readings_that_came_late_are_told_of(story):
+def test_late_readings_are_noted(story):
     hot(story)
     late = (30, [(BOILER, 2.5, 20)])
     story.tell(closed([*each_second(20, 20, 85, 85, 85), late]))
@@ -482,8 +486,8 @@ def test_readings_that_came_late_are_told_of(story):
     assert told["panes"][-1]["count"] == 2
     assert json.loads(event.payload)["count"] == 1
     assert (
-        "note: The event's pane has 2 readings here and had 1 when judged: 1 came late, and were"
-        " in no pane."
+        "note: The event's pane has 2 readings here and had 1 when judged: 1 came late and were in"
+        " no pane."
     ) in read
 
 
@@ -496,7 +500,7 @@ def test_readings_of_the_far_future_are_in_no_pane(story):
     assert told["notes"] == []
 
 
-def test_readings_that_are_gone_are_told_of(story, database):
+def test_deleted_readings_are_noted(story, database):
     hot(story)
     story.tell(closed(each_second(20, 20, 85)))
     database._connection.execute("DELETE FROM sensor_readings")
@@ -512,10 +516,10 @@ def test_readings_that_are_gone_are_told_of(story, database):
     database._connection.execute("UPDATE ml_events SET payload = json_remove(payload, '$.panes')")
     read, told = story.explain(event)
     assert told["panes"] == []
-    assert "readings of the event's own pane are not in sensor_readings any more" in read
+    assert "readings of the event's own pane are no longer in sensor_readings" in read
 
 
-def test_what_the_engine_knew_comes_before_what_the_readings_say_now(story, database):
+def test_what_the_engine_knew_takes_precedence_over_current_readings(story, database):
     hot(story, consecutive_readings=3)
     story.tell(closed(each_second(20, 20, 85, 86, 87)))
     event = story.event("ML_BEHAVIOR_STATE")
@@ -533,8 +537,8 @@ def test_an_event_of_the_detector_says_what_was_unusual_and_by_how_much(story):
     assert payload["unusual"] == "level"
     assert payload["score"] >= payload["score_bound"] > 1
     said = timers(told)
-    assert said["unusual"].startswith("its value; it is usually at about 20")
-    assert said["score"].startswith(f"{payload['score']:g}, that is, one normal pane in ")
+    assert said["unusual"].startswith("its value; the usual value is about 20")
+    assert said["score"].startswith(f"{payload['score']:g}: one normal pane in ")
     assert said["beyond"].startswith("3 panes in a row up to the event")
     assert (said["raise after"], said["clear after"]) == (
         "3 panes in a row", "5 quiet panes in a row"
@@ -543,11 +547,11 @@ def test_an_event_of_the_detector_says_what_was_unusual_and_by_how_much(story):
     assert len(payload["panes"]) == 10
 
 
-def test_a_key_that_no_event_has_is_answered_by_how_to_find_one(story):
+def test_the_error_for_an_unknown_key_says_how_to_find_one(story):
     for key, words in (
         ("0123456789abcdef", "no event has a key that begins with 0123456789abcdef"),
-        ("boiler", "boiler is no event's key: give 8 to 32 hexadecimal digits"),
-        ("0123456", "0123456 is no event's key"),
+        ("boiler", "boiler is not an event key: give 8 to 32 hexadecimal digits"),
+        ("0123456", "0123456 is not an event key"),
     ):
         done = story.iot(key)
         assert done.returncode == 1
@@ -557,7 +561,7 @@ def test_a_key_that_no_event_has_is_answered_by_how_to_find_one(story):
         assert done.stdout == ""
 
 
-def test_the_beginning_of_a_key_is_enough_while_one_event_has_it(story):
+def test_a_unique_key_prefix_is_enough(story):
     hot(story)
     story.tell(closed(each_second(20, 20, 85)))
     event = story.event("ML_BEHAVIOR_STATE")

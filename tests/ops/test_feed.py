@@ -32,29 +32,32 @@ def test_both_layouts_are_read(tmp_path):
         ("time,a\n2020-01-01,1e10\n", "line 2, column a: '1e10' is not a number below 1e10"),
         ("time,a\n0001-01-01T00:00:00+14:00,1\n", "between 1970 and 9998"),
         ("time,a\n1969-12-31 23:59:59,1\n", "between 1970 and 9998"),
-        ("time,a\n" + "2020-01-01,1\n" * 1001, "line 1002: more than 1000 values of one time"),
+        (
+            "time,a\n" + "2020-01-01,1\n" * 1001,
+            "line 1002: more than 1000 values with the same time",
+        ),
         ("time," + "a" * 256 + "\n", "1 to 255 characters"),
         ("time,a,\n", "1 to 255 characters"),
         ("time,a\n2020-01-01," + "9" * 200_000, "cannot be read: field larger"),
     ],
 )
-def test_a_wrong_file_is_refused_by_line_and_column(tmp_path, text, words):
+def test_an_invalid_file_is_refused_with_line_and_column(tmp_path, text, words):
     with pytest.raises(SetupError, match=words):
         read_csv(csv(tmp_path, text))
 
 
 def values(series, together):
-    found = packets(series, DEVICE, together)
-    return [(at, [one["value"] for one in packet["readings"]]) for at, packet in found]
+    made = packets(series, DEVICE, together)
+    return [(at, [reading["value"] for reading in packet["readings"]]) for at, packet in made]
 
 
-def test_a_packet_is_a_moment_or_as_much_as_it_holds():
+def test_a_packet_has_the_rows_of_one_time_or_up_to_its_limit():
     series = CsvSeries(["a", "b"], [0, 0, 5], [[1, None], [2, 3], [4, 5]])
     assert values(series, together=False) == [(0, [1, 2, 3]), (5, [4, 5])]
     assert values(series, together=True) == [(5, [1, 2, 3, 4, 5])]
 
 
-def test_rows_of_one_time_are_never_parted():
+def test_rows_of_one_time_are_never_split():
     series = CsvSeries(["a", "b"], [n // 3 for n in range(1500)], [[n, n] for n in range(1500)])
     for _, packet in packets(series, DEVICE, together=True):
         times = [reading["ts"] for reading in packet["readings"]]

@@ -1,4 +1,4 @@
-"""Which rows count, and what a replay remembers of the log."""
+"""Which rows are selected, and what a replay remembers of the log."""
 
 import pickle
 from dataclasses import fields
@@ -35,7 +35,7 @@ PIECE = record_columns(
 )
 
 
-def test_readings_of_the_span_and_the_sensors_are_left_in_their_records():
+def test_only_readings_of_the_span_and_the_sensors_stay_in_their_records():
     key, cut = Cut([part(3, 100, 200)], None).readings(("3", PIECE))
     assert key == "3"
     assert (cut.readings.ts // 1000).tolist() == [100, 199, 150]
@@ -49,7 +49,7 @@ def test_readings_of_the_span_and_the_sensors_are_left_in_their_records():
     assert Cut([part(3)], None).readings(("3", PIECE)) == ("3", PIECE)
 
 
-def test_each_partition_has_a_span_of_its_own():
+def test_each_partition_has_its_own_span():
     cut = Cut([part(3, 100, 200), part(4, 150, 160)], [1, 2])
     assert cut.readings(("4", PIECE))[1].readings.value.tolist() == [150.0]
     assert [cut.has(3, at, 1) for at in (99, 100, 199, 200)] == [False, True, True, False]
@@ -58,7 +58,7 @@ def test_each_partition_has_a_span_of_its_own():
     assert Cut([part(3)], None).has(3, 155, None)
 
 
-def test_rollups_count_by_their_bucket_and_predictions_by_when_they_were_made():
+def test_rollups_are_selected_by_bucket_and_predictions_by_predicted_at():
     def rows(kind, **columns):
         ones = {field.name: np.arange(3) for field in fields(kind)}
         return kind(**ones | {name: np.array(column) for name, column in columns.items()})
@@ -70,7 +70,7 @@ def test_rollups_count_by_their_bucket_and_predictions_by_when_they_were_made():
     assert cut.predictions(("3", made))[1].window.tolist() == [1, 2]
 
 
-def test_a_tally_counts_and_knows_since_when_the_log_has_each_device():
+def test_a_tally_counts_and_knows_the_first_reading_of_each_device():
     tally = Tally([3, 12])
     keys = tally.list_parts()
     assert [keys[tally.part_fn(key)] for key in ("3", "12")] == keys
@@ -104,8 +104,8 @@ def test_a_moment_is_a_time_or_an_offset(text, moment):
 
 
 @pytest.mark.parametrize("text", ["", "-1", "12.5", "noon", "1e12", "nan", "99999999999999", "²"])
-def test_anything_else_is_no_moment(text):
-    with pytest.raises(SetupError, match=r"--to .*: give a time as"):
+def test_anything_else_is_refused(text):
+    with pytest.raises(SetupError, match=r"--to .*: give a time as in"):
         parse_moment("--to", text)
 
 

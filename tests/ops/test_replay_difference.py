@@ -1,4 +1,4 @@
-"""What is new, gone and changed, and what is done about it in the live database."""
+"""Which events are new, gone or changed, and how the live database is corrected."""
 
 from collections import Counter
 from dataclasses import fields, replace
@@ -9,7 +9,7 @@ import pytest
 from contract.event import Event
 from contract.settings import Settings
 from ops.devices import SensorSpec, register
-from ops.replay.difference import as_found, difference
+from ops.replay.difference import as_corrections, difference
 from ops.stored_events import stored_events
 from sinks.corrections import write_corrections
 from sinks.events import events_sink
@@ -33,7 +33,7 @@ def event(key, at=AT, version="a", **changes):
 
 
 def plain(event, **changes):
-    """As the flow gave it."""
+    """The event as the flow wrote it."""
     columns = {field.name: getattr(event, field.name) for field in fields(Event)}
     return Event(**columns | changes)
 
@@ -49,7 +49,7 @@ def stored(database):
 
 @pytest.fixture
 def holding(settings, database):
-    """Stores events as the flow does, and gives what the database then holds."""
+    """Stores events as the flow does, and returns what the database then holds."""
     register(database, "rig", [SensorSpec("boiler", "temperature", "°C")])
 
     def store(*events):
@@ -61,15 +61,15 @@ def holding(settings, database):
     return store
 
 
-def compared(found, live, *, concerns=lambda _: True, newest=NEWEST, until=UNTIL):
-    told = difference(found, live, concerns, newest, until)
+def compared(replayed, live, *, concerns=lambda _: True, newest=NEWEST, until=UNTIL):
+    told = difference(replayed, live, concerns, newest, until)
     return [(change.kind, change.event.event_key, change.fields) for change in told.changes]
 
 
 @pytest.fixture
-def found(tmp_path):
-    """The same for what a replay found, in a database of its own."""
-    own = Settings(iot_sqlite_path=tmp_path / "found.db")
+def replayed(tmp_path):
+    """The same for the events of a replay, in a separate database."""
+    own = Settings(iot_sqlite_path=tmp_path / "replayed.db")
     apply_schema(own)
     database = open_database(own)
     register(database, "rig", [SensorSpec("boiler", "temperature", "°C")])
@@ -84,43 +84,45 @@ def found(tmp_path):
     database.close()
 
 
-def test_what_is_stored_is_read_as_it_was(holding, database):
+def test_stored_events_are_read_unchanged(holding, database):
     assert [tuple(row) for row in database.query(statements.NEWEST_EVENT)] == [(0,)]
-    (one, two) = holding(event("a"), replace(end_of("a", AT + 5_250), silent=True))
-    assert (one.at, one.resolved_at, one.ended_by, one.status) == (
+    (first, second) = holding(event("a"), replace(end_of("a", AT + 5_250), silent=True))
+    assert (first.at, first.resolved_at, first.ended_by, first.status) == (
         AT,
         AT + 5_250,
-        two.id,
+        second.id,
         "resolved",
     )
-    assert one.details == {"mean": 21.5}
-    assert one.by_flow
-    assert not one.by_person
-    assert plain(one, status="active", payload="") == event("a", payload="")
-    assert msgspec.json.decode(one.payload) == msgspec.json.decode(event("a").payload)
-    assert [tuple(row) for row in database.query(statements.NEWEST_EVENT)] == [(two.id,)]
-    assert (two.at, two.resolved_at, two.ended_by) == (AT + 5_250, AT + 5_250, two.id)
-    assert two.silent
-    assert not one.silent
+    assert first.details == {"mean": 21.5}
+    assert first.by_flow
+    assert not first.by_person
+    assert plain(first, status="active", payload="") == event("a", payload="")
+    assert msgspec.json.decode(first.payload) == msgspec.json.decode(event("a").payload)
+    assert [tuple(row) for row in database.query(statements.NEWEST_EVENT)] == [(second.id,)]
+    assert (second.at, second.resolved_at, second.ended_by) == (AT + 5_250, AT + 5_250, second.id)
+    assert second.silent
+    assert not first.silent
 
 
-def test_the_same_events_under_other_versions_of_the_rules_do_not_differ(holding, found):
+def test_the_same_events_under_other_versions_of_the_rules_do_not_differ(holding, replayed):
     log = [event("a"), end_of("a", AT + 5_000), event("device", sensor_id=None)]
     live = holding(*log)
-    other = found(*(replace(one, payload=one.payload.replace('"a"', '"b"')) for one in log))
+    other = replayed(
+        *(replace(entry, payload=entry.payload.replace('"a"', '"b"')) for entry in log)
+    )
     told = difference(other, live, lambda _: True, NEWEST, UNTIL)
     assert told.changes == ()
     assert told.unchanged == Counter({1: 2, None: 1})
 
 
-def test_events_are_new_or_gone_or_changed(holding, found):
+def test_events_are_new_or_gone_or_changed(holding, replayed):
     live = holding(
         event("gone", AT + 1), event("same", AT + 2), event("type", AT + 3),
         event("title", AT + 4), event("message", AT + 5), event("payload", AT + 6),
         event("longer", AT + 7), end_of("longer", AT + 20_000),
         event("shorter", AT + 8), end_of("shorter", AT + 20_001),
     )  # fmt: skip
-    now = found(
+    now = replayed(
         event("new", AT), event("same", AT + 2), event("type", AT + 3, event_type="critical"),
         event("title", AT + 4, title="other"), event("message", AT + 5, message="other"),
         event("payload", AT + 6, payload='{"mean":22,"rules_version":"a"}'),
@@ -140,14 +142,14 @@ def test_events_are_new_or_gone_or_changed(holding, found):
     ]
 
 
-def test_what_the_replay_does_not_concern_is_not_gone(holding, found):
+def test_an_event_that_the_replay_would_not_produce_is_not_gone(holding, replayed):
     live = holding(event("a"), event("batch", AT + 1, payload='{"mean":1}'))
-    assert compared(found(), live) == [("gone", "a", ())]
-    assert compared(found(), live, concerns=lambda one: one.event_key != "a") == []
-    assert compared(found(), live, newest=0) == []
+    assert compared(replayed(), live) == [("gone", "a", ())]
+    assert compared(replayed(), live, concerns=lambda live_event: live_event.event_key != "a") == []
+    assert compared(replayed(), live, newest=0) == []
 
 
-def test_an_end_that_the_replay_could_not_know_of_does_not_differ(holding, found, database):
+def test_an_end_that_the_replay_could_not_know_of_does_not_differ(holding, replayed, database):
     holding(event("a"), end_of("a", AT + 5_000), event("person", AT + 1), event("upkeep", AT + 2))
     for key, who, at in (("person", 7, "10:00:05.000"), ("upkeep", "NULL", "11:00:00.000")):
         database._connection.execute(
@@ -155,76 +157,80 @@ def test_an_end_that_the_replay_could_not_know_of_does_not_differ(holding, found
             f" resolved_by = {who} WHERE event_key = '{key}'"
         )
     live = holding()
-    now = found(event("a"), event("person", AT + 1), event("upkeep", AT + 2))
+    now = replayed(event("a"), event("person", AT + 1), event("upkeep", AT + 2))
     known = ("changed", "a", ("end",))
     assert compared(now, live) == [known, ("gone", "end of a", ())]
-    ends = [one for one in live if one.event_key == "end of a"]
+    ends = [event for event in live if event.event_key == "end of a"]
     assert compared(now, live, newest=ends[0].id - 1) == []
     assert compared(now, live, until=AT + 4_999) == [("gone", "end of a", ())]
 
 
-def test_an_end_that_the_live_flow_has_still_to_write_comes_with_its_event_and_is_no_change(
-    holding, found, settings
+def test_an_end_that_the_live_flow_has_yet_to_write_comes_with_its_event_and_is_no_change(
+    holding, replayed, settings
 ):
-    """A flow that is behind the end of the log has the beginning of what the replay finds."""
+    """A flow that is behind the end of the log has only the first events of the replay."""
     log = [event("a"), end_of("a", AT + 5_000)]
-    live, now = holding(log[0]), found(*log)
+    live, now = holding(log[0]), replayed(*log)
     told = difference(now, live, lambda _: True, NEWEST, UNTIL, same_rules=True)
-    assert [(one.kind, one.event.event_key) for one in told.changes] == [("new", "end of a")]
+    assert [(change.kind, change.event.event_key) for change in told.changes] == [
+        ("new", "end of a")
+    ]
     assert told.unchanged == Counter({1: 1})
     assert compared(now, live) == [("changed", "a", ("end",)), ("new", "end of a", ())]
     write_corrections(settings, told.corrections(notify=False))
-    same = {one.event_key: (one.status, one.resolved_at) for one in holding()}
-    assert same == {one.event_key: (one.status, one.resolved_at) for one in now}
-    assert [one.event_key for one in holding(*log)] == ["a", "end of a"]
+    same = {event.event_key: (event.status, event.resolved_at) for event in holding()}
+    assert same == {event.event_key: (event.status, event.resolved_at) for event in now}
+    assert [event.event_key for event in holding(*log)] == ["a", "end of a"]
     assert difference(now, holding(), lambda _: True, NEWEST, UNTIL).changes == ()
 
 
-def test_an_end_whose_event_is_there_is_a_change_under_the_same_rules_too(holding, found, database):
+def test_an_end_whose_event_is_there_is_a_change_under_the_same_rules_too(
+    holding, replayed, database
+):
     log = [event("a"), end_of("a", AT + 5_000)]
     holding(*log)
     database._connection.execute(
         "UPDATE ml_events SET status = 'active', resolved_at = NULL WHERE event_key = 'a'"
     )
-    told = difference(found(*log), holding(), lambda _: True, NEWEST, UNTIL, same_rules=True)
-    assert [(one.kind, one.event.event_key, one.fields) for one in told.changes] == [
+    told = difference(replayed(*log), holding(), lambda _: True, NEWEST, UNTIL, same_rules=True)
+    assert [(change.kind, change.event.event_key, change.fields) for change in told.changes] == [
         ("changed", "a", ("end",))
     ]
 
 
-def test_what_the_live_flow_writes_while_the_replay_compares_keeps_its_end(
-    holding, found, settings
+def test_an_event_that_the_live_flow_writes_during_the_comparison_keeps_its_end(
+    holding, replayed, settings
 ):
-    told = difference(found(event("a")), holding(), lambda _: True, NEWEST, UNTIL)
+    told = difference(replayed(event("a")), holding(), lambda _: True, NEWEST, UNTIL)
     holding(event("a"), end_of("a", AT + 5_000))
     write_corrections(settings, told.corrections(notify=False))
-    ends = {one.event_key: one.resolved_at for one in holding()}
+    ends = {event.event_key: event.resolved_at for event in holding()}
     assert ends["a"] == AT + 5_000
 
 
-def test_what_was_superseded_and_holds_again_is_new(holding, found, database, settings):
+def test_a_superseded_event_that_holds_again_is_new(holding, replayed, database, settings):
     live = holding(event("a"))
-    gone = difference(found(), live, lambda _: True, NEWEST, UNTIL)
+    gone = difference(replayed(), live, lambda _: True, NEWEST, UNTIL)
     write_corrections(settings, gone.corrections(notify=False))
-    assert compared(found(), holding()) == []
-    assert compared(found(event("a")), holding()) == [("new", "a", ())]
+    assert compared(replayed(), holding()) == []
+    assert compared(replayed(event("a")), holding()) == [("new", "a", ())]
 
 
-def test_the_corrections_make_the_database_hold_what_was_found(holding, found, settings):
+def test_the_corrections_make_the_database_match_the_replay(holding, replayed, settings):
     live = holding(
         event("gone", AT + 1), event("open", AT + 2), end_of("open", AT + 9_000),
         event("text", AT + 3), end_of("text", AT + 9_001),
     )  # fmt: skip
-    now = found(
+    now = replayed(
         event("new", AT), end_of("new", AT + 4_000), event("open", AT + 2),
         event("text", AT + 3, message="other"), end_of("text", AT + 9_001),
     )  # fmt: skip
     told = difference(now, live, lambda _: True, NEWEST, UNTIL)
     write_corrections(settings, told.corrections(notify=False))
-    rows = {one.event_key: one for one in holding()}
+    rows = {event.event_key: event for event in holding()}
     now_is = {
-        key: (one.status, one.resolved_at and one.resolved_at - AT, one.message)
-        for key, one in rows.items()
+        key: (row.status, row.resolved_at and row.resolved_at - AT, row.message)
+        for key, row in rows.items()
     }
     assert now_is == {
         "new": ("resolved", 4_000, "m"),
@@ -235,21 +241,23 @@ def test_the_corrections_make_the_database_hold_what_was_found(holding, found, s
         "text": ("resolved", 9_001, "other"),
         "end of text": ("resolved", 9_001, "m"),
     }  # fmt: skip
-    assert {key for key, one in rows.items() if one.silent} == {
+    assert {key for key, row in rows.items() if row.silent} == {
         "new", "end of new", "gone", "end of open"
     }  # fmt: skip
     assert compared(now, holding()) == []
 
 
-def test_new_events_are_unread_when_people_are_to_be_told(holding, found, settings):
-    now = found(event("a"), event("flapping", AT + 1, silent=True))
+def test_new_events_are_unread_with_notify(holding, replayed, settings):
+    now = replayed(event("a"), event("flapping", AT + 1, silent=True))
     told = difference(now, holding(), lambda _: True, NEWEST, UNTIL)
     write_corrections(settings, told.corrections(notify=True))
-    assert {one.event_key: one.silent for one in holding()} == {"a": False, "flapping": True}
+    assert {event.event_key: event.silent for event in holding()} == {"a": False, "flapping": True}
 
 
-def test_a_kept_run_holds_what_was_found_as_the_flow_would_have_stored_it(holding, found, settings):
-    now = found(event("a"), end_of("a", AT + 5_000), event("quiet", AT + 1, silent=True))
-    write_corrections(settings, as_found(now))
+def test_a_kept_run_has_the_events_as_the_flow_would_have_stored_them(holding, replayed, settings):
+    now = replayed(event("a"), end_of("a", AT + 5_000), event("quiet", AT + 1, silent=True))
+    write_corrections(settings, as_corrections(now))
     same = {"id": 0, "ended_by": None, "payload": ""}  # a server may space JSON as it likes
-    assert [replace(one, **same) for one in holding()] == [replace(one, **same) for one in now]
+    assert [replace(event, **same) for event in holding()] == [
+        replace(event, **same) for event in now
+    ]

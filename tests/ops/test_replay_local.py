@@ -1,4 +1,4 @@
-"""A run's own database, the rules it is given, and its folder."""
+"""A run's own database, its rules and its folder."""
 
 import json
 import subprocess
@@ -87,19 +87,19 @@ def test_what_iot_rules_prints_gives_the_rules_that_are_in_force(settings, rig, 
     assert len(rules.models) == len(rules.of(DELTA)) == 1
 
 
-def test_tables_in_a_file_stand_in_place_of_those_of_the_same_name(rig, tmp_path):
+def test_tables_in_a_file_replace_tables_of_the_same_name(rig, tmp_path):
     file = tmp_path / "rules.json"
     row = {"sensor_id": 1, "condition_type": "greater_than", "threshold_value_min": 5}
     file.write_text(json.dumps({"alert_thresholds": [row]}))
     tables, rules = given_rules(rig, file)
     now, _ = make_rules(rule_tables(rig))
-    assert [(one.table, one.high) for one in rules.of(THRESHOLD)] == [
+    assert [(rule.table, rule.high) for rule in rules.of(THRESHOLD)] == [
         ("alert_thresholds", 5.0), ("sensor_threshold_profiles", 7.25)
     ]  # fmt: skip
     assert (rules.of(DELTA), rules.models) == (now.of(DELTA), now.models)
     assert tables["alert_thresholds"] == [row]
     file.write_text(json.dumps({"alert_thresholds": [row | {"id": 9, "severity": "awful"}]}))
-    with pytest.raises(SetupError, match=r"row 9 of alert_thresholds makes no sense: .*awful"):
+    with pytest.raises(SetupError, match=r"row 9 of alert_thresholds is invalid: .*awful"):
         given_rules(rig, file)
 
 
@@ -137,11 +137,11 @@ def opened(folder, arguments, fails=None):
     return open_run(folder, arguments, lambda: ReplayPlan(arguments, 1, (), None), prepare)
 
 
-def test_the_same_arguments_find_the_run_that_was_cut_off(tmp_path):
+def test_the_same_arguments_find_the_interrupted_run(tmp_path):
     for arguments in (ARGUMENTS, msgspec.structs.replace(ARGUMENTS, into="june")):
         with opened(tmp_path, arguments) as run:
             assert not run.resumed
-            with pytest.raises(SetupError, match="another process is at the same replay"), opened(
+            with pytest.raises(SetupError, match="another process is running the same"), opened(
                 tmp_path, arguments
             ):  # fmt: skip
                 pass
@@ -157,7 +157,7 @@ def test_the_same_arguments_find_the_run_that_was_cut_off(tmp_path):
         pass
 
 
-def test_a_start_that_was_cut_off_before_there_was_a_plan_begins_anew(tmp_path):
+def test_a_start_that_was_interrupted_before_it_wrote_a_plan_starts_over(tmp_path):
     with pytest.raises(RuntimeError), opened(tmp_path, ARGUMENTS, fails=RuntimeError("killed")):
         pass
     with opened(tmp_path, ARGUMENTS) as run:
@@ -168,13 +168,13 @@ def test_a_start_that_was_cut_off_before_there_was_a_plan_begins_anew(tmp_path):
 def test_a_plan_that_cannot_be_read_says_what_to_do(tmp_path):
     with opened(tmp_path, ARGUMENTS) as run:
         (run.folder / "run.json").write_text("{}")
-    with pytest.raises(SetupError, match=r"remove .*dry-run-\w{12}, and the replay"), opened(
+    with pytest.raises(SetupError, match=r"remove .*dry-run-\w{12} to start the replay"), opened(
         tmp_path, ARGUMENTS
     ):  # fmt: skip
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="cannot be used: Not a directory"), opened(
         tmp_path / "file", ARGUMENTS

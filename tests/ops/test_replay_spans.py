@@ -1,4 +1,4 @@
-"""Which part of each partition a replay takes."""
+"""Which part of each partition a replay reads."""
 
 from contextlib import ExitStack
 from uuid import uuid4
@@ -44,21 +44,21 @@ def spans(parts):
     return {part.partition: (part.first, part.end, part.rows_from, part.rows_to) for part in parts}
 
 
-def test_without_bounds_it_is_all_that_there_is_now(topic):
+def test_without_bounds_it_is_everything_up_to_now(topic):
     assert find_parts(topic, None, None, None, NOW) == [
         Part(1, 0, 10, NOW - 2_000, 0, MAX_TIME_MS, truncated=False),
         Part(2, 0, 1, NOW - 2_000, 0, MAX_TIME_MS, truncated=False),
     ]
 
 
-def test_bounds_are_of_rows_and_all_of_the_log_is_read(topic):
+def test_bounds_select_rows_and_the_whole_log_is_read(topic):
     assert spans(find_parts(topic, AT + 3_000, AT + 5_500, None, NOW)) == {
         1: (0, 10, AT + 3_000, AT + 5_500),
         2: (0, 1, AT + 3_000, AT + 5_500),
     }
 
 
-def test_an_offset_is_a_time_of_its_own_in_each_partition(topic):
+def test_an_offset_is_a_different_time_in_each_partition(topic):
     assert spans(find_parts(topic, Offset(0), Offset(7), None, NOW)) == {
         1: (0, 10, AT, AT + 7_000),
         2: (0, 1, AT, MAX_TIME_MS),
@@ -66,24 +66,24 @@ def test_an_offset_is_a_time_of_its_own_in_each_partition(topic):
     assert spans(find_parts(topic, Offset(1), None, None, NOW)) == {
         1: (0, 10, AT + 1_000, MAX_TIME_MS)
     }
-    with pytest.raises(SetupError, match="has no records there: nothing to replay"):
+    with pytest.raises(SetupError, match="has no records in this span: nothing to replay"):
         find_parts(topic, Offset(10), None, None, NOW)
-    with pytest.raises(SetupError, match="has no records there: nothing to replay"):
+    with pytest.raises(SetupError, match="has no records in this span: nothing to replay"):
         find_parts(topic, AT + 5_000, AT + 4_000, None, NOW)
 
 
-def test_a_margin_bounds_what_is_read_in_arrival_time(topic, given_brokers):
+def test_a_margin_limits_what_is_read_by_arrival_time(topic, given_brokers):
     if given_brokers is None:
-        with pytest.raises(SetupError, match="--margin: the broker cannot look offsets up"):
+        with pytest.raises(SetupError, match="--margin: this broker cannot look up offsets"):
             find_parts(topic, AT + 5_000, None, 2_000, NOW)
         return
-    found = find_parts(topic, AT + 5_000, AT + 6_000, 2_000, NOW)
-    assert spans(found) == {1: (3, 8, AT + 5_000, AT + 6_000)}
-    assert [part.until for part in found] == [AT + 8_000]
+    parts = find_parts(topic, AT + 5_000, AT + 6_000, 2_000, NOW)
+    assert spans(parts) == {1: (3, 8, AT + 5_000, AT + 6_000)}
+    assert [part.until for part in parts] == [AT + 8_000]
     assert spans(find_parts(topic, AT + 5_000, None, 90_000, NOW))[1][:2] == (0, 10)
 
 
-def test_only_the_partitions_of_the_setting_are_taken(topic):
+def test_only_the_partitions_of_the_setting_are_read(topic):
     some = topic.model_copy(update={"kafka_partitions": "0-1"})
     assert list(spans(find_parts(some, None, None, None, NOW))) == [1]
     lacking = topic.model_copy(update={"kafka_partitions": "1,77"})
@@ -92,7 +92,7 @@ def test_only_the_partitions_of_the_setting_are_taken(topic):
 
 
 @pytest.mark.xdist_group("a Kafka of its own")
-def test_a_log_whose_beginning_is_lost_is_known_as_such(tmp_path, brokers, given_brokers):
+def test_a_log_whose_beginning_is_lost_is_detected(tmp_path, brokers, given_brokers):
     with ExitStack() as stack:
         if given_brokers is None:
             topic = new_topic(brokers)

@@ -16,8 +16,8 @@ _RUN = """
 import json, sys
 from typer.testing import CliRunner
 from ops.cli import app
-results = [CliRunner().invoke(app, ["simulate", *one]) for one in json.load(sys.stdin)]
-print(json.dumps([(one.exit_code, one.stdout, one.stderr) for one in results]))
+results = [CliRunner().invoke(app, ["simulate", *arguments]) for arguments in json.load(sys.stdin)]
+print(json.dumps([(result.exit_code, result.stdout, result.stderr) for result in results]))
 """
 
 
@@ -88,10 +88,10 @@ def test_nothing_but_the_three_files_of_each_scenario_is_written(folder):
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_seeds_write_equal_bytes_and_other_seeds_others(folder, name):
     for seed in SEEDS:
-        for one, again in zip(
+        for first, again in zip(
             files(folder, name, seed), files(folder, name, seed, "-again"), strict=True
         ):
-            assert one.read_bytes() == again.read_bytes()
+            assert first.read_bytes() == again.read_bytes()
     assert len({files(folder, name, seed)[0].read_bytes() for seed in SEEDS}) == len(SEEDS)
 
 
@@ -143,15 +143,15 @@ def test_the_command_dry_run_takes_the_files_as_they_are(folder):
 
 def test_options_that_do_not_go_together_are_refused_in_one_line(tmp_path):
     spike = ("--scenario", "spike", "--out", "spike.jsonl")
-    alone = "does not go with --scenario, which posts nothing"
+    alone = "cannot be used with --scenario, which posts nothing"
     refused = {
         spike[:2]: "--scenario needs --out NAME.jsonl",
         (*spike, "--url", "http://127.0.0.1:8001"): f"--url {alone}",
         (*spike, "--seconds", "0"): f"--seconds {alone}",
         (*spike, "--devices", "2"): f"--devices {alone}",
-        ("--out", "spike.jsonl"): "--out goes with --scenario only",
-        ("--seed", "0"): "--seed goes with --scenario only",
-        (*spike[:3], "spike.json"): "spike.json: the name of the file must end in .jsonl",
+        ("--out", "spike.jsonl"): "--out requires --scenario",
+        ("--seed", "0"): "--seed requires --scenario",
+        (*spike[:3], "spike.json"): "--out spike.json: the file name must end in .jsonl",
         (*spike[:3], "no/spike.jsonl"): "no/spike.jsonl cannot be written: No such file or direct",
     }
     results = simulate(tmp_path, *refused)

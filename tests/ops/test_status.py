@@ -7,13 +7,13 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_late
 from ops.status import quantile, read_metrics
 
 
-def test_a_port_of_another_program_is_not_taken_for_ours():
+def test_another_program_on_the_port_is_not_mistaken_for_ours():
     assert read_metrics("there", "go_goroutines 7\n", time()) is None
     with pytest.raises(ValueError, match=r".*"):
         read_metrics("there", "<html>busy</html>", time())
 
 
-def test_what_nobody_can_know_yet_is_none():
+def test_unknown_values_are_none():
     registry = CollectorRegistry()
     for name in ("iot_flow_broker_up", "iot_flow_snapshot_timestamp_seconds"):
         Gauge(name, "", registry=registry)
@@ -31,10 +31,10 @@ def test_what_nobody_can_know_yet_is_none():
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.1, 0.2), (0.5, 1.0), (0.625, 3.0), (0.9, 4.6), (1.0, 5.0)]
 )
-def test_a_quantile_lies_evenly_inside_its_bucket(share, expected):
+def test_a_quantile_is_interpolated_inside_its_bucket(share, expected):
     buckets = [(1.0, 10.0), (2.0, 10.0), (4.0, 15.0), (5.0, 20.0), (inf, 20.0)]
     assert quantile(share, buckets) == pytest.approx(expected)
 
 
-def test_what_lies_beyond_the_highest_bound_is_said_to_be_at_it():
+def test_a_quantile_beyond_the_highest_bound_is_that_bound():
     assert quantile(0.99, [(1.0, 10.0), (inf, 20.0)]) == 1.0

@@ -1,4 +1,4 @@
-"""The pipeline as its users run it: edge and flow as processes, around a broker and a file."""
+"""The pipeline as users run it: edge and flow as processes, with a broker and a database file."""
 
 import json
 import signal
@@ -28,16 +28,16 @@ ABOVE_80 = SensorSpec("boiler", "temperature", "°C", {"warning": (0, 80), "crit
 PLAIN = SensorSpec("pump", "power", "W")
 
 _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""For plain HTTP: without it each request loads all certificates, for 30 ms of CPU."""
+"""For plain HTTP: the default loads all certificates for each request, 30 ms of CPU."""
 
 
-def wait_until(condition, seconds=120.0, message="it did not happen in time"):
-    """Return when the condition holds; the limit is there for what never happens."""
+def wait_until(condition, seconds=120.0, message="the condition did not hold in time"):
+    """Wait until the condition holds. The limit is for conditions that never hold."""
     asked = monotonic()
     end = asked + seconds
     while not condition():
         assert monotonic() < end, message
-        sleep(max(0.05, monotonic() - asked))  # what is asked for leaves others a turn
+        sleep(max(0.05, monotonic() - asked))  # an expensive condition gets longer pauses
         asked = monotonic()
 
 
@@ -57,16 +57,16 @@ def create_topic(brokers: str, name: str, partitions: int, timestamps: str) -> N
 
 
 def a_file(folder: Path) -> Settings:
-    """Settings of a new SQLite file."""
+    """Settings with a new SQLite file."""
     return Settings(db_engine="sqlite", iot_sqlite_path=folder / "iot.db")
 
 
 on_each_engine = pytest.mark.parametrize("pipeline", ["sqlite", "mssql"], indirect=True)
-"""For tests that run on the T-SQL server too, where there is one."""
+"""For tests that also run on the T-SQL server, if there is one."""
 
 
 class Pipeline:
-    """A database of its own, a topic of its own, and the processes between them."""
+    """A new database, a new topic, and the processes between them."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Pipeline:
         self.database = open_database(self.settings)
         self.port = free_ports()
         self.metrics_port = free_ports(4)
-        """And of the processes after the first, one each."""
+        """Of the first process. Each further process has the next port."""
         self.url = f"http://127.0.0.1:{self.port}"
         self.recovery = folder / "recovery"
 
@@ -113,7 +113,7 @@ class Pipeline:
         )  # fmt: skip
 
     def start_run(self, processes: int = 1, *more: str) -> Child:
-        """The flow by `iot run`, with its metrics from `metrics_port` on."""
+        """Start the flow with `iot run`, with metrics ports from `metrics_port`."""
         options = ("--recovery", str(self.folder / "root"), "--processes", str(processes))
         return self.children.start(
             "run", "ops.cli", "run", *options, "--snapshot-seconds", "1",
@@ -121,7 +121,7 @@ class Pipeline:
         )  # fmt: skip
 
     def metrics(self, process: int = 0) -> dict[str, float]:
-        """Samples by name and labels, as they are exposed; none while nobody answers."""
+        """Exposed samples by name and labels. Empty while no process answers."""
         port = self.metrics_port + process
         try:
             text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60, verify=_NO_TLS).text
@@ -131,7 +131,7 @@ class Pipeline:
         return {name: float(value) for name, _, value in lines}
 
     def again(self) -> "Pipeline":
-        """Another one on the same topic, with a new database that has the same devices."""
+        """A second pipeline on the same topic, with a new database that has the same devices."""
         folder = self.folder / "again"
         folder.mkdir()
         brokers = self.values["KAFKA_BOOTSTRAP_SERVERS"]
@@ -186,7 +186,7 @@ class Pipeline:
         )
 
     def events(self) -> list[tuple]:
-        """Everything of events and notifications but their ids."""
+        """All columns of events and notifications except their ids."""
         return self.rows(
             "SELECT e.event_key, e.device_id, e.sensor_id, e.event_type, e.event_code, e.title,"
             " e.message, e.status, e.created_at, e.resolved_at, e.payload, n.severity, n.title,"
@@ -204,7 +204,7 @@ class Pipeline:
         wait_until(stored, seconds, f"{count} readings were not stored in time")
 
     def forget_progress(self) -> None:
-        """Let what flows have committed be nothing, so that `wait_taken` waits for the next one."""
+        """Reset the committed offsets, so that `wait_taken` waits for the next flow."""
         with closing(self._group()) as consumer:
             topics = consumer.list_topics(self.topic, timeout=60).topics
             here = [
@@ -213,28 +213,28 @@ class Pipeline:
             consumer.commit(offsets=here, asynchronous=False)
 
     def wait_taken(self) -> None:
-        """Return when the flow has taken a snapshot behind all that is on the topic."""
+        """Wait until the flow has taken a snapshot after the last record of the topic."""
         with closing(self._group()) as consumer:
             here = self._partitions(consumer)
-            ends = [consumer.get_watermark_offsets(one, 60)[1] for one in here]
+            ends = [consumer.get_watermark_offsets(place, 60)[1] for place in here]
 
             def taken() -> bool:
                 self.children.check()
                 try:
-                    return [one.offset for one in consumer.committed(here, 60)] == ends
-                except KafkaException:  # a busy broker looks for its coordinator
+                    return [position.offset for position in consumer.committed(here, 60)] == ends
+                except KafkaException:  # a busy broker is still looking for its coordinator
                     return False
 
             wait_until(taken, 240, "the flow did not take the log")
 
     def _group(self) -> Consumer:
-        """A member of the flow's group, that reads nothing."""
+        """A member of the flow's group that reads nothing."""
         brokers = self.values["KAFKA_BOOTSTRAP_SERVERS"]
         return Consumer({"bootstrap.servers": brokers, "group.id": f"{self.topic}.flow"})
 
     def _partitions(self, consumer: Consumer, offset: int = OFFSET_INVALID) -> list[TopicPartition]:
-        found = consumer.list_topics(self.topic, timeout=60).topics[self.topic].partitions
-        return [TopicPartition(self.topic, number, offset) for number in found]
+        partitions = consumer.list_topics(self.topic, timeout=60).topics[self.topic].partitions
+        return [TopicPartition(self.topic, number, offset) for number in partitions]
 
     def log(self, name: str) -> list[dict]:
         lines = (self.folder / f"{name}.log").read_text().splitlines()

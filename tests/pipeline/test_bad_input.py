@@ -1,4 +1,4 @@
-"""What a person sees who gives a wrong setting or forgets a server: one line, soon."""
+"""A wrong setting or an unreachable server is reported in one line, quickly."""
 
 import signal
 import socket
@@ -20,7 +20,7 @@ SCHEMA = ("sql",)
 
 
 def run(pipeline, program, **values):
-    """The finished process; it must finish by itself."""
+    """Run the program. It must end without a signal."""
     given = {k: v for k, v in (pipeline.values | values).items() if v is not None}
     arguments = [part.format(port=pipeline.port) for part in program]
     return subprocess.run(
@@ -31,7 +31,7 @@ def run(pipeline, program, **values):
 
 
 def said(finished):
-    """The lines for a person, with logs of info level and the server's own greetings left out."""
+    """The error output, without info logs and the server's own messages."""
     lines = (finished.stdout + finished.stderr).splitlines()
     greetings = ("Started server", "Waiting for application", "startup failed", '"level": "info"')
     return [line for line in lines if line.strip() and not any(word in line for word in greetings)]
@@ -65,7 +65,7 @@ def test_a_wrong_setting_ends_the_start_with_one_line_that_names_it(
     assert words in line
 
 
-def test_a_password_is_not_repeated_when_the_server_does_not_answer(pipeline):
+def test_the_password_is_not_repeated_if_the_server_does_not_answer(pipeline):
     if not odbc_loads():
         pytest.skip(missing("unixODBC"))
     values = {"DB_HOST": "127.0.0.1", "DB_PORT": "1", "DB_PASSWORD": "s3cret", "DB_ENGINE": "mssql"}
@@ -77,7 +77,7 @@ def test_a_password_is_not_repeated_when_the_server_does_not_answer(pipeline):
 
 
 @pytest.mark.parametrize("program", [EDGE, UVICORN], ids=["edge", "uvicorn"])
-def test_a_port_in_use_is_told_in_one_line(pipeline, program):
+def test_a_port_in_use_is_reported_in_one_line(pipeline, program):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", pipeline.port))
         taken.listen()
@@ -119,18 +119,18 @@ def test_pyodbc_is_not_imported_for_sqlite(pipeline, program):
         (["devices", "list"], "IOT_SQLITE_PATH: there is no file"),
     ],
 )
-def test_the_command_tells_what_is_wrong_in_one_line(pipeline, tmp_path, arguments, words):
+def test_the_command_reports_an_error_in_one_line(pipeline, tmp_path, arguments, words):
     file = tmp_path / "bad.csv"
     file.write_text("time,a,b\n2024-01-01 00:00:00,1,2\n2024-01-01 00:00:01,1,x\n")
     values = {"IOT_SQLITE_PATH": str(tmp_path / "none.db")} if arguments[1] == "list" else {}
-    finished = pipeline.iot(*(one.format(file=file) for one in arguments), **values)
+    finished = pipeline.iot(*(argument.format(file=file) for argument in arguments), **values)
     assert finished.returncode == 1
     assert finished.stderr.startswith("iot: ")
     assert words in finished.stderr
     assert finished.stderr.count("\n") == 1
 
 
-def test_ctrl_c_ends_edge_and_flow_in_order_with_a_snapshot(pipeline):
+def test_ctrl_c_stops_edge_and_flow_gracefully_with_a_snapshot(pipeline):
     edge, flow = pipeline.start_edge(), pipeline.start_flow()
     wait_until_log(pipeline, "flow", "flow starts")
     sleep(1)

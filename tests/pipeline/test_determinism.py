@@ -1,4 +1,4 @@
-"""The same log gives the same output: whatever the cuts, kills and speed."""
+"""The same log gives the same output, whatever the batches, kills and speed."""
 
 import json
 import pickle
@@ -41,7 +41,7 @@ def packet(device, packet_id, at, readings):
         ts=[1000 * ts for _, ts, _ in readings],
         device_ts=None,
         value=[value for _, _, value in readings],
-        seq=[readings[:n].count(one) for n, one in enumerate(readings)],
+        seq=[readings[:n].count(reading) for n, reading in enumerate(readings)],
     )
 
 
@@ -58,12 +58,12 @@ def lines(seed):
 
 
 def printed(run):
-    found = [json.dumps(line).encode() for line in run.lines()]
-    return b"\n".join([*found, repr(run.summary()).encode()])
+    lines = [json.dumps(line).encode() for line in run.lines()]
+    return b"\n".join([*lines, repr(run.summary()).encode()])
 
 
 def resume(run):
-    """Go on as a process would that was killed: from snapshots that went through a file."""
+    """Resume like a killed process: from pickled snapshots."""
     for partition in run._partitions.values():
         kept = pickle.dumps((partition.duplicates.snapshot(), partition.engine.snapshot()))
         duplicates, engine = pickle.loads(kept)  # noqa: S301
@@ -72,7 +72,7 @@ def resume(run):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_batches_and_kills_change_no_byte_of_what_a_dry_run_prints(seed):
+def test_batches_and_kills_do_not_change_the_output_of_a_dry_run(seed):
     whole = DryRun(RULES, Settings(), windows=True)
     whole.run(read_records(lines(seed), "log"), 4096)
     expected = printed(whole)
@@ -115,7 +115,7 @@ def tables(pipeline):
 
 def swinging(start):
     """150 moments, 100 ms apart: (arrival, packets) of two devices whose four sensors leave their
-    ranges every other two seconds. What comes last closes and judges everything that is open."""
+    ranges every other two seconds. The last records close and judge everything that is open."""
     noise = random.Random(11)
     for turn in range(150):
         at = start + 100 * turn
@@ -132,7 +132,7 @@ def swinging(start):
 
 
 @on_each_engine
-def test_a_log_taken_as_it_comes_with_kills_and_at_once_gives_the_same_tables(pipeline, brokers):
+def test_a_log_read_live_with_kills_and_read_at_once_gives_the_same_tables(pipeline, brokers):
     """The flow is killed five times while the log comes; then another one takes it all at once.
     A dry run of it finds the same events.
     """
@@ -153,8 +153,10 @@ def test_a_log_taken_as_it_comes_with_kills_and_at_once_gives_the_same_tables(pi
     flow = pipeline.start_flow()
     for turn, (arrival, packets) in enumerate(log):
         sleep(max(0.0, min(arrival, log[-2][0]) / 1000 - time()))
-        for one in packets:
-            producer.produce(pipeline.topic, encode(one), key=one.device_uuid, timestamp=arrival)
+        for packet in packets:
+            producer.produce(
+                pipeline.topic, encode(packet), key=packet.device_uuid, timestamp=arrival
+            )
         producer.poll(0)
         if turn in kills:
             pipeline.kill(flow)
@@ -162,16 +164,16 @@ def test_a_log_taken_as_it_comes_with_kills_and_at_once_gives_the_same_tables(pi
     assert producer.flush(60) == 0
     dry, events = dry_run_of(log, pipeline)
     assert len(events) > 12
-    found = tables_when(pipeline, flow)
+    disturbed = tables_when(pipeline, flow)
     calm = pipeline.again()
     calm.forget_progress()
-    assert tables_when(calm, calm.start_flow()) == found, f"killed at {sorted(kills)}"
-    assert sorted(row[0] for row in found["ml_events"]) == events
-    told = Counter(row[1] for row in found["alert_notifications"])
-    assert told == {"ml_event": len(found["ml_events"]), "alert": len(found["alerts"])}
-    assert found["alerts"]
-    assert found["sensor_readings_1m"]
-    versions = {json.loads(row[-1])["rules_version"] for row in found["ml_events"]}
+    assert tables_when(calm, calm.start_flow()) == disturbed, f"killed at {sorted(kills)}"
+    assert sorted(row[0] for row in disturbed["ml_events"]) == events
+    told = Counter(row[1] for row in disturbed["alert_notifications"])
+    assert told == {"ml_event": len(disturbed["ml_events"]), "alert": len(disturbed["alerts"])}
+    assert disturbed["alerts"]
+    assert disturbed["sensor_readings_1m"]
+    versions = {json.loads(row[-1])["rules_version"] for row in disturbed["ml_events"]}
     assert versions == {dry.summary().rules_version}
 
 
@@ -191,10 +193,14 @@ def dry_run_of(log, pipeline):
         {"alert_thresholds": [dict(zip(columns, row, strict=True)) for row in rows]}, Settings()
     )
     records = [
-        {"partition": one.device_id, "arrival": at, "value": json.loads(encode_version_1(one))}
+        {
+            "partition": packet.device_id,
+            "arrival": at,
+            "value": json.loads(encode_version_1(packet)),
+        }
         for at, packets in log
-        for one in packets
+        for packet in packets
     ]
-    dry.run(read_records((json.dumps(one).encode() for one in records), "log"), 50)
+    dry.run(read_records((json.dumps(record).encode() for record in records), "log"), 50)
     events = [line["event_key"] for line in dry.lines() if line["kind"] == "event"]
     return dry, sorted(events)

@@ -4,19 +4,19 @@ from tests.pipeline.conftest import wait_until
 from tests.pipeline.test_status import ports, start_run  # noqa: F401 - a fixture
 
 
-def test_a_running_flow_holds_its_store_and_its_port_and_that_is_fine(pipeline, ports):  # noqa: F811
+def test_the_store_and_the_port_of_a_running_flow_are_ok(pipeline, ports):  # noqa: F811
     start_run(pipeline, ports[0])
     wait_until(lambda: pipeline.iot("status", f"127.0.0.1:{ports[0]}").returncode == 0)
     options = ("doctor", "--recovery", str(pipeline.recovery))
     answer = pipeline.iot(*options, "--json", METRICS_PORT=str(ports[0]))
     told = json.loads(answer.stdout)
     assert answer.returncode == bool(told["failed"])
-    lines = [f"{one['state']} {one['text']}" for one in told["findings"]]
-    assert any("a flow is running on it" in line for line in lines)
-    assert f"OK {ports[0]}: a flow of ours is running there" in lines
+    lines = [f"{finding['state']} {finding['text']}" for finding in told["findings"]]
+    assert any("in use by a running flow" in line for line in lines)
+    assert f"OK {ports[0]}: a flow of ours is running on it" in lines
 
 
-def test_the_exit_code_says_that_something_fails_and_each_finding_is_a_line(pipeline):
+def test_the_exit_code_is_1_if_a_check_fails_and_each_finding_is_a_line(pipeline):
     answer = pipeline.iot("doctor", "--recovery", str(pipeline.recovery), GRACE_MS="-1")
     assert answer.returncode == 1
     assert answer.stdout.startswith("FAIL  settings        GRACE_MS: ")

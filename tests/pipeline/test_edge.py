@@ -33,7 +33,7 @@ def body(rig, value=1.5, sensor="pump", **more):
     }
 
 
-def test_each_kind_of_request_gets_its_answer(pipeline, rig, brokers):
+def test_each_kind_of_request_gets_its_response(pipeline, rig, brokers):
     unknown = str(uuid4())
     both = body(rig)
     both["readings"].append({"sensor_uuid": unknown, "value": 1})
@@ -62,16 +62,16 @@ def test_each_kind_of_request_gets_its_answer(pipeline, rig, brokers):
     assert len(records(brokers, pipeline.topic)) == 2
 
 
-def test_the_clients_of_the_old_system_get_what_they_got(pipeline, rig):
+def test_clients_of_the_old_system_get_the_same_responses_as_before(pipeline, rig):
     ids = dict(pipeline.rows("SELECT name, id FROM sensors"))
-    one = pipeline.post({"sensor_id": ids["boiler"], "value": 23.5}, "/ingest/readings")
+    response = pipeline.post({"sensor_id": ids["boiler"], "value": 23.5}, "/ingest/readings")
     readings = [
         {"sensor_id": number, "value": 1, "timestamp": "2024-11-24T10:00:00Z"}
         for number in ids.values()
     ]
     bulk = pipeline.post({"readings": readings}, "/ingest/readings/bulk")
     health = httpx.get(f"{pipeline.url}/health")
-    assert (one.status_code, one.json()) == (200, {"inserted": 1})
+    assert (response.status_code, response.json()) == (200, {"inserted": 1})
     assert (bulk.status_code, bulk.json()) == (200, {"inserted": 2})
     assert (health.status_code, health.json()["status"]) == (200, "ok")
     assert pipeline.post({"sensor_id": 999, "value": 1}, "/ingest/readings").status_code == 422
@@ -87,7 +87,7 @@ def test_legacy_readings_of_several_devices_go_to_the_partition_of_each(pipeline
     assert keys == sorted([rig.uuid, other.uuid])
 
 
-def test_a_key_that_is_set_must_be_given(pipeline):
+def test_a_configured_key_is_required(pipeline):
     rig = pipeline.register()
     pipeline.start_edge(INGEST_API_KEY="t0ken")
     assert pipeline.post(body(rig)).status_code == 401
@@ -96,13 +96,13 @@ def test_a_key_that_is_set_must_be_given(pipeline):
     assert httpx.get(f"{pipeline.url}/health").json() == {"status": "ok", "auth": "api-key"}
 
 
-def test_the_right_key_opens(pipeline):
+def test_the_correct_key_is_accepted(pipeline):
     rig = pipeline.register()
     pipeline.start_edge(INGEST_API_KEY="t0ken")
     assert pipeline.post(body(rig), **{"X-API-Key": "t0ken"}).status_code == 202
 
 
-def test_a_device_that_was_unknown_is_let_in_soon_after_it_was_made(pipeline, rig):
+def test_an_unknown_device_is_accepted_soon_after_it_is_created(pipeline, rig):
     late = {
         "device_uuid": str(UUID(int=5)),
         "readings": [{"sensor_uuid": str(UUID(int=6)), "value": 1}],
@@ -119,7 +119,7 @@ def test_an_inactive_sensor_counts_as_unknown(pipeline, rig):
     assert pipeline.post(body(rig)).status_code == 422
 
 
-def test_known_devices_go_on_when_the_database_is_away(pipeline):
+def test_known_devices_keep_posting_while_the_database_is_unavailable(pipeline):
     rig = pipeline.register()
     pipeline.start_edge(SENSOR_MAP_TTL_SECONDS="0.2")
     assert pipeline.post(body(rig)).status_code == 202
@@ -160,14 +160,14 @@ def test_a_stop_does_not_wait_for_a_sender_that_never_ends(pipeline):
         edge.process.wait(120)
 
 
-def test_gzip_is_understood(pipeline, rig, brokers):
+def test_gzip_bodies_are_accepted(pipeline, rig, brokers):
     packed = gzip.compress(json.dumps(body(rig)).encode())
     headers = {"Content-Encoding": "gzip"}
     answer = httpx.post(f"{pipeline.url}/ingest/packets", content=packed, headers=headers)
     assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
 
 
-def test_a_device_key_opens_for_its_device_only_and_at_every_door(pipeline):
+def test_a_device_key_is_valid_for_its_device_only_on_every_path(pipeline):
     rig, other = pipeline.register(), pipeline.register("other", SensorSpec("x", "other", ""))
     key = pipeline.iot("devices", "new-key", "rig").stdout.strip()
     pipeline.start_edge(INGEST_API_KEY="t0ken")
@@ -208,7 +208,7 @@ def test_a_device_that_sends_too_often_is_refused_before_its_body_is_parsed(pipe
     assert pipeline.post(body(rig)).status_code == 429
 
 
-def test_accepted_may_be_200_and_the_old_paths_stay_as_they_are(pipeline):
+def test_the_success_status_may_be_200_and_the_old_paths_do_not_change(pipeline):
     rig = pipeline.register()
     pipeline.start_edge(INGEST_SUCCESS_STATUS="200")
     ids = dict(pipeline.rows("SELECT name, id FROM sensors"))
@@ -220,9 +220,7 @@ def test_accepted_may_be_200_and_the_old_paths_stay_as_they_are(pipeline):
     assert 'iot_edge_requests_total{path="/ingest/packets",status="200"} ' in metrics
 
 
-def test_warnings_say_what_was_probably_not_meant_and_what_was_not_believed_is_counted(
-    pipeline, rig
-):
+def test_warnings_name_probable_mistakes_and_rejected_times_are_counted(pipeline, rig):
     plain = pipeline.post(body(rig, ts=1e9)).json()
     assert "warnings" not in plain
     odd = body(rig, ts=5, packetId="x")
@@ -248,7 +246,7 @@ def test_a_revoked_key_stops_within_the_ttl(pipeline):
     wait_until(lambda: pipeline.post(body(rig), **{"X-Device-Key": key}).status_code == 401, 5)
 
 
-def test_no_key_and_no_value_is_ever_told(pipeline):
+def test_keys_and_values_are_never_repeated(pipeline):
     rig = pipeline.register()
     key = pipeline.iot("devices", "new-key", "rig").stdout.strip()
     pipeline.start_edge(INGEST_API_KEY="t0ken")
@@ -272,7 +270,7 @@ def test_no_key_and_no_value_is_ever_told(pipeline):
         assert word not in told
 
 
-def test_each_refusal_is_one_line_of_the_log_with_the_id_that_the_sender_got(pipeline, rig):
+def test_each_refusal_is_one_log_line_with_the_id_in_the_response(pipeline, rig):
     refused = pipeline.post(body(rig, "x"))
     own = pipeline.post(body(rig, "x"), **{"X-Request-Id": "boiler-7"})
     evil = pipeline.post(body(rig, "x"), **{"X-Request-Id": 'a"} {"b'})
@@ -299,16 +297,16 @@ def test_a_flood_of_refusals_does_not_flood_the_log(pipeline, rig):
     assert len(lines) + sum(line.get("not_logged_before", 0) for line in lines) == 301
 
 
-def test_traceparent_goes_on_as_a_header_of_the_record(pipeline, rig, brokers):
+def test_traceparent_is_passed_on_as_a_header_of_the_record(pipeline, rig, brokers):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert pipeline.post(body(rig), traceparent=trace).status_code == 202
     assert pipeline.post(body(rig), traceparent=f"{trace}-x").status_code == 202
     assert pipeline.post(body(rig)).status_code == 202
-    found = [message.headers() for message in records(brokers, pipeline.topic)]
-    assert found == [[("traceparent", trace.encode())], None, None]
+    headers = [message.headers() for message in records(brokers, pipeline.topic)]
+    assert headers == [[("traceparent", trace.encode())], None, None]
 
 
-def test_a_device_that_sends_too_often_is_told_when_to_go_on(pipeline):
+def test_a_device_that_sends_too_often_gets_retry_after(pipeline):
     rig, other = pipeline.register(), pipeline.register("other", SensorSpec("x", "other", ""))
     pipeline.start_edge(DEVICE_PACKETS_PER_SECOND="0.5")
     answers = [pipeline.post(body(rig)) for _ in range(7)]
@@ -324,7 +322,7 @@ def test_a_device_that_sends_too_often_is_told_when_to_go_on(pipeline):
     assert pipeline.post(legacy, "/ingest/readings").status_code == 429
 
 
-def test_what_was_answered_is_counted(pipeline, rig):
+def test_responses_are_counted(pipeline, rig):
     unknown = {"sensor_uuid": str(uuid4()), "value": 1}
     both = body(rig, ts="2100-01-01T00:00:00Z")
     both["readings"].append(unknown)
@@ -332,25 +330,25 @@ def test_what_was_answered_is_counted(pipeline, rig):
     assert pipeline.post(body(rig, "x")).status_code == 422
     assert pipeline.post(body(rig, 1e10)).status_code == 422
     assert pipeline.post(body(rig, 1) | {"device_uuid": str(uuid4())}).status_code == 404
-    found = {}
+    samples = {}
     for line in httpx.get(f"{pipeline.url}/metrics").text.splitlines():
         if not line.startswith("#"):
             name, value = line.rsplit(" ", 1)
-            found[name.removeprefix("iot_edge_")] = float(value)
+            samples[name.removeprefix("iot_edge_")] = float(value)
     packets = 'requests_total{path="/ingest/packets",status='
-    assert found[f'{packets}"202"}}'] == 1
-    assert found[f'{packets}"422"}}'] == 2
-    assert found[f'{packets}"404"}}'] == 1
-    assert found["readings_accepted_total"] == 1
-    assert found["readings_clock_skewed_total"] == 1
-    assert found["broker_up"] == 1
-    assert found['readings_refused_total{reason="unknown_sensor"}'] == 1
-    assert found['readings_refused_total{reason="unknown_device"}'] == 1
-    assert found['readings_refused_total{reason="invalid"}'] == 1  # one body could not be read
-    assert found["acknowledgement_seconds_count"] == 1
-    assert found["packets_in_flight"] == found["queue_fill_ratio"] == 0
-    assert found['directory_lookups_total{result="miss"}'] == 2
-    assert found["process_resident_memory_bytes"] > 2**20
+    assert samples[f'{packets}"202"}}'] == 1
+    assert samples[f'{packets}"422"}}'] == 2
+    assert samples[f'{packets}"404"}}'] == 1
+    assert samples["readings_accepted_total"] == 1
+    assert samples["readings_clock_skewed_total"] == 1
+    assert samples["broker_up"] == 1
+    assert samples['readings_refused_total{reason="unknown_sensor"}'] == 1
+    assert samples['readings_refused_total{reason="unknown_device"}'] == 1
+    assert samples['readings_refused_total{reason="invalid"}'] == 1  # one body could not be read
+    assert samples["acknowledgement_seconds_count"] == 1
+    assert samples["packets_in_flight"] == samples["queue_fill_ratio"] == 0
+    assert samples['directory_lookups_total{result="miss"}'] == 2
+    assert samples["process_resident_memory_bytes"] > 2**20
 
 
 SEED = (
@@ -377,7 +375,7 @@ curl -X POST http://localhost:8001/ingest/readings \\
 
 @pytest.mark.skipif(not which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize("key", [None, "<TU_API_KEY>"])
-def test_the_commands_of_the_old_readme_go_on_working(pipeline, key):
+def test_the_commands_of_the_old_readme_still_work(pipeline, key):
     device = str(UUID(int=1))
     pipeline.database.execute("add_device", device, "seed", "gateway")
     for number in (0x101, 0x102):
@@ -404,17 +402,17 @@ def test_the_commands_of_the_old_readme_go_on_working(pipeline, key):
     assert {row[1] for row in pipeline.readings()} == {23.5, 48.1}
 
 
-def test_check_edge_finds_the_answers_right_and_says_where_they_are_not(pipeline):
+def test_check_edge_accepts_correct_responses_and_reports_wrong_ones(pipeline):
     pipeline.start_edge()
     right = pipeline.iot("check-edge", pipeline.url)
     assert (right.returncode, right.stderr) == (0, "")
-    assert "all 23 answers are right" in right.stdout
+    assert "all 23 responses are correct" in right.stdout
     wrong = pipeline.iot(
         "check-edge", pipeline.url, "--device", str(uuid4()), "--sensor", str(uuid4())
     )
     assert wrong.returncode == 1
-    assert "answers are not right" in wrong.stderr
-    assert "NO" in wrong.stdout
+    assert "responses are wrong" in wrong.stderr
+    assert "FAIL" in wrong.stdout
     nobody = pipeline.iot("check-edge", "http://127.0.0.1:1")
     assert nobody.returncode == 1
     assert nobody.stderr.startswith("iot: no edge answers at http://127.0.0.1:1")
@@ -437,10 +435,12 @@ def talk(pipeline, *pieces, pause=0.3, end=False):
 
 def raw(content, *headers):
     head = f"POST /ingest/packets HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n"
-    return (head + "".join(f"{one}\r\n" for one in headers) + "\r\n").encode() + content
+    return (head + "".join(f"{header}\r\n" for header in headers) + "\r\n").encode() + content
 
 
-def test_what_is_no_request_is_answered_with_a_problem_counted_and_not_flooding(pipeline, rig):
+def test_invalid_http_is_answered_with_a_problem_and_counted_without_flooding_the_log(
+    pipeline, rig
+):
     for content, status in (
         (b"GARBAGE\r\n\r\n", b"400"),
         (b"GET /health HTTP/1.1\r\nX: " + b"a" * 100_000, b"431"),
@@ -457,18 +457,18 @@ def test_what_is_no_request_is_answered_with_a_problem_counted_and_not_flooding(
     assert len((pipeline.folder / "edge.log").read_text().splitlines()) < 60
 
 
-def test_an_answer_belongs_to_its_request_whatever_follows_on_the_connection(pipeline, rig):
+def test_a_response_belongs_to_its_request_whatever_follows_on_the_connection(pipeline, rig):
     good = raw(json.dumps(body(rig)).encode())
     for follows in (b"GARBAGE\r\n\r\n", good[:-1] + b"]" + b"GARBAGE\r\n\r\n"):
         assert talk(pipeline, good + follows, pause=0).startswith(b"HTTP/1.1 202")
 
 
-def test_a_sender_that_has_closed_its_side_still_gets_its_answer(pipeline, rig):
+def test_a_sender_that_has_closed_its_side_still_gets_a_response(pipeline, rig):
     good = raw(json.dumps(body(rig)).encode())
     assert talk(pipeline, good, pause=0, end=True).startswith(b"HTTP/1.1 202")
 
 
-def test_an_upgrade_that_is_offered_is_passed_over(pipeline, rig):
+def test_an_offered_upgrade_is_ignored(pipeline, rig):
     good = raw(
         json.dumps(body(rig)).encode(),
         "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk",
@@ -486,12 +486,12 @@ def test_bulk_of_several_devices_is_refused_before_any_of_it_is_stored(pipeline,
     both = {"readings": [{"sensor_id": ids[name], "value": 1} for name in ("pump", "x")]}
     assert pipeline.post(both, "/ingest/readings/bulk").status_code == 200
     assert pipeline.post(both, "/ingest/readings/bulk").status_code == 429
-    one = {"sensor_id": ids["boiler"], "value": 1}
-    assert pipeline.post(one, "/ingest/readings").status_code == 429
+    single = {"sensor_id": ids["boiler"], "value": 1}
+    assert pipeline.post(single, "/ingest/readings").status_code == 429
     assert len(records(brokers, pipeline.topic)) == 2
 
 
-def test_a_fault_and_a_stop_tell_no_key_and_no_payload(pipeline):
+def test_an_internal_error_and_a_stop_reveal_no_key_and_no_payload(pipeline):
     rig = pipeline.register()
     edge = pipeline.start_edge(INGEST_API_KEY="t0ken")
     pipeline.rows("ALTER TABLE sensors RENAME TO away")
@@ -518,7 +518,7 @@ def test_a_fault_and_a_stop_tell_no_key_and_no_payload(pipeline):
     assert rig.uuid not in told
 
 
-def test_a_sensor_that_cannot_be_looked_up_is_not_called_unknown(pipeline):
+def test_a_sensor_that_cannot_be_looked_up_is_not_reported_as_unknown(pipeline):
     rig = pipeline.register()
     pipeline.start_edge(SENSOR_MAP_TTL_SECONDS="0.2")
     never = body(rig)

@@ -1,4 +1,4 @@
-"""The edge while its broker is stopped, killed, too slow, or fails in another way."""
+"""The edge while its broker is stopped, killed, too slow, or failing in another way."""
 
 import json
 import os
@@ -34,7 +34,7 @@ _MIB = 2**20
 
 
 class KafkaNode:
-    """An Apache Kafka of one test, that it may stop and kill."""
+    """An Apache Kafka for a single test, which may stop and kill it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,7 +59,7 @@ class KafkaNode:
         self._end()
 
     def limit(self, bytes_per_s: int) -> None:
-        """Take only so much from each producer."""
+        """Limit the rate of each producer."""
         subprocess.run(
             [which("java") or "", "-cp", f"{self._folder}/libs/*", "kafka.admin.ConfigCommand",
              "--bootstrap-server", self.address, "--alter", "--entity-type", "clients",
@@ -85,7 +85,7 @@ def kafka(tmp_path, given_brokers):
 
 @pytest.fixture
 def own_broker(tmp_path):
-    """The in-memory broker, of one test only."""
+    """An in-memory broker for a single test."""
     with Children(tmp_path) as children:
         broker = children.start("own-broker", "ops.broker", env=child_environment({}))
         yield broker.process.stdout.readline().strip(), broker.process
@@ -98,7 +98,7 @@ def pipeline_on(brokers, tmp_path):
 
 
 def packets(rig, connection, size=5):
-    """Packets with ids that tell connection and number."""
+    """Packets whose ids contain connection and number."""
     random = Random(connection)
     for number in count():
         readings = [
@@ -114,7 +114,9 @@ def ids(brokers, topic):
 
 
 def accepted(load):
-    return [f"{one.connection}-{one.number}" for one in load.answers if one.status == 202]
+    return [
+        f"{answer.connection}-{answer.number}" for answer in load.answers if answer.status == 202
+    ]
 
 
 def memory(process, name="VmRSS"):
@@ -124,9 +126,7 @@ def memory(process, name="VmRSS"):
     raise AssertionError(name)
 
 
-def test_what_was_accepted_survives_a_broker_that_stands_still_and_one_that_is_killed(
-    kafka, tmp_path
-):
+def test_accepted_readings_survive_a_stopped_and_a_killed_broker(kafka, tmp_path):
     pipeline, children = pipeline_on(kafka.address, tmp_path)
     with children:
         rig, edge = pipeline.register(), pipeline.start_edge()
@@ -151,16 +151,18 @@ def test_what_was_accepted_survives_a_broker_that_stands_still_and_one_that_is_k
         assert memory(edge.process, "VmHWM") - before < 50 * _MIB
         assert set(load.statuses) <= {202, 503}
         assert load.statuses[202] > 1000
-        found = ids(kafka.address, pipeline.topic)
-        assert {found[one] for one in accepted(load)} == {1}
-        assert max(found.values()) == 1
+        counts = ids(kafka.address, pipeline.topic)
+        assert {counts[packet_id] for packet_id in accepted(load)} == {1}
+        assert max(counts.values()) == 1
         assert run_load(
             pipeline.port, lambda n: packets(rig, f"z{n}"), connections=4, seconds=1
         ).statuses.keys() == {202}
         print(f"{dict(load.statuses)}, {(memory(edge.process, 'VmHWM') - before) / _MIB:.1f} MiB")
 
 
-def test_four_times_what_the_broker_takes_is_refused_early_and_the_rest_is_stored(kafka, tmp_path):
+def test_at_four_times_the_broker_rate_the_excess_is_refused_early_and_the_rest_is_stored(
+    kafka, tmp_path
+):
     kafka.limit(100_000)
     pipeline, children = pipeline_on(kafka.address, tmp_path)
     with children:
@@ -190,13 +192,11 @@ def test_four_times_what_the_broker_takes_is_refused_early_and_the_rest_is_store
         assert set(load.statuses) == {202, 503}
         assert refused < stored
         assert load.statuses[202] > 0.5 * capacity * 10
-        found = ids(kafka.address, pipeline.topic)
-        assert {found[one] for one in accepted(load)} == {1}
+        counts = ids(kafka.address, pipeline.topic)
+        assert {counts[packet_id] for packet_id in accepted(load)} == {1}
 
 
-def test_a_broker_that_stands_still_is_told_within_the_time_and_early_beyond_the_cap(
-    own_broker, tmp_path
-):
+def test_a_stopped_broker_is_reported_in_time_and_immediately_above_the_limit(own_broker, tmp_path):
     address, broker = own_broker
     pipeline, children = pipeline_on(address, tmp_path)
     with children:
@@ -222,7 +222,7 @@ def test_a_broker_that_stands_still_is_told_within_the_time_and_early_beyond_the
             ready = pool.submit(httpx.get, f"{pipeline.url}/health/ready", timeout=60).result()
             live = httpx.get(f"{pipeline.url}/health/live", timeout=60)
             told = pool.submit(httpx.get, f"{pipeline.url}/metrics", timeout=60).result()
-            answers = [one.result() for one in asked]
+            answers = [future.result() for future in asked]
         assert "iot_edge_broker_up 0.0" in told.text
         assert (ready.status_code, live.status_code) == (503, 200)
         assert ready.headers["content-type"] == "application/problem+json"
@@ -234,7 +234,7 @@ def test_a_broker_that_stands_still_is_told_within_the_time_and_early_beyond_the
         wait_until(lambda: post(1)[0].status_code == 202)
 
 
-def test_a_kafka_client_that_fails_for_good_is_replaced(own_broker, tmp_path):
+def test_a_kafka_client_with_a_fatal_error_is_replaced(own_broker, tmp_path):
     code = f"""
 import asyncio, ctypes, glob, confluent_kafka
 from pathlib import Path
@@ -273,9 +273,7 @@ asyncio.run(main())
     assert "Kafka client replaced" in done.stdout
 
 
-def test_a_packet_that_the_topic_never_takes_is_refused_for_good_and_no_other_with_it(
-    pipeline, given_brokers
-):
+def test_only_a_packet_that_the_topic_never_accepts_is_refused_permanently(pipeline, given_brokers):
     if given_brokers is None:
         pytest.skip("the broker must be a real one: set KAFKA_BOOTSTRAP_SERVERS")
     admin = AdminClient({"bootstrap.servers": given_brokers})
@@ -297,7 +295,7 @@ def test_a_packet_that_the_topic_never_takes_is_refused_for_good_and_no_other_wi
         values = [Random(n).random() for n in range(readings)]
         return {
             "device_uuid": rig.uuid,
-            "readings": [{"sensor_uuid": rig.sensors["pump"], "value": one} for one in values],
+            "readings": [{"sensor_uuid": rig.sensors["pump"], "value": value} for value in values],
         }
 
     def statuses():
@@ -309,7 +307,7 @@ def test_a_packet_that_the_topic_never_takes_is_refused_for_good_and_no_other_wi
     assert (large.status_code, large.json()["reason"]) == (413, "too_large")
     assert "the topic takes 3000" in large.json()["detail"]
     assert statuses() == {202: 40, 413: 20}
-    limit(1000)  # the edge learns it from the first refusal, and keeps its batches smaller
+    limit(1000)  # the edge learns the limit from the first refusal, and uses smaller batches
     wait_until(lambda: "takes 1000" in pipeline.post(packet(1000)).text)
     assert statuses() == {202: 40, 413: 20}
     limit(100_000)

@@ -1,4 +1,4 @@
-"""The edge against senders that mean no good."""
+"""The edge against hostile senders."""
 
 import gzip
 import json
@@ -35,12 +35,12 @@ def seed(pipeline):
     return device, sensor
 
 
-def test_the_openapi_document_says_what_the_edge_answers(pipeline, seed):
+def test_the_openapi_document_matches_the_responses(pipeline, seed):
     pipeline.start_edge()
     finished = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{pipeline.url}/openapi.json",
          "--checks", "all", "--max-examples", "200",
-         # a packet that is valid may still name sensors that are not there: 422
+         # a valid packet may still name unknown sensors: 422
          "--exclude-checks", "positive_data_acceptance", "--seed", "1", "--no-color",
          "--generation-database", "none"],
         cwd=pipeline.folder, env=child_environment({}),
@@ -50,7 +50,7 @@ def test_the_openapi_document_says_what_the_edge_answers(pipeline, seed):
 
 
 def post(pipeline, body: bytes, *headers: str, chunks=False, path="/ingest/packets"):
-    """Status and content type of the answer, from a socket of our own: no client tidies up."""
+    """Status and content type of the response, over a plain socket: no client fixes the request."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     head += "".join(f"{header}\r\n" for header in headers)
     head += "Transfer-Encoding: chunked\r\n" if chunks else f"Content-Length: {len(body)}\r\n"
@@ -73,7 +73,7 @@ def answer(sender):
 
 
 def hostile(device, sensor, seed=1):
-    """(what, body, headers): packets of a known device that are wrong, without end."""
+    """Endless (name, body, headers): invalid packets of a known device."""
     rnd = random.Random(seed)
     good = {"device_uuid": device, "readings": [{"sensor_uuid": sensor, "value": 1.5}]}
     text = json.dumps(good)
@@ -163,7 +163,7 @@ def hostile(device, sensor, seed=1):
 
 
 def flipped(content, rnd):
-    """With one byte of the header, or of the packed data, or of the sum, wrong."""
+    """Flip one byte of the header, of the compressed data or of the checksum."""
     place = rnd.choice([0, 1, 2, *range(12, len(content))])
     return content[:place] + bytes([content[place] ^ rnd.randrange(1, 256)]) + content[place + 1 :]
 
@@ -178,7 +178,7 @@ def many(good, count):
 
 
 def endless(pipeline, seconds=120.0):
-    """Chunks until somebody ends it."""
+    """Send chunks until the edge closes the connection."""
     with socket.create_connection(("127.0.0.1", pipeline.port), 120) as sender:
         sender.sendall(
             b"POST /ingest/packets HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -189,12 +189,12 @@ def endless(pipeline, seconds=120.0):
                 sender.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
                 sent += 65536
         except OSError:
-            pass  # the edge has had enough
-        assert monotonic() < end, f"it took {sent} bytes"
+            pass  # the edge closed the connection
+        assert monotonic() < end, f"the edge accepted {sent} bytes"
 
 
 def slow(pipeline, opening):
-    """A byte a second; what came back, and when."""
+    """Send a byte per second. Return the response and the time it took."""
     start = monotonic()
     with socket.create_connection(("127.0.0.1", pipeline.port), 120) as sender:
         sender.sendall(opening)
@@ -203,7 +203,7 @@ def slow(pipeline, opening):
             try:
                 return *answer(sender), monotonic() - start
             except TimeoutError:
-                assert monotonic() < start + 120, "nobody ended it"
+                assert monotonic() < start + 120, "the connection was not closed"
                 sender.sendall(b"a")
 
 
@@ -220,7 +220,7 @@ def test_hostile_bodies_end_with_4xx_in_bounded_time_and_memory(pipeline, seed, 
         ]
         without_end = [pool.submit(endless, pipeline) for _ in range(4)]
 
-        def one(case):
+        def send(case):
             what, content, headers = case
             start = monotonic()
             status, is_problem = post(pipeline, content, *headers)
@@ -228,16 +228,19 @@ def test_hostile_bodies_end_with_4xx_in_bounded_time_and_memory(pipeline, seed, 
 
         cases = islice(hostile(*seed), _CASES)
         with ThreadPoolExecutor(4) as few:
-            answers = list(few.map(one, cases))
+            answers = list(few.map(send, cases))
         for each in without_end:
             each.result()
         slow_answers = [each.result() for each in slow_ones]
-    wrong = [one for one in answers if not (400 <= one[1] < 500 and one[2])]
+    wrong = [answer for answer in answers if not (400 <= answer[1] < 500 and answer[2])]
     assert not wrong
     assert len(answers) == _CASES
-    slowest, given_up = max(one[3] for one in answers), max(one[2] for one in slow_answers)
+    slowest, given_up = (
+        max(answer[3] for answer in answers),
+        max(answer[2] for answer in slow_answers),
+    )
     grown = (memory(edge.process, "VmHWM") - before) / _MIB
-    print({one[0]: one[1] for one in answers})
+    print({answer[0]: answer[1] for answer in answers})
     print(f"slowest {slowest:.2f} s, slow senders {given_up:.0f} s, {grown:.0f} MiB more at most")
     assert {(status, is_problem) for status, is_problem, _ in slow_answers} == {(408, True)}
     assert slowest < given_up, "a body that is there takes less time than one that does not come"
@@ -261,10 +264,10 @@ def test_no_body_costs_the_event_loop_more_than_5_ms(pipeline, seed):
     ]
     packet = {"device_uuid": device, "readings": dated}
     text = json.dumps(packet).encode()
-    one = json.dumps(packet | {"readings": dated[:1]}).encode()
+    small = json.dumps(packet | {"readings": dated[:1]}).encode()
     unknown = [dict(reading, sensor_uuid=str(uuid4())) for reading in dated]
     zipped = ("Content-Encoding: gzip",)
-    most = SMALL - len(one) - 20
+    most = SMALL - len(small) - 20
     legacy = {"readings": [{"sensor_id": 1, "value": n, "timestamp": 1e9} for n in range(1000)]}
     bodies = {
         "a packet of 1000 readings": (text, ()),
@@ -273,17 +276,20 @@ def test_no_body_costs_the_event_loop_more_than_5_ms(pipeline, seed):
             json.dumps(packet | {"readings": unknown}).encode(),
             (),
         ),
-        "8 MB of blanks as gzip": (gzip.compress(one + b" " * 8_000_000), zipped),
+        "8 MB of blanks as gzip": (gzip.compress(small + b" " * 8_000_000), zipped),
         "8 MB of arrays as gzip": (gzip.compress(b"[" + b"[]," * 2_700_000 + b"1]"), zipped),
-        "1 MB of blanks": (one + b" " * 1_000_000, ()),
-        "32 KB of arrays in a field": (one[:-1] + b', "x": [' + b"[]," * (most // 3) + b"1]}", ()),
-        "32 KB of objects": (one[:-1] + b', "x": [' + b'{"":0},' * (most // 7) + b"1]}", ()),
-        "32 KB of names": (
-            one[:-1] + b"".join(b', "t%dme": 0' % n for n in range(most // 14)) + b"}",
+        "1 MB of blanks": (small + b" " * 1_000_000, ()),
+        "32 KB of arrays in a field": (
+            small[:-1] + b', "x": [' + b"[]," * (most // 3) + b"1]}",
             (),
         ),
-        "32 KB that are not UTF-8 at their end": (one[:-1] + b" " * most + b"\xff", ()),
-        "32 KB of digits": (one.replace(b"1.5", b"1" * most), ()),
+        "32 KB of objects": (small[:-1] + b', "x": [' + b'{"":0},' * (most // 7) + b"1]}", ()),
+        "32 KB of names": (
+            small[:-1] + b"".join(b', "t%dme": 0' % n for n in range(most // 14)) + b"}",
+            (),
+        ),
+        "32 KB that are not UTF-8 at their end": (small[:-1] + b" " * most + b"\xff", ()),
+        "32 KB of digits": (small.replace(b"1.5", b"1" * most), ()),
         "32 KB of nesting": (b'{"a":' * (most // 5), ()),
         "1 MB of noise": (random.Random(1).randbytes(1_000_000), ()),
         "1000 legacy readings": (json.dumps(legacy).encode(), ()),

@@ -1,4 +1,4 @@
-"""Heads of requests that mean no good, byte for byte."""
+"""Hostile request heads, byte for byte."""
 
 import socket
 from contextlib import suppress
@@ -78,11 +78,11 @@ HOSTILE = {
         200,
     ),
 }
-"""By name: what is sent, and the status of the first answer."""
+"""Name -> (bytes to send, status of the first response)."""
 
 
 def talk(port: int, content: bytes) -> bytes:
-    """What comes back until the edge hangs up, or nothing has come for 2 s."""
+    """Everything received until the edge closes the connection, or 2 s pass without data."""
     with socket.create_connection(("127.0.0.1", port), 30) as peer:
         got = b""
         with suppress(OSError):  # it may have been refused before its end
@@ -95,7 +95,7 @@ def talk(port: int, content: bytes) -> bytes:
 
 
 def answer(peer: socket.socket) -> int:
-    """The status of the next answer."""
+    """The status of the next response."""
     response = HTTPResponse(peer)
     response.begin()
     response.read()
@@ -107,7 +107,7 @@ def edge(pipeline) -> Child:
     return pipeline.start_edge()
 
 
-def test_each_hostile_head_gets_one_answer_and_one_line_of_the_log(pipeline, edge):
+def test_each_hostile_head_gets_one_response_and_one_log_line(pipeline, edge):
     for name, (content, status) in HOSTILE.items():
         got = talk(pipeline.port, content)
         assert got[:12] == b"HTTP/1.1 %d" % status, (name, got[:300])
@@ -124,16 +124,16 @@ def test_each_hostile_head_gets_one_answer_and_one_line_of_the_log(pipeline, edg
 
 def test_no_hostile_head_costs_more_than_5_ms_of_event_loop(pipeline):
     pipeline.start_edge(module=("tests.looplag", "ingest_edge.api", "ingest_edge.refusals"))
-    found = {
+    lags = {
         name: measure(pipeline.url, lambda content=content: talk(pipeline.port, content))
         for name, (content, _) in HOSTILE.items()
     }
-    for name, lag in found.items():
-        print(f"{lag.longest_ms:6.2f} ms longest {lag.total_ms:6.2f} ms in all  {name}")
-    assert not {name: lag for name, lag in found.items() if lag.longest_ms > 5}
+    for name, lag in lags.items():
+        print(f"{lag.longest_ms:6.2f} ms longest {lag.total_ms:6.2f} ms total  {name}")
+    assert not {name: lag for name, lag in lags.items() if lag.longest_ms > 5}
 
 
-def test_trailers_are_no_headers_of_this_request_or_the_next(pipeline):
+def test_trailers_do_not_become_headers_of_this_request_or_the_next(pipeline):
     pipeline.register()
     pipeline.start_edge(INGEST_API_KEY="t0ken")
     trailers = b"1\r\na\r\n0\r\nX-API-Key: t0ken\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
@@ -167,10 +167,10 @@ def test_an_http_1_0_client_is_answered_and_the_connection_closed(pipeline, edge
     with socket.create_connection(("127.0.0.1", pipeline.port), 30) as peer:
         peer.sendall(get(version=b"1.0"))
         while peer.recv(65_536):
-            pass  # the time-out would raise
+            pass  # the timeout would raise
 
 
-def test_32_requests_may_wait_and_all_of_them_are_answered_in_order(pipeline, edge):
+def test_32_requests_may_wait_and_all_are_answered_in_order(pipeline, edge):
     paths = [b"/health", b"/nothing"] * 16
     sent = b"".join(get(b"Host: x", path=path) for path in paths)
     got = talk(pipeline.port, sent)
@@ -184,7 +184,7 @@ def test_a_body_that_breaks_is_answered_at_once(pipeline, edge):
     wait_until(lambda: counted in httpx.get(f"{pipeline.url}/metrics").text)
 
 
-def test_a_connection_above_the_bound_is_answered_503_and_those_that_are_open_stay(pipeline):
+def test_a_connection_above_the_limit_is_answered_503_and_open_ones_stay(pipeline):
     pipeline.start_edge(HTTP_MAX_CONNECTIONS="3")
     wait_until(lambda: httpx.get(f"{pipeline.url}/health").status_code == 200)
     address = ("127.0.0.1", pipeline.port)
@@ -205,7 +205,7 @@ def test_a_connection_above_the_bound_is_answered_503_and_those_that_are_open_st
             peer.close()
 
 
-def test_a_silent_connection_is_kept_for_the_time_of_the_setting(pipeline):
+def test_an_idle_connection_is_kept_for_the_configured_time(pipeline):
     pipeline.start_edge(HTTP_KEEP_ALIVE_SECONDS="2")
     with socket.create_connection(("127.0.0.1", pipeline.port), 60) as peer:
         for _ in range(2):
@@ -214,9 +214,7 @@ def test_a_silent_connection_is_kept_for_the_time_of_the_setting(pipeline):
         assert peer.recv(65_536) == b""
 
 
-def test_a_connection_that_never_says_anything_and_a_body_that_outlives_its_answer_are_ended(
-    pipeline, edge
-):
+def test_a_silent_connection_and_a_body_that_outlives_its_response_are_closed(pipeline, edge):
     address = ("127.0.0.1", pipeline.port)
     with (
         socket.create_connection(address, 60) as silent,

@@ -17,22 +17,22 @@ from .test_edge import body
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Files by name: the authority, a certificate of 127.0.0.1 and its key, and what is wrong."""
+    """Files by name: the authority, a certificate for 127.0.0.1 and its key, and invalid files."""
     folder = tmp_path_factory.mktemp("tls")
     authority, other = trustme.CA(), trustme.CA()
     server, stranger = authority.issue_cert("127.0.0.1"), other.issue_cert("127.0.0.1")
     client = authority.issue_cert("device@example.org")
-    found = {name: folder / f"{name}.pem" for name in (
+    paths = {name: folder / f"{name}.pem" for name in (
         "authority", "other", "certificate", "key", "other-key", "client", "text"
     )}  # fmt: skip
-    authority.cert_pem.write_to_path(found["authority"])
-    other.cert_pem.write_to_path(found["other"])
-    server.cert_chain_pems[0].write_to_path(found["certificate"])
-    server.private_key_pem.write_to_path(found["key"])
-    stranger.private_key_pem.write_to_path(found["other-key"])
-    client.private_key_and_cert_chain_pem.write_to_path(found["client"])
-    found["text"].write_text("this is no PEM")
-    return found
+    authority.cert_pem.write_to_path(paths["authority"])
+    other.cert_pem.write_to_path(paths["other"])
+    server.cert_chain_pems[0].write_to_path(paths["certificate"])
+    server.private_key_pem.write_to_path(paths["key"])
+    stranger.private_key_pem.write_to_path(paths["other-key"])
+    client.private_key_and_cert_chain_pem.write_to_path(paths["client"])
+    paths["text"].write_text("this is no PEM")
+    return paths
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_plain_request_to_tls_and_an_old_protocol_are_refused(secured, files):
     assert "Traceback" not in (secured.folder / "edge.log").read_text()
 
 
-def test_only_clients_of_the_authority_get_in_where_one_is_named(secured, files):
+def test_only_clients_of_a_configured_authority_are_accepted(secured, files):
     start(secured, HTTP_TLS_CLIENT_CA=str(files["authority"]))
     context = ssl.create_default_context(cafile=str(files["authority"]))
     with pytest.raises(httpx.TransportError):
@@ -131,7 +131,7 @@ def test_a_wrong_file_is_named_in_one_line(pipeline, files, program, certificate
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert finished.returncode == 78
-    (line,) = [one for one in finished.stderr.splitlines() if '"info"' not in one]
+    (line,) = [line for line in finished.stderr.splitlines() if '"info"' not in line]
     assert words in line
 
 
@@ -139,7 +139,7 @@ def test_a_wrong_file_is_named_in_one_line(pipeline, files, program, certificate
     ("trusted", "client"),
     [(None, "203.0.113.9"), ("192.0.2.1", "127.0.0.1"), ("127.0.0.0/8", "203.0.113.9")],
 )
-def test_the_log_names_the_client_that_a_trusted_proxy_tells(pipeline, trusted, client):
+def test_the_log_has_the_client_address_from_a_trusted_proxy(pipeline, trusted, client):
     pipeline.start_edge(**({"FORWARDED_ALLOW_IPS": trusted} if trusted else {}))
     pipeline.post({}, **{"X-Forwarded-For": "198.51.100.7, 203.0.113.9"})
     (refused,) = [line for line in pipeline.log("edge") if line["event"] == "refused"]

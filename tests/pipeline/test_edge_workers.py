@@ -34,12 +34,14 @@ def metrics(pipeline) -> dict[str, float]:
 
 def metrics_folder(worker: int) -> Path:
     environment = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
-    (folder,) = [one for one in environment if one.startswith(b"PROMETHEUS_MULTIPROC_DIR=")]
+    (folder,) = [
+        variable for variable in environment if variable.startswith(b"PROMETHEUS_MULTIPROC_DIR=")
+    ]
     return Path(folder.partition(b"=")[2].decode())
 
 
 @LINUX
-def test_what_workers_count_adds_up_also_when_one_was_killed_and_replaced(pipeline):
+def test_metrics_of_workers_add_up_even_if_one_was_killed_and_replaced(pipeline):
     rig = pipeline.register()
     edge = pipeline.start_edge("--workers", "2")
     wait_until(lambda: len(workers(edge.process.pid)) == 2)
@@ -58,13 +60,13 @@ def test_what_workers_count_adds_up_also_when_one_was_killed_and_replaced(pipeli
     wait_until(lambda: len(workers(edge.process.pid) - before) == 1)
     wait_until(lambda: len([x for x in pipeline.log("edge") if x["event"] == "worker ready"]) == 3)
     post(40)
-    found = metrics(pipeline)
-    assert found["iot_edge_readings_accepted_total"] == 100
-    assert found["iot_edge_packets_in_flight"] == found["iot_edge_queue_fill_ratio"] == 0
-    assert found["iot_edge_broker_up"] == 1
-    assert found["process_resident_memory_bytes"] > 2**20
-    assert found["process_cpu_seconds_total"] > 0
-    assert not [name for name in found if "pid=" in name]
+    samples = metrics(pipeline)
+    assert samples["iot_edge_readings_accepted_total"] == 100
+    assert samples["iot_edge_packets_in_flight"] == samples["iot_edge_queue_fill_ratio"] == 0
+    assert samples["iot_edge_broker_up"] == 1
+    assert samples["process_resident_memory_bytes"] > 2**20
+    assert samples["process_cpu_seconds_total"] > 0
+    assert not [name for name in samples if "pid=" in name]
     (ended,) = [line for line in pipeline.log("edge") if line["event"].startswith("worker ended")]
     assert ended["how"] == "died of SIGKILL"
     edge.process.send_signal(signal.SIGTERM)
@@ -74,7 +76,7 @@ def test_what_workers_count_adds_up_also_when_one_was_killed_and_replaced(pipeli
 
 @LINUX
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_answers_what_is_in_flight_in_every_worker(pipeline, brokers, number):
+def test_a_stop_answers_requests_in_flight_in_every_worker(pipeline, brokers, number):
     rig, edge = pipeline.register(), pipeline.start_edge("--workers", "2")
     wait_until(lambda: len(workers(edge.process.pid)) == 2)
     pids = workers(edge.process.pid)
@@ -119,7 +121,9 @@ def test_workers_end_when_their_parent_was_killed(pipeline):
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 @pytest.mark.parametrize("count", ["1", "3"])
-def test_what_keeps_workers_from_starting_is_reported_once(pipeline, count, values, code, words):
+def test_an_error_that_stops_workers_from_starting_is_reported_once(
+    pipeline, count, values, code, words
+):
     finished = start(pipeline, "--workers", count, **values)
     assert finished.returncode == code, finished.stderr
     assert finished.stderr.count(words) == 1, finished.stderr

@@ -29,7 +29,7 @@ POSTS = int(os.environ.get("IDENTITY_POSTS", "1000"))
 
 
 def bodies(rig, seed):
-    """Bodies of packets of the rig: times of many kinds, and values of which some come again."""
+    """Packet bodies of the rig, with various kinds of times and some repeated values."""
     rnd = random.Random(seed)
     sensors = list(rig.sensors.values())
     base = time()
@@ -59,7 +59,7 @@ def bodies(rig, seed):
 
 
 def cut(body, rnd):
-    """The readings of a body as two packets of their own."""
+    """Split the readings of a body into two packets."""
     place = rnd.randrange(1, len(body["readings"]))
     for part in (body["readings"][:place], body["readings"][place:]):
         yield {"device_uuid": body["device_uuid"], "readings": part}
@@ -67,7 +67,7 @@ def cut(body, rnd):
 
 @pytest.fixture
 def edges(pipeline):
-    """Three edges on one topic: one whose clock is right, one 20 s behind, one 15 s ahead."""
+    """Three edges on one topic: one with a correct clock, one 20 s behind, one 15 s ahead."""
     made = []
     for name, seconds in (("right", 0), ("behind", -20), ("ahead", 15)):
         file, port = pipeline.folder / f"clock.{name}", free_ports()
@@ -94,7 +94,7 @@ def accepted_identities(brokers, topic):
     A packet that its device sends again under the same id, or where it gives none with the same
     content, repeats its undated readings, as long as it is among the device's last packets.
     """
-    found, readings, seen = set(), 0, dict[tuple[int, str], None]()
+    identities, readings, seen = set(), 0, dict[tuple[int, str], None]()
     for message in records(brokers, topic):
         packet = unpack(decode(message.value()))
         again = (packet.device_id, packet.packet_id) in seen
@@ -107,8 +107,8 @@ def accepted_identities(brokers, topic):
             packet.sensor_id, packet.ts, said, packet.seq, packet.value, strict=True
         ):
             if not again or own == ts:
-                found.add((sensor, text(ts), seq, round(value, 5)))
-    return found, readings
+                identities.add((sensor, text(ts), seq, round(value, 5)))
+    return identities, readings
 
 
 def text(us):
@@ -116,14 +116,14 @@ def text(us):
 
 
 @pytest.mark.parametrize("kills", [0, 3])
-def test_the_rows_are_the_identities_of_all_that_was_accepted(pipeline, brokers, edges, kills):
+def test_every_accepted_reading_is_stored_exactly_once(pipeline, brokers, edges, kills):
     rig = pipeline.register()
     if not kills:
         pipeline.values["METRICS_PORT"] = str(pipeline.metrics_port)
     flow = pipeline.start_flow()
     rnd, answers = random.Random(kills), Counter()
     undated = Counter()
-    """Readings of which the device gave no time that was believed, each posted once."""
+    """Readings without an accepted device time, each posted once."""
 
     def post(body):
         answer = httpx.post(rnd.choice(edges), json=body, timeout=60)

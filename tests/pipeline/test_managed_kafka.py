@@ -1,4 +1,4 @@
-"""A Kafka that asks for TLS, a user or a client certificate, as managed ones do."""
+"""A Kafka that requires TLS, a user or a client certificate, like managed services."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ from tests.servers import missing
 
 pytestmark = pytest.mark.xdist_group("a Kafka of its own")
 
-PASSWORD = "Only-4-tests"  # noqa: S105 - of a broker that lives as long as this module
+PASSWORD = "Only-4-tests"  # noqa: S105 - of a broker that exists only for this module
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def test_edge_flow_replay_and_doctor_work_with(way, secured, tmp_path):
         assert replay.returncode == 0, replay.stderr
         assert json.loads(replay.stdout)["readings"] == 3
         doctor = json.loads(pipeline.iot("doctor", "--json").stdout)["findings"]
-        states = {one["about"]: one["state"] for one in doctor}
+        states = {finding["about"]: finding["state"] for finding in doctor}
         wanted = ("broker", "topic", "timestamps", "retention", "rights", "dead letters")
         assert {name: states[name] for name in wanted} == dict.fromkeys(wanted, "OK"), doctor
         children.stop(flow)
@@ -127,7 +127,7 @@ def test_edge_flow_replay_and_doctor_work_with(way, secured, tmp_path):
         pipeline.database.close()
 
 
-def test_a_password_in_plain_and_a_key_with_a_password_are_accepted(secured):
+def test_sasl_plain_and_an_encrypted_key_are_accepted(secured):
     for values in (
         secured.user("PLAIN"),
         secured.certificate(
@@ -146,11 +146,11 @@ def without(values, *names):
 WRONG = {
     "wrong password": (
         lambda s: s.user(KAFKA_SASL_PASSWORD="x"),  # noqa: S106
-        "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: {sasl} does not let the user 'iot' in: ",
+        "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: {sasl} rejects the user 'iot': ",
     ),
     "wrong user": (
         lambda s: s.user("PLAIN", KAFKA_SASL_USERNAME="nobody"),
-        "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: {sasl} does not let the user 'nobody' in: ",
+        "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD: {sasl} rejects the user 'nobody': ",
     ),
     "mechanism that the broker does not have": (
         lambda s: s.user("SCRAM-SHA-256"),
@@ -196,7 +196,7 @@ WRONG = {
         lambda s: s.certificate(
             **s.user("PLAIN", KAFKA_BOOTSTRAP_SERVERS=s.ssl, KAFKA_SECURITY_PROTOCOL="SASL_SSL")
         ),
-        "KAFKA_SECURITY_PROTOCOL: it is SASL_SSL, and the listener at {ssl} takes no user",
+        "KAFKA_SECURITY_PROTOCOL: it is SASL_SSL, and the listener at {ssl} does not use SASL",
     ),
     "no user to a listener with users": (
         lambda s: s.certificate(KAFKA_BOOTSTRAP_SERVERS=s.sasl),
@@ -205,14 +205,14 @@ WRONG = {
     ),
     "advertised address out of reach": (
         lambda s: {"KAFKA_BOOTSTRAP_SERVERS": s.lost},
-        "KAFKA_BOOTSTRAP_SERVERS: {lost} answers and sends us to 127.0.0.1:",
+        "KAFKA_BOOTSTRAP_SERVERS: {lost} answers and redirects us to 127.0.0.1:",
     ),
 }
 
 
 @pytest.fixture(scope="module")
 def errors(secured):
-    """What each of WRONG leads to; all are tried at once, for each waits until it gives up."""
+    """The error of each entry of WRONG. All run at once, because each waits for a timeout."""
 
     def error(values):
         try:
@@ -227,7 +227,7 @@ def errors(secured):
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_each_wrong_setting_has_an_error_of_its_own(what, secured, errors):
+def test_each_wrong_setting_has_its_own_error(what, secured, errors):
     text = str(errors[what])
     assert text.startswith(WRONG[what][1].format(**vars(secured))), text
     assert "\n" not in text
@@ -235,7 +235,7 @@ def test_each_wrong_setting_has_an_error_of_its_own(what, secured, errors):
     assert isinstance(errors[what], SettingError | SetupError)  # waiting does not help
 
 
-def test_every_program_says_at_its_start_what_is_wrong(secured, tmp_path):
+def test_every_program_reports_a_wrong_setting_on_start(secured, tmp_path):
     values = {
         "KAFKA_TOPIC": f"test.{uuid4().hex[:12]}",
         "IOT_SQLITE_PATH": str(tmp_path / "iot.db"),
@@ -260,7 +260,7 @@ def test_every_program_says_at_its_start_what_is_wrong(secured, tmp_path):
     for name, text in said.items():
         lines = [line for line in text.splitlines() if "KAFKA_SASL_PASSWORD: 127.0.0.1:" in line]
         assert len(lines) == 1, (name, text)
-        assert "does not let the user 'iot' in" in lines[0]
+        assert "rejects the user 'iot'" in lines[0]
         assert "Traceback" not in text
         assert "not-this-one" not in text
     assert running["flow"].returncode == 78

@@ -30,7 +30,7 @@ def answer(pipeline, rig, mistake):
     )
 
 
-def test_each_mistake_gets_its_answer_and_what_was_sent_is_not_repeated(pipeline):
+def test_each_mistake_gets_its_response_and_input_is_not_repeated(pipeline):
     pipeline.start_edge()
     rig = pipeline.register()
     assert len(ROWS) >= 40
@@ -48,5 +48,5 @@ def test_each_mistake_gets_its_answer_and_what_was_sent_is_not_repeated(pipeline
     assert not wrong, json.dumps(wrong, indent=1)
 
 
-def test_the_table_in_the_docs_is_this_one():
+def test_the_table_in_the_docs_is_up_to_date():
     assert (Path(__file__).parents[2] / "docs" / "mistakes.md").read_text() == document()

@@ -31,16 +31,16 @@ def records(brokers, topic):
     )
     partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-    found, ended = [], 0
+    messages, ended = [], 0
     while ended < len(partitions):
         message = consumer.poll(60)
         assert message is not None, "the broker did not answer"
         if message.error():
             ended += 1
         else:
-            found.append(message)
+            messages.append(message)
     consumer.close()
-    return sorted(found, key=lambda message: (message.partition(), message.offset()))
+    return sorted(messages, key=lambda message: (message.partition(), message.offset()))
 
 
 def ms(text):
@@ -48,7 +48,7 @@ def ms(text):
 
 
 @on_each_engine
-def test_packets_posted_are_rows_read_and_what_crosses_a_threshold_is_an_event(pipeline, brokers):
+def test_posted_packets_become_rows_and_crossed_thresholds_become_events(pipeline, brokers):
     rig = pipeline.register()
     pipeline.start_edge()
     pipeline.start_flow()
@@ -101,7 +101,7 @@ RECORD = (
     [b"\x00\xff not a packet", RECORD, b"\xff" * 999_900],
     ids=["bytes", "utf-8", "large"],
 )
-def test_garbage_on_the_topic_is_in_the_dead_letters_and_what_follows_is_stored(
+def test_garbage_on_the_topic_becomes_dead_letters_and_later_packets_are_stored(
     pipeline, brokers, garbage
 ):
     rig = pipeline.register()
@@ -124,7 +124,7 @@ def test_garbage_on_the_topic_is_in_the_dead_letters_and_what_follows_is_stored(
     assert headers["error"]
 
 
-def test_undated_readings_that_arrive_at_once_are_rows_of_their_own_and_a_retry_adds_none(pipeline):
+def test_undated_readings_that_arrive_together_are_separate_rows_and_a_retry_adds_none(pipeline):
     rig = pipeline.register()
     pipeline.start_edge()
     pipeline.start_flow()
@@ -149,7 +149,7 @@ def test_undated_readings_that_arrive_at_once_are_rows_of_their_own_and_a_retry_
 
 
 def skab_like(path: Path, rows: int = 400) -> Path:
-    """A file laid out as SKAB's are, with a gap, two rows of one second, and an empty cell."""
+    """A file in the format of SKAB, with a gap, two rows in one second, and an empty cell."""
     noise = random.Random(7)
     lines = ["datetime;Pressure;Temperature;Volume Flow RateRMS;anomaly;changepoint"]
     second = int(datetime(2020, 3, 9, 10, 14, 33, tzinfo=UTC).timestamp())
@@ -163,19 +163,19 @@ def skab_like(path: Path, rows: int = 400) -> Path:
 
 
 def expected_rows(path: Path) -> list[tuple]:
-    """(sensor, value, ms, ms, seq) of a file's cells, as a plain reading of it gives them."""
+    """(sensor, value, ms, ms, seq) of a file's cells, as a plain parser reads them."""
     with path.open() as file:
         rows = list(csv.DictReader(file, delimiter=";"))
     names = [name for name in rows[0] if name not in ("datetime", "anomaly", "changepoint")]
-    found = []
+    expected = []
     for name in names:
         seen: dict[int, int] = {}
         for row in rows:
             if row[name]:
                 at = ms(row["datetime"])
-                found.append((name, round(float(row[name]), 5), at, at, seen.get(at, 0)))
+                expected.append((name, round(float(row[name]), 5), at, at, seen.get(at, 0)))
                 seen[at] = seen.get(at, 0) + 1
-    return found
+    return expected
 
 
 def stored_rows(pipeline) -> list[tuple]:
@@ -185,7 +185,9 @@ def stored_rows(pipeline) -> list[tuple]:
 
 
 @pytest.mark.parametrize("source", ["made", "skab"])
-def test_a_file_fed_is_stored_cell_by_cell_and_fed_again_adds_nothing(pipeline, tmp_path, source):
+def test_a_fed_file_is_stored_cell_by_cell_and_feeding_it_again_adds_nothing(
+    pipeline, tmp_path, source
+):
     if source == "skab" and not SKAB.exists():
         pytest.skip(f"no SKAB data at {SKAB}")
     path = SKAB if source == "skab" else skab_like(tmp_path / "rig.csv")
@@ -212,7 +214,7 @@ def test_a_file_fed_is_stored_cell_by_cell_and_fed_again_adds_nothing(pipeline, 
 
 
 @on_each_engine
-def test_killing_the_flow_again_and_again_ends_with_the_rows_of_an_undisturbed_run(
+def test_killing_the_flow_repeatedly_gives_the_rows_of_an_undisturbed_run(
     pipeline, tmp_path, brokers
 ):
     path = skab_like(tmp_path / "rig.csv", 3000)
@@ -235,7 +237,7 @@ def test_killing_the_flow_again_and_again_ends_with_the_rows_of_an_undisturbed_r
     wait_until(lambda: len(pipeline.readings()) == len(expected))
     assert sorted(stored_rows(pipeline)) == sorted(expected)
 
-    pipeline.children.stop(flow)  # leaves a snapshot; what follows reads the log once more
+    pipeline.children.stop(flow)  # takes a snapshot; the next run reads the log again
     disturbed, readings = pipeline.events(), pipeline.readings()
     assert len(disturbed) > 10
     calm = pipeline.again()
@@ -248,7 +250,9 @@ def test_killing_the_flow_again_and_again_ends_with_the_rows_of_an_undisturbed_r
     assert all(decode(message.value()).device_uuid for message in records(brokers, pipeline.topic))
 
 
-def test_a_full_recovery_disk_ends_the_flow_with_one_line_and_room_lets_it_go_on(pipeline):
+def test_a_full_recovery_disk_stops_the_flow_with_one_line_and_free_space_lets_it_continue(
+    pipeline,
+):
     disk = pipeline.folder / "disk"
     disk.mkdir(mode=0o700)
     mount, umount = shutil.which("mount"), shutil.which("umount")

@@ -1,4 +1,4 @@
-"""`iot replay` beside a flow, on its topic and its database."""
+"""`iot replay` next to a flow, on the same topic and database."""
 
 import json
 import random
@@ -29,7 +29,7 @@ EVENT = (
 
 @pytest.fixture
 def rig(pipeline, brokers):
-    """A topic that has 90 s of two devices, and a database in which the flow has put all of it."""
+    """A topic with 90 s of two devices, and a database in which the flow has stored all of it."""
     ranged = {"warning": (10.0, 36.0), "critical": (5.0, 42.0)}
     for device in (1, 2):
         names = [f"sensor {sensor}" for sensor in (2 * device - 1, 2 * device)]
@@ -40,14 +40,14 @@ def rig(pipeline, brokers):
     pipeline.start = int(time() - 3900) * 1000  # so the last 5m and 1h rollups are closed by now
     used = produce(pipeline, swinging(pipeline.start))
     (free, *_) = set(range(4)) - used
-    now = int(time() * 1000)  # from this record the flow knows what time it is by now
+    now = int(time() * 1000)  # this record moves the flow to the current time
     produce(pipeline, [(now, [packet(0, "now", now, [])])], free)
     flow_over(pipeline)
     return pipeline
 
 
 def produce(pipeline, log, partition=-1):
-    """Put the log on the topic; -1 is each device's own partition. Returns the partitions used."""
+    """Put the log on the topic. -1: each device's own partition. Returns the partitions used."""
     brokers = pipeline.values["KAFKA_BOOTSTRAP_SERVERS"]
     create_topic(brokers, pipeline.topic, 4, "CreateTime")
     pipeline.values["IF_CREATE_TIME"] = "accept"
@@ -56,9 +56,9 @@ def produce(pipeline, log, partition=-1):
         {"bootstrap.servers": brokers, "linger.ms": 0, "enable.idempotence": True}  # in this order
     )
     for arrival, packets in log:
-        for one in packets:
+        for sent in packets:
             producer.produce(
-                pipeline.topic, encode(one), one.device_uuid, partition, timestamp=arrival,
+                pipeline.topic, encode(sent), sent.device_uuid, partition, timestamp=arrival,
                 on_delivery=lambda _, message: used.add(message.partition() or 0),
             )  # fmt: skip
         producer.poll(0)
@@ -67,7 +67,7 @@ def produce(pipeline, log, partition=-1):
 
 
 def flow_over(pipeline):
-    """Run the flow until it has taken all, then end it."""
+    """Run the flow until it has read everything, then stop it."""
     pipeline.forget_progress()
     flow = pipeline.start_flow()
     pipeline.wait_taken()
@@ -91,16 +91,16 @@ def refused(pipeline, *arguments):
 
 def events(pipeline):
     """Every event by key, without the version of the rules."""
-    found = {}
+    by_key = {}
     for key, *row, payload in pipeline.rows(f"SELECT {EVENT} FROM ml_events ORDER BY id"):
         content = json.loads(payload)
         content.pop("rules_version")
-        found[key] = (*row, content)
-    return found
+        by_key[key] = (*row, content)
+    return by_key
 
 
 def keys(report, kind):
-    return sorted(one["event_key"] for one in report["events"] if one["change"] == kind)
+    return sorted(event["event_key"] for event in report["events"] if event["change"] == kind)
 
 
 def other_rules(pipeline):
@@ -117,7 +117,7 @@ def other_rules(pipeline):
 
 
 def full_run(pipeline, rules):
-    """Another database in which the flow has put the same log under the rules of a file."""
+    """Another database in which the flow has stored the same log with the rules of a file."""
     other = pipeline.again()
     other.rows("DELETE FROM alert_thresholds")
     for row in json.loads(rules.read_text())["alert_thresholds"]:
@@ -131,7 +131,7 @@ def folders(pipeline):
     return sorted(path.name for path in (pipeline.folder / "replays").iterdir())
 
 
-def test_what_a_dry_run_tells_is_the_difference_of_two_full_runs_row_by_row(rig):
+def test_a_dry_run_reports_the_difference_of_two_full_runs_row_by_row(rig):
     rules = other_rules(rig)
     before = tables(rig)
     report = replay(rig, "--dry-run", "--rules", str(rules))
@@ -144,9 +144,9 @@ def test_what_a_dry_run_tells_is_the_difference_of_two_full_runs_row_by_row(rig)
     assert keys(report, "changed") == sorted(key for key in both if now[key] != then[key])
     assert report["unchanged"] == sum(now[key] == then[key] for key in both)
     assert all(keys(report, kind) for kind in ("new", "gone", "changed"))
-    for one in report["events"]:
-        row = (now if one["change"] != "gone" else then)[one["event_key"]]
-        assert [one["event_type"], one["title"], one["message"], one["payload"]] == [
+    for event in report["events"]:
+        row = (now if event["change"] != "gone" else then)[event["event_key"]]
+        assert [event["event_type"], event["title"], event["message"], event["payload"]] == [
             row[3], row[5], row[6], row[9]
         ]  # fmt: skip
     by_sensor = {row["sensor_id"]: row for row in report["sensors"]}
@@ -156,7 +156,7 @@ def test_what_a_dry_run_tells_is_the_difference_of_two_full_runs_row_by_row(rig)
         assert told == report[kind] == len(keys(report, kind))
 
 
-def test_a_person_is_shown_the_sensors_and_events_that_differ(rig):
+def test_the_tables_show_the_sensors_and_events_that_differ(rig):
     folder = str(rig.folder / "replays")
     arguments = ("replay", "--dry-run", "--dir", folder, "--rules", str(other_rules(rig)))
     report = replay(rig, *arguments[1:2], *arguments[4:])
@@ -188,10 +188,10 @@ def test_into_live_the_tables_become_those_of_a_flow_under_the_other_rules(rig):
     rig.rows("DELETE FROM sensor_readings WHERE id % 2 = 0")
     told = replay(rig, "--into", "live", "--rules", str(rules))
     assert all(told[kind] for kind in ("new", "gone", "changed"))
-    found = events(rig)
-    superseded = {key for key, row in found.items() if row[7] == "superseded"}
+    stored = events(rig)
+    superseded = {key for key, row in stored.items() if row[7] == "superseded"}
     assert sorted(superseded) == keys(told, "gone")
-    assert {key: row for key, row in found.items() if key not in superseded} == events(other)
+    assert {key: row for key, row in stored.items() if key not in superseded} == events(other)
     for table in ("sensor_readings", "sensor_readings_1m", "predictions"):
         assert tables(rig)[table] == tables(other)[table]
     assert folders(rig) == []
@@ -230,30 +230,30 @@ def rig_again(rig):
     return third
 
 
-def test_only_rows_of_the_span_and_of_the_sensors_count(rig):
+def test_only_rows_of_the_span_and_of_the_sensors_are_selected(rig):
     rules = other_rules(rig)
     whole = replay(rig, "--dry-run", "--rules", str(rules))
     begin, end = rig.start + 5_000, rig.start + 10_000
     span = ("--from", str(begin / 1000), "--to", str(end / 1000))
     part = replay(rig, "--dry-run", "--rules", str(rules), *span)
-    assert part["events"] == [one for one in whole["events"] if begin <= one["at"] < end]
+    assert part["events"] == [event for event in whole["events"] if begin <= event["at"] < end]
     assert 0 < len(part["events"]) < len(whole["events"])
     some = replay(rig, "--dry-run", "--rules", str(rules), "--sensors", "4,1")
-    assert some["events"] == [one for one in whole["events"] if one["sensor_id"] in (1, 4)]
-    assert {one["sensor_id"] for one in some["events"]} == {1, 4}
+    assert some["events"] == [event for event in whole["events"] if event["sensor_id"] in (1, 4)]
+    assert {event["sensor_id"] for event in some["events"]} == {1, 4}
 
     before = tables(rig)
     rig.rows("DELETE FROM sensor_readings")
     rig.rows("DELETE FROM predictions")
     rig.rows("DELETE FROM sensor_readings_1m")
     replay(rig, "--into", "live", *span, "--sensors", "1")
-    found = tables(rig)
-    assert found["sensor_readings"] == [
+    stored = tables(rig)
+    assert stored["sensor_readings"] == [
         row for row in before["sensor_readings"] if row[0] == 1 and iso(begin) <= row[4] < iso(end)
     ]
-    assert found["sensor_readings"]
+    assert stored["sensor_readings"]
     for table, at in (("predictions", 2), ("sensor_readings_1m", 1)):
-        assert found[table] == [
+        assert stored[table] == [
             row for row in before[table] if row[0] == 1 and iso(begin) <= row[at] < iso(end)
         ]
 
@@ -265,7 +265,7 @@ def iso(ms):
     return text
 
 
-def test_an_offset_is_the_arrival_time_of_the_record_there_in_each_partition(rig):
+def test_an_offset_is_the_arrival_time_of_that_record_in_each_partition(rig):
     rules = other_rules(rig)
     log = [arrival for arrival, packets in swinging(rig.start) for _ in packets[:1]]
     by_time = ("--from", str(log[50] / 1000), "--to", str(log[100] / 1000))
@@ -273,23 +273,23 @@ def test_an_offset_is_the_arrival_time_of_the_record_there_in_each_partition(rig
     assert told["events"] == replay(rig, "--dry-run", "--rules", str(rules), *by_time)["events"]
     assert told["events"]
     beyond = refused(rig, "--dry-run", "--from", "100000")
-    assert beyond == f"iot: the topic {rig.topic} has no records there: nothing to replay"
+    assert beyond == f"iot: the topic {rig.topic} has no records in this span: nothing to replay"
 
 
-def test_with_a_margin_only_so_much_is_read_where_the_broker_can_look_up_times(rig, given_brokers):
+def test_a_margin_limits_what_is_read_if_the_broker_can_look_up_times(rig, given_brokers):
     begin, end = rig.start + 8_000, rig.start + 10_000
     span = ("--from", str(begin / 1000), "--to", str(end / 1000))
     rules = ("--rules", str(other_rules(rig)))
     if given_brokers is None:
         message = refused(rig, "--dry-run", *span, *rules, "--margin", "1s")
-        assert message.startswith("iot: --margin: the broker cannot look offsets up by time")
+        assert message.startswith("iot: --margin: this broker cannot look up offsets by time")
         return
     whole = replay(rig, "--dry-run", *span, *rules)
     part = replay(rig, "--dry-run", *span, *rules, "--margin", "3s")
     assert whole["records"] == 303
     assert part["records"] == 160  # of two devices, ten a second
-    assert [one["event_key"] for one in part["events"]] == [
-        one["event_key"] for one in whole["events"]
+    assert [event["event_key"] for event in part["events"]] == [
+        event["event_key"] for event in whole["events"]
     ]
     all_of_it = replay(rig, "--dry-run", *span, *rules, "--margin", "2h")
     assert all_of_it["records"] == 303
@@ -352,7 +352,7 @@ def copied(pipeline, name, table, columns):
     return sorted(rows, key=repr)
 
 
-def test_a_replay_that_is_stopped_and_killed_goes_on_with_the_same_command(rig):
+def test_a_stopped_and_a_killed_replay_continue_with_the_same_command(rig):
     produce(rig, long_log(rig.start + 100_000))
     rules = str(other_rules(rig))
     whole = replay(rig, "--into", "whole", "--rules", rules)
@@ -395,8 +395,8 @@ def test_a_replay_that_is_stopped_and_killed_goes_on_with_the_same_command(rig):
     lock.close()
     _, said = stopped.communicate(timeout=120)
     assert stopped.returncode == 130, said
-    assert "going on" in begun
-    done, of = re.search(r"stopped after ([\d,]+) of ([\d,]+) records; the same", said).groups()
+    assert "continuing" in begun
+    done, of = re.search(r"stopped after ([\d,]+) of ([\d,]+) records; run the same", said).groups()
     assert 0 < int(done.replace(",", "")) < int(of.replace(",", "")) == 8_303
     last = replay(rig, *arguments)
     assert last["records_now"] == last["records"] - int(done.replace(",", ""))
@@ -412,7 +412,7 @@ def test_a_replay_that_is_stopped_and_killed_goes_on_with_the_same_command(rig):
         assert rows
 
 
-def test_what_a_replay_could_not_know_is_left_alone(rig):
+def test_a_replay_leaves_events_alone_that_it_could_not_know(rig):
     """Events of another writer, of a device that is not in the log, from before the log, and by
     later records.
     """
@@ -459,14 +459,14 @@ def turns(name, numbers, start):
         yield at, [packet(1, f"{name} {turn}", at, readings)]
 
 
-def test_beside_a_flow_that_goes_on_nothing_seems_gone_or_changed(rig):
+def test_next_to_a_running_flow_no_event_is_reported_as_gone_or_changed(rig):
     """Records come, events begin and end, while the replay reads what there was at its start."""
     rig.start_flow()
     enough = Event()
 
     def coming():
-        for one in turns("live", count(), int(time() * 1000) + AHEAD_MS):
-            yield one
+        for turn in turns("live", count(), int(time() * 1000) + AHEAD_MS):
+            yield turn
             if enough.wait(0.1):
                 return
 
@@ -477,15 +477,15 @@ def test_beside_a_flow_that_goes_on_nothing_seems_gone_or_changed(rig):
         finally:
             enough.set()
         done.result()
-    assert [one for told in reports for one in told["events"] if one["change"] != "new"] == []
-    records = [one["records"] for one in reports]
+    assert [event for told in reports for event in told["events"] if event["change"] != "new"] == []
+    records = [report["records"] for report in reports]
     assert records == sorted(set(records))
-    new = {key for one in reports for key in keys(one, "new")}
+    new = {key for report in reports for key in keys(report, "new")}
     wait_until(lambda: new <= set(events(rig)))
     assert not rig.rows("SELECT 1 FROM ml_events WHERE status = 'superseded'")
 
 
-def test_beside_a_flow_that_is_behind_what_it_has_still_to_write_is_new_and_nothing_is_changed(rig):
+def test_next_to_a_flow_that_is_behind_its_missing_events_are_new_and_none_is_changed(rig):
     """An event has begun, and the flow is not there when it ends: the replay is ahead of it."""
     start = int(time()) * 1000 + AHEAD_MS  # on a pane's edge
     active = (
@@ -516,11 +516,11 @@ def test_beside_a_flow_that_is_behind_what_it_has_still_to_write_is_new_and_noth
     [
         ((), "give --dry-run, or --into live, or --into NAME"),
         (("--dry-run", "--into", "live"), "give --dry-run, or --into live, or --into NAME"),
-        (("--dry-run", "--from", "noon"), "--from noon: give a time as 2024-11-24T10:00:00Z"),
+        (("--dry-run", "--from", "noon"), "--from noon: give a time as in 2024-11-24T10:00:00Z"),
         (("--dry-run", "--sensors", "99"), "--sensors: the database has no sensor 99"),
-        (("--dry-run", "--sensors", "a"), "--sensors a: give ids, as 7,8"),
-        (("--dry-run", "--notify"), "--notify goes with --into live only"),
-        (("--dry-run", "--margin", "2h"), "--margin goes with --from or --to"),
+        (("--dry-run", "--sensors", "a"), "--sensors a: give sensor ids, as in 7,8"),
+        (("--dry-run", "--notify"), "--notify requires --into live"),
+        (("--dry-run", "--margin", "2h"), "--margin requires --from or --to"),
         (("--dry-run", "--from", "5", "--margin", "2 h"), "--margin 2 h: give a number with s,"),
         (("--into", "dry-run-1"), "--into dry-run-1: give live, or a name"),
         (("--into", "../x"), "--into ../x: give live, or a name"),

@@ -58,8 +58,8 @@ def produce(pipeline, turns, start):
         for device in range(1, SENSORS + 1):
             at = start + 250 * turn
             far = (0.0, 18.0, 0.0, 25.0)[(turn // 8 + device) % 4]
-            one = packet(device, f"{device}.{turn}", at, [(device, at, 20 + far + noise.random())])
-            producer.produce(pipeline.topic, encode(one), one.device_uuid, device % 4)
+            sent = packet(device, f"{device}.{turn}", at, [(device, at, 20 + far + noise.random())])
+            producer.produce(pipeline.topic, encode(sent), sent.device_uuid, device % 4)
     assert producer.flush(60) == 0
 
 
@@ -75,10 +75,10 @@ def wait_for_epochs(pipeline, number):
 
 def pids(pipeline):
     """Of the processes that were started, in order."""
-    return [one["pid"] for one in pipeline.log("run") if one["event"] == "flow process started"]
+    return [line["pid"] for line in pipeline.log("run") if line["event"] == "flow process started"]
 
 
-def test_states_move_with_every_change_of_the_number_of_processes(pipeline):
+def test_state_moves_with_every_change_of_the_number_of_processes(pipeline):
     """1, 3, a cluster of 2, 2, and 1 again, the log coming meanwhile; one is killed."""
     rigs(pipeline)
     start = int(time()) * 1000 - 60_000
@@ -115,7 +115,7 @@ def test_states_move_with_every_change_of_the_number_of_processes(pipeline):
         ("import os; os.kill(os.getpid(), 11)", "died of SIGSEGV"),
     ],
 )
-def test_a_process_that_ends_again_and_again_is_given_up(monkeypatch, program, end):
+def test_a_process_that_keeps_failing_is_given_up(monkeypatch, program, end):
     monkeypatch.setattr(run_module, "_PAUSES_S", (0.0, 0.0, 0.0))
     group = _Group("test", [([sys.executable, "-c", program], dict(os.environ))])
 
@@ -124,25 +124,27 @@ def test_a_process_that_ends_again_and_again_is_given_up(monkeypatch, program, e
             group.look_after()
             sleep(0.05)
 
-    with pytest.raises(SetupError, match=f"has ended 4 times in a row, and the last time it {end}"):
+    with pytest.raises(SetupError, match=f"failed 4 times in a row, and last {end}"):
         look_on()
     assert group.running == []
 
 
-def test_what_cannot_run_is_not_tried_again(pipeline):
+def test_a_process_that_cannot_run_is_not_restarted(pipeline):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         pipeline.metrics_port = taken.getsockname()[1]
         run = pipeline.start_run()
         assert run.process.wait(120) == 1
     said = (pipeline.folder / "run.log").read_text()
     assert "METRICS_PORT: 127.0.0.1:" in said
-    assert "iot: the flow of partitions 0-3 cannot run: see its last line above" in said
+    assert "iot: the flow of partitions 0-3 cannot run: see its last log line above" in said
     assert "Traceback" not in said
-    assert [one["event"] for one in pipeline.log("run")][-1] == "giving up, the other processes end"
+    assert [line["event"] for line in pipeline.log("run")][
+        -1
+    ] == "giving up, stopping the other processes"
     assert len(pids(pipeline)) == 1
 
 
-def test_partitions_that_the_topic_lacks_are_told_before_states_move(pipeline):
+def test_missing_partitions_are_reported_before_state_moves(pipeline):
     pipeline.values["KAFKA_PARTITIONS"] = "0-1000"
     run = pipeline.start_run()
     assert run.process.wait(120) == 1
@@ -151,7 +153,7 @@ def test_partitions_that_the_topic_lacks_are_told_before_states_move(pipeline):
     assert not (pipeline.folder / "root").exists()
 
 
-def test_metrics_say_how_far_it_is_and_the_broker_knows_it_too(pipeline, brokers):
+def test_progress_is_in_the_metrics_and_in_the_committed_offsets(pipeline, brokers):
     rigs(pipeline)
     began = time()
     pipeline.start_run(2)
@@ -165,28 +167,31 @@ def test_metrics_say_how_far_it_is_and_the_broker_knows_it_too(pipeline, brokers
 
     def taken():
         name = 'iot_flow_records_total{partition="%d"}'
-        return [pipeline.metrics(one // 2).get(name % one) for one in range(4)]
+        return [pipeline.metrics(number // 2).get(name % number) for number in range(4)]
 
-    wait_until(lambda: [lag(one) for one in range(4)] == [0, 0, 0, 0])
+    wait_until(lambda: [lag(number) for number in range(4)] == [0, 0, 0, 0])
     assert taken() == [SENSORS * 20 / 4] * 4
     for process in (0, 1):
-        found = pipeline.metrics(process)
-        assert found["iot_flow_readings_total"] == SENSORS * 10
-        assert found["iot_flow_broker_up"] == 1
-        assert found["iot_flow_panes_total"] > 0
+        samples = pipeline.metrics(process)
+        assert samples["iot_flow_readings_total"] == SENSORS * 10
+        assert samples["iot_flow_broker_up"] == 1
+        assert samples["iot_flow_panes_total"] > 0
         levels = [
-            found[f'iot_flow_sensors{{level="{one}"}}'] for one in ("NORMAL", "WARN", "CRITICAL")
+            samples[f'iot_flow_sensors{{level="{level}"}}']
+            for level in ("NORMAL", "WARN", "CRITICAL")
         ]
         assert sum(levels) == SENSORS / 2
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": f"{pipeline.topic}.flow"})
-    here = [TopicPartition(pipeline.topic, one) for one in range(4)]
-    wait_until(lambda: [one.offset for one in consumer.committed(here, 10)] == [SENSORS * 5] * 4)
+    here = [TopicPartition(pipeline.topic, number) for number in range(4)]
+    wait_until(
+        lambda: [position.offset for position in consumer.committed(here, 10)] == [SENSORS * 5] * 4
+    )
     consumer.close()
     wait_until(lambda: pipeline.metrics()["iot_flow_epoch_seconds_count"] > 0)
     assert began < pipeline.metrics()["iot_flow_snapshot_timestamp_seconds"] <= time()
 
 
-def test_ctrl_c_waits_for_the_database_and_a_second_one_does_not(pipeline):
+def test_ctrl_c_waits_for_the_database_and_a_second_ctrl_c_does_not(pipeline):
     rigs(pipeline)
     run = pipeline.start_run()
     wait_until(pipeline.metrics)
@@ -207,24 +212,24 @@ def test_ctrl_c_waits_for_the_database_and_a_second_one_does_not(pipeline):
     pipeline.wait_stored(SENSORS * 20)
 
 
-def test_a_topic_that_ends_before_what_comes_next_is_told_and_taken_from_its_start_when_asked(
+def test_a_topic_that_ends_before_the_position_is_reported_and_read_from_its_start_on_request(
     pipeline,
 ):
     rigs(pipeline)
     produce(pipeline, range(10), int(time()) * 1000 - 60_000)
     root = pipeline.folder / "root"
-    write_states(root / "0-3", {one: PartitionState(1000) for one in range(4)})
+    write_states(root / "0-3", {number: PartitionState(1000) for number in range(4)})
     run = pipeline.start_run()
     assert run.process.wait(120) == 1
     said = (pipeline.folder / "run.log").read_text()
-    assert "begins at 0 and ends at 20: the topic was made anew, or the broker has lost" in said
+    assert "begins at 0 and ends at 20: the topic was recreated, or the broker has lost" in said
     pipeline.children.stop(run)
     pipeline.values["IF_OFFSET_GONE"] = "earliest"
     pipeline.start_run()
     pipeline.wait_stored(SENSORS * 10)
 
 
-def test_a_flow_can_be_stopped_while_the_broker_stands_still(pipeline):
+def test_a_flow_can_be_stopped_while_the_broker_does_not_answer(pipeline):
     broker = pipeline.children.start("broker", "ops.broker", env=dict(os.environ))
     pipeline.values["KAFKA_BOOTSTRAP_SERVERS"] = broker.process.stdout.readline().strip()
     rigs(pipeline)
@@ -233,17 +238,17 @@ def test_a_flow_can_be_stopped_while_the_broker_stands_still(pipeline):
     pipeline.wait_stored(SENSORS * 20)
     broker.process.send_signal(signal.SIGSTOP)
     try:
-        sleep(3)  # snapshots are taken meanwhile, and nobody hears of them
+        sleep(3)  # snapshots are taken meanwhile, but their offsets are not committed
         run.process.terminate()
         assert run.process.wait(120) == 0
     finally:
         broker.process.send_signal(signal.SIGCONT)
 
 
-def test_partitions_are_shared_out_evenly_or_not_at_all():
+def test_partitions_are_split_evenly_or_refused():
     for processes in range(1, 13):
         ranges = split(frozenset(range(12)), processes)
-        assert sorted(one for share in ranges for one in share) == list(range(12))
+        assert sorted(number for share in ranges for number in share) == list(range(12))
         assert max(map(len, ranges)) - min(map(len, ranges)) <= 1
     with pytest.raises(SetupError, match="13 processes cannot share 12 partitions"):
         split(frozenset(range(12)), 13)

@@ -24,7 +24,7 @@ def ports():
     return [first, first + 1]
 
 
-def test_status_shows_what_edge_and_flow_have_done_and_who_is_silent(pipeline, ports):
+def test_status_shows_edge_and_flow_and_which_url_does_not_answer(pipeline, ports):
     rig = pipeline.register()
     pipeline.start_edge()
     for number in range(READINGS):
@@ -57,9 +57,9 @@ def test_status_shows_what_edge_and_flow_have_done_and_who_is_silent(pipeline, p
     assert flow["panes"] >= READINGS - 2
     assert 0 <= flow["snapshot_age_seconds"] < monotonic() - began
     assert flow["sensors"]["NORMAL"] == 1
-    assert sum(one["records"] for one in flow["partitions"]) == READINGS
-    assert {one["lag_records"] for one in flow["partitions"]} == {0}
-    (sink,) = (one for one in flow["sinks"] if one["name"] == "write_readings")
+    assert sum(partition["records"] for partition in flow["partitions"]) == READINGS
+    assert {partition["lag_records"] for partition in flow["partitions"]} == {0}
+    (sink,) = (sink for sink in flow["sinks"] if sink["name"] == "write_readings")
     assert sink["write"]["count"] >= 1
     assert 0 < sink["write"]["p50"] <= sink["write"]["p99"]
 
@@ -73,7 +73,7 @@ def test_status_shows_what_edge_and_flow_have_done_and_who_is_silent(pipeline, p
     assert "…" not in shown
 
 
-def test_where_nobody_answers_one_line_says_what_to_do(pipeline, ports):
+def test_without_an_answer_one_line_says_what_to_do(pipeline, ports):
     answer = pipeline.iot("status", f"127.0.0.1:{ports[0]}")
     assert answer.returncode == 1
     assert answer.stdout == ""

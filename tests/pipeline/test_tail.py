@@ -20,7 +20,7 @@ def packet(packet_id, ts, device_ts):
     )  # fmt: skip
 
 
-def test_records_of_both_versions_are_shown_a_line_a_reading(pipeline, brokers):
+def test_records_of_both_versions_are_shown_with_one_line_per_reading(pipeline, brokers):
     create_topic(brokers, pipeline.topic, 1, "CreateTime")
     producer = Producer({"bootstrap.servers": brokers})
     for value in (
@@ -38,7 +38,7 @@ def test_records_of_both_versions_are_shown_a_line_a_reading(pipeline, brokers):
     assert lines[1] == "2026-01-01T00:00:00.000123Z  device 3  sensor 8  -2  undated  (0:0)"
     assert lines[2] == "2026-01-01T00:00:00.000000Z  device 3  sensor 7  1.5  undated  (0:1)"
     assert len(lines) == 5
-    assert "no packet: " in lines[4]
+    assert "not a packet: " in lines[4]
     assert lines[4].endswith("(0:2)")
 
     told = pipeline.iot("tail", "readings", "--from-beginning", "--count", "1", "--json")

@@ -145,14 +145,14 @@ def versions(pipeline, earlier):
     made.kill()
 
 
-def test_a_version_takes_over_from_an_earlier_one_that_still_runs(pipeline, brokers, versions):
+def test_a_version_takes_over_from_a_running_earlier_version(pipeline, brokers, versions):
     versions.run("earlier", "sql")
     sensors = ("--sensor", "a:power:W", "--sensor", "b:power:W")
     versions.run("earlier", "ops.cli", "devices", "add", "rig", *sensors)
     pipeline.recovery.mkdir(mode=0o700)
     versions.run("earlier", "bytewax.recovery", str(pipeline.recovery), "1")
     ((uuid,),) = versions.rows("SELECT device_uuid FROM devices")
-    ids = [one for (one,) in versions.rows("SELECT sensor_uuid FROM sensors ORDER BY id")]
+    ids = [row for (row,) in versions.rows("SELECT sensor_uuid FROM sensors ORDER BY id")]
     device = Device(pipeline.url, uuid, ids)
 
     def wait_for_more():
@@ -183,4 +183,7 @@ def test_a_version_takes_over_from_an_earlier_one_that_still_runs(pipeline, brok
     values = [value for (value,) in versions.rows("SELECT value FROM sensor_readings")]
     assert sorted(values) == sorted(device.values)
     versions.run("this", "sql", "check")
-    assert {one.value()[:1] == b"{" for one in records(brokers, pipeline.topic)} == {True, False}
+    assert {record.value()[:1] == b"{" for record in records(brokers, pipeline.topic)} == {
+        True,
+        False,
+    }

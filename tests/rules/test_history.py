@@ -31,14 +31,14 @@ def execute(settings, statement, *values):
 
 
 def editions(book, arrival=0):
-    return [(one.applies_from, one.version) for one in book.editions(arrival)]
+    return [(edition.applies_from, edition.version) for edition in book.editions(arrival)]
 
 
 def now():
     return int(time() * 1000)
 
 
-def test_the_first_rules_apply_to_all_time_and_are_written_down_once(settings):
+def test_the_first_rules_apply_from_the_beginning_and_are_stored_once(settings):
     book = LiveRules(settings)
     first = book.load()
     book.load()
@@ -48,7 +48,7 @@ def test_the_first_rules_apply_to_all_time_and_are_written_down_once(settings):
     assert len(execute(settings, "SELECT * FROM rule_versions")) == 1
 
 
-def test_a_change_applies_a_little_later_and_for_every_process_at_the_same_arrival_time(settings):
+def test_a_change_applies_shortly_after_at_the_same_arrival_time_for_every_process(settings):
     book, other = LiveRules(settings), LiveRules(settings)
     first = book.load()
     other.load()
@@ -69,7 +69,7 @@ def test_a_change_applies_a_little_later_and_for_every_process_at_the_same_arriv
         assert fresh.rules(version).version == version
 
 
-def test_a_row_that_became_nonsense_leaves_the_last_good_one_in_force(settings):
+def test_the_last_valid_version_of_an_invalid_row_stays_in_force(settings):
     book = LiveRules(settings)
     first = book.load()
     execute(settings, "UPDATE alert_thresholds SET condition_type = 'sometimes'")
@@ -79,15 +79,15 @@ def test_a_row_that_became_nonsense_leaves_the_last_good_one_in_force(settings):
     assert len(book.load()) == 0
 
 
-def test_rules_are_refreshed_without_being_asked(settings):
+def test_rules_are_refreshed_in_the_background(settings):
     book = LiveRules(settings)
     book.load()
-    book.editions(0)  # starts the reading
+    book.editions(0)  # starts the thread
     execute(settings, "UPDATE alert_thresholds SET threshold_value_max = 70")
     wait_until(lambda: len(book.editions(0)) > 1)
 
 
-def test_names_are_those_of_the_database(settings):
+def test_names_come_from_the_database(settings):
     book = LiveRules(settings)
     book.load()
     named = book.names.of(1, 1)
@@ -96,21 +96,21 @@ def test_names_are_those_of_the_database(settings):
     assert book.names.device(1).device == "rig"
 
 
-def test_a_record_that_unknown_rules_may_apply_to_waits_until_they_are_read(settings):
+def test_a_record_waits_for_rules_that_may_apply_to_it(settings):
     book = LiveRules(settings)
     book.load()
     execute(settings, "UPDATE alert_thresholds SET threshold_value_max = 70")
-    book._until, book._read_at = 0, -inf  # as when the database has been away for long
+    book._until, book._read_at = 0, -inf  # as after a long outage of the database
     assert len(book.editions(now())) == 2
     assert book._until >= now()
 
 
-def test_a_time_far_ahead_of_the_clock_is_not_waited_for(settings):
+def test_an_arrival_far_ahead_of_the_clock_does_not_wait(settings):
     book = LiveRules(settings)
     book.load()
     assert len(book.editions(now() + 3_600_000)) == 1
 
 
-def test_a_database_without_schema_is_told_of_at_the_start(tmp_path):
+def test_a_database_without_schema_is_reported_at_the_start(tmp_path):
     with pytest.raises(SetupError, match="run `python -m sql`"):
         LiveRules(Settings(iot_sqlite_path=tmp_path / "none.db")).load()

@@ -1,4 +1,4 @@
-"""Rates of change: what raises them, what they say, and that no cut or restart changes them."""
+"""Rates of change: when they raise a level, their texts, and independence of cuts and restarts."""
 
 import json
 from random import Random
@@ -27,39 +27,41 @@ def make(*rows):
 
 def events(rules, values, cuts=(), *, language="en", restarts=False):
     names = Names(language, {1: Named("boiler", "temperature", "°C", "rig")})
-    found = Partition(rules=rules, names=names)
-    found.run(closed(each_second(*values)), cuts, restarts=restarts)
-    return [one for one in found.events if one.event_code in (RATE.code, "RECOVERED_ANOMALY")]
+    partition = Partition(rules=rules, names=names)
+    partition.run(closed(each_second(*values)), cuts, restarts=restarts)
+    return [
+        event for event in partition.events if event.event_code in (RATE.code, "RECOVERED_ANOMALY")
+    ]
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"rise_per_minute": None}, "it has no bound"),
-        ({"fall_per_minute": 0.0}, "fall_per_minute is not above 0"),
+        ({"rise_per_minute": None}, "no bound is set"),
+        ({"fall_per_minute": 0.0}, "fall_per_minute must be above 0"),
         ({"span_seconds": 1}, "Expected `int` >= 2"),
         ({"span_seconds": 90_000}, "Expected `int` <= 86400"),
-        ({"rise_per_minute": float("inf")}, "rise_per_minute is not a finite number"),
+        ({"rise_per_minute": float("inf")}, "rise_per_minute must be a finite number"),
         ({"severity": "loud"}, "Invalid enum value 'loud'"),
-        ({"raise_after": 0}, "raise_after is not between 1 and 10000"),
-        ({"slope": 1.0}, "it has no column slope"),
+        ({"raise_after": 0}, "raise_after must be between 1 and 10000"),
+        ({"slope": 1.0}, "unknown column slope"),
     ],
 )
-def test_a_row_that_makes_no_sense_is_refused(change, reason):
+def test_an_invalid_row_is_refused(change, reason):
     rules, (refused,) = make_rules({"rate_thresholds": [ROW | change]})
     assert reason in refused.error
     assert len(rules) == 0
 
 
 @pytest.mark.parametrize("change", [{"severity": "info"}, {"is_active": 0}])
-def test_info_and_inactive_rows_ask_for_nothing(change):
+def test_info_and_inactive_rows_become_no_rule(change):
     assert make_rules({"rate_thresholds": [ROW | change]})[0].of(RATE) == ()
 
 
-def test_a_level_is_raised_once_a_span_has_passed_and_cleared_when_the_value_stands():
-    rising = [20 + second for second in range(15)]  # by 60 a minute
+def test_a_level_is_raised_after_a_span_and_clears_when_the_value_stops_rising():
+    rising = [20 + second for second in range(15)]  # 60 per minute
     raised, cleared = events(make(ROW), [*rising, *[34] * 20])
-    assert raised.at == 12_000  # the first pane with one ten seconds before it
+    assert raised.at == 12_000  # the first pane with a pane ten seconds earlier
     assert (raised.event_type, raised.event_code) == ("warning", "RATE_OF_CHANGE")
     assert raised.message == (
         "boiler of rig has risen by 60 °C a minute for 10 s, to 30 °C; the limit is 50 °C a minute "
@@ -74,10 +76,10 @@ def test_a_level_is_raised_once_a_span_has_passed_and_cleared_when_the_value_sta
         "to": "WARN",
     }  # fmt: skip
     assert cleared.resolves == raised.event_key
-    assert cleared.at == 22_000  # the fifth pane in a row below the limit
+    assert cleared.at == 22_000  # the fifth consecutive pane below the limit
 
 
-def test_falls_have_a_bound_of_their_own():
+def test_falls_have_a_separate_bound():
     falling = [100 - 2 * second for second in range(15)]
     row = ROW | {"rise_per_minute": None, "fall_per_minute": 100.0, "severity": "critical"}
     (raised,) = events(make(row), falling, language="es")
@@ -88,14 +90,14 @@ def test_falls_have_a_bound_of_their_own():
     assert events(make(ROW), falling) == []
 
 
-def test_several_rates_of_a_sensor_all_count():
+def test_several_rates_of_a_sensor_all_apply():
     quick = ROW | {"id": 4, "span_seconds": 3, "rise_per_minute": 200.0, "severity": "critical"}
     values = [20] * 12 + [26, 32, 38, 44, 50] + [50] * 20
-    levels = [json.loads(one.payload)["to"] for one in events(make(ROW, quick), values)]
+    levels = [json.loads(event.payload)["to"] for event in events(make(ROW, quick), values)]
     assert levels[:2] == ["CRITICAL", "WARN"]
 
 
-def test_after_a_long_gap_a_rate_is_not_known():
+def test_the_rate_is_unknown_after_a_long_gap():
     memory = RateMemory()
     rules, _ = make_rules({"rate_thresholds": [ROW]})
     memory.use(rules.of(RATE))
@@ -108,7 +110,7 @@ def test_after_a_long_gap_a_rate_is_not_known():
     assert over.tolist() == [0, 10_000, 0, 10_000]
 
 
-def test_a_span_is_kept_as_sixty_panes_and_a_rate_taken_over_little_more_than_it():
+def test_memory_keeps_sixty_panes_per_span_and_measures_over_little_more_than_a_span():
     memory = RateMemory()
     rules, _ = make_rules({"rate_thresholds": [ROW | {"span_seconds": 600}]})
     memory.use(rules.of(RATE))
@@ -124,16 +126,16 @@ def test_a_span_is_kept_as_sixty_panes_and_a_rate_taken_over_little_more_than_it
     assert bytes_of({"rates": memory}) < 1_000
 
 
-def test_rules_that_stay_keep_what_is_known_when_others_change():
+def test_rules_that_stay_keep_their_panes_when_others_change():
     records = closed(each_second(*[20 + second for second in range(15)]))
-    found = Partition(rules=make(ROW))
-    found.step(*records[:9])
-    found.rules = make(ROW | {"id": 1, "sensor_id": 2}, ROW | {"name": "other"})
-    found.step(*records[9:])
-    assert [one.at for one in found.events if one.event_code == RATE.code] == [12_000]
+    partition = Partition(rules=make(ROW))
+    partition.step(*records[:9])
+    partition.rules = make(ROW | {"id": 1, "sensor_id": 2}, ROW | {"name": "other"})
+    partition.step(*records[9:])
+    assert [event.at for event in partition.events if event.event_code == RATE.code] == [12_000]
 
 
-def test_no_cut_and_no_restart_changes_an_event():
+def test_cuts_and_restarts_do_not_change_events():
     noise = Random(5)
     values = [20 + 15 * (second // 20 % 2) + noise.random() for second in range(200)]
     rules = make(ROW, ROW | {"id": 4, "span_seconds": 4, "fall_per_minute": 90.0})

@@ -1,4 +1,4 @@
-"""Kinds of rules, and editions: what programs of different ages write and read."""
+"""Kinds of rules, and editions that programs of different versions write and read."""
 
 import ast
 import sqlite3
@@ -38,19 +38,19 @@ OLD: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def test_rules_of_the_first_schema_have_the_version_that_earlier_programs_gave_them():
+def test_rules_of_schema_1_have_the_same_version_as_in_earlier_programs():
     rules, refused = make_rules(OLD)
     assert not refused
     assert (rules.schema, rules.version()) == (1, "eeaeaa4d1010")
 
 
-def test_an_edition_has_the_lowest_schema_that_holds_its_rules():
+def test_an_edition_has_the_lowest_schema_that_can_hold_its_rules():
     assert make_rules(RATES)[0].schema == 2
     assert b'"schema"' not in make_rules(OLD)[0].encode()
     assert decode_rules(make_rules(OLD | RATES)[0].encode()) == make_rules(OLD | RATES)[0]
 
 
-def test_what_a_newer_program_wrote_besides_is_kept():
+def test_unknown_fields_of_a_newer_program_are_kept():
     content = msgspec.json.decode(make_rules(OLD)[0].encode())
     text = msgspec.json.encode(content | {"schema": 99, "moons": [{"phase": "full"}]})
     rules = decode_rules(text)
@@ -59,7 +59,7 @@ def test_what_a_newer_program_wrote_besides_is_kept():
     assert msgspec.json.decode(rules.encode()) == msgspec.json.decode(text)
 
 
-def test_no_edition_is_written_after_that_of_a_newer_program(tmp_path):
+def test_no_edition_is_written_after_one_of_a_newer_program(tmp_path):
     settings = Settings(iot_sqlite_path=tmp_path / "iot.db", rules_refresh_seconds=3)
     apply_schema(settings)
     database = open_database(settings)
@@ -79,12 +79,12 @@ def test_no_edition_is_written_after_that_of_a_newer_program(tmp_path):
     for _ in range(2):
         rules = book.load()
         assert rules.of(THRESHOLD)[0].high == 80
-        assert [one.version for one in book.editions(0)][-1] == "newer"
+        assert [edition.version for edition in book.editions(0)][-1] == "newer"
     with closing(sqlite3.connect(settings.iot_sqlite_path)) as connection:
         assert connection.execute("SELECT count(*) FROM rule_versions").fetchone() == (2,)
 
 
-def test_every_kind_speaks_both_languages_and_no_two_share_a_text_a_code_or_a_number():
+def test_every_kind_has_both_languages_and_a_unique_code_and_number():
     for language in ("es", "en"):
         names = [name for kind in KINDS for name in kind.texts[language]]
         assert len(set(names)) == len(names) > 0
@@ -93,15 +93,15 @@ def test_every_kind_speaks_both_languages_and_no_two_share_a_text_a_code_or_a_nu
         assert len({getattr(kind, what) for kind in KINDS}) == len(KINDS)
 
 
-def test_an_empty_set_of_rules_is_empty_whatever_else_is_said():
+def test_an_empty_rule_set_is_empty():
     assert make_rules({}) == (RuleSet(), [])
     assert make_rules(RATES)[0].of_sensor(8) == RuleSet()
     assert make_rules(RATES)[0].of_sensor(7).of(RATE) == make_rules(RATES)[0].of(RATE)
 
 
 @pytest.mark.parametrize("package", ["dataflows", "ml", "ops", "sinks", "ingest_edge"])
-def test_nobody_outside_branches_on_the_kind_of_a_rule(package):
-    """No `isinstance` of a rule, and no comparison with a kind, but with the detector, which has no
+def test_no_other_package_branches_on_the_kind_of_a_rule(package):
+    """No `isinstance` of a rule, and no comparison with a kind except the detector, which has no
     rules.
     """
     rule_types = {kind.rule_type.__name__ for kind in KINDS if kind.rule_type is not None}
@@ -110,8 +110,8 @@ def test_nobody_outside_branches_on_the_kind_of_a_rule(package):
     for file in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
-                asked = {one.id for one in ast.walk(node.args[1]) if isinstance(one, ast.Name)}
+                asked = {name.id for name in ast.walk(node.args[1]) if isinstance(name, ast.Name)}
                 assert not asked & (rule_types | kinds), f"{file}:{node.lineno}"
             if isinstance(node, ast.Compare):
-                compared = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+                compared = {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
                 assert not compared & instances, f"{file}:{node.lineno}"

@@ -28,8 +28,8 @@ def access(**values):
 
 
 def test_the_settings_become_properties_of_every_client(tmp_path):
-    found = kafka_access(load_settings(**SASL, kafka_client_config="client.id=a b\n")).config()
-    assert found == {
+    config = kafka_access(load_settings(**SASL, kafka_client_config="client.id=a b\n")).config()
+    assert config == {
         "bootstrap.servers": "127.0.0.1:1",
         "log_level": 0,
         "socket.keepalive.enable": True,
@@ -80,7 +80,7 @@ def test_a_line_of_client_config_is_refused_by_name_and_its_value_is_not_repeate
     assert "hidden" not in str(raised.value)
 
 
-def test_a_file_that_cannot_be_used_is_named(tmp_path):
+def test_an_unusable_file_is_named(tmp_path):
     with pytest.raises(SettingError, match=r"KAFKA_SSL_CA_LOCATION: .*/nowhere cannot be read"):
         access(kafka_security_protocol="SSL", kafka_ssl_ca_location=Path("/nowhere"))
     file = tmp_path / "ca.pem"
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path):
         access(kafka_security_protocol="SSL", kafka_ssl_ca_location=file)
 
 
-def test_a_broker_that_is_away_and_a_host_that_does_not_exist_are_worth_another_try(monkeypatch):
+def test_an_unreachable_broker_and_an_unknown_host_are_temporary_errors(monkeypatch):
     monkeypatch.setattr(reach, "ANSWER_S", 1.0)
     with pytest.raises(UnavailableError, match=r"broker answers at 127.0.0.1:1: .*refused"):
         cluster_metadata(access())
@@ -99,19 +99,19 @@ def test_a_broker_that_is_away_and_a_host_that_does_not_exist_are_worth_another_
 
 
 @pytest.mark.parametrize("scheme", ["", "sasl_ssl://"])  # the library leaves plaintext:// out
-def test_an_advertised_address_out_of_reach_is_named_also_when_the_client_gave_up_before(scheme):
+def test_an_unreachable_advertised_address_is_named_even_if_the_client_gave_up_before(scheme):
     nowhere = free_ports()
     with socket.create_server(("127.0.0.1", 0)) as bootstrap:
         ours = f"127.0.0.1:{bootstrap.getsockname()[1]}"
         events = Events()
-        events._found[KafkaError._TRANSPORT, f"{scheme}127.0.0.1:{nowhere}/1: refused"] = None
-        found = explain(kafka_access(Settings(kafka_bootstrap_servers=ours)), events)
-    assert isinstance(found, SetupError)
-    assert f"{ours} answers and sends us to 127.0.0.1:{nowhere}" in str(found)
+        events._errors[KafkaError._TRANSPORT, f"{scheme}127.0.0.1:{nowhere}/1: refused"] = None
+        error = explain(kafka_access(Settings(kafka_bootstrap_servers=ours)), events)
+    assert isinstance(error, SetupError)
+    assert f"{ours} answers and redirects us to 127.0.0.1:{nowhere}" in str(error)
 
 
-def test_no_other_module_writes_what_a_client_needs_to_be_let_in():
-    """The in-memory broker, which is a producer's, has no address to be reached at."""
+def test_no_other_module_sets_addresses_or_security_properties():
+    """Except for the in-memory broker, which a producer hosts without an address."""
     root = Path(__file__).parents[2]
     packages = (
         "contract",

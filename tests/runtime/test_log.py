@@ -1,4 +1,4 @@
-"""A log that cannot be written: lines are lost, and nothing else."""
+"""A log that cannot be written: only lines are lost."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def run(stderr, lines=3, more=""):
     )  # fmt: skip
 
 
-def test_what_is_logged_stands_on_standard_error_line_by_line(tmp_path):
+def test_log_lines_are_written_to_standard_error(tmp_path):
     with (tmp_path / "log").open("w") as file:
         out, _ = run(file).communicate(timeout=60)
     assert float(out) == 0
@@ -57,7 +57,7 @@ def test_on_a_full_disk_lines_are_lost_and_counted():
     assert float(out) == 6
 
 
-def test_where_standard_error_is_closed_lines_are_lost():
+def test_lines_are_lost_if_standard_error_is_closed():
     reader, writer = os.pipe()
     os.close(reader)
     process = run(writer)
@@ -67,7 +67,7 @@ def test_where_standard_error_is_closed_lines_are_lost():
     assert float(out) == 6
 
 
-def test_a_reader_that_does_not_read_blocks_nobody_and_later_hears_how_much_it_missed():
+def test_a_reader_that_does_not_read_blocks_nothing_and_later_gets_the_number_of_lost_lines():
     reader, writer = os.pipe()
     process = run(writer, lines=2000, more="sys.stdin.readline()\nsay('after')")
     os.close(writer)

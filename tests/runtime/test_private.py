@@ -29,7 +29,7 @@ def store(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o750])
-def test_a_directory_that_only_its_owner_writes_is_read_also_when_others_see_it(store, mode):
+def test_a_store_that_only_its_owner_can_write_is_read_even_if_others_can_read_it(store, mode):
     store.chmod(mode)
     for file in store.iterdir():
         file.chmod(0o644)
@@ -64,7 +64,7 @@ def _plant(store):
             opened.execute("UPDATE snaps SET ser_change = ?", (pickle.dumps(Evil()),))
 
 
-def test_what_the_tests_plant_does_run_when_it_is_read(store):
+def test_the_planted_pickle_does_run_when_it_is_read(store):
     _plant(store)
     assert read_states(store, EVERY)[3].position == 7
     assert (store.parent / "run").exists()
@@ -91,7 +91,7 @@ def test_a_store_of_another_user_is_refused(store):
         check_store(store)
 
 
-def test_group_writable_is_accepted_where_the_group_is_ours_alone(store, monkeypatch):
+def test_group_writable_is_accepted_if_the_group_is_ours_alone(store, monkeypatch):
     """As on a Kubernetes volume with fsGroup."""
     store.chmod(0o2775)
     monkeypatch.setattr(grp, "getgrgid", _no_group)
@@ -106,7 +106,7 @@ def _no_group(gid):
     raise KeyError(gid)
 
 
-def test_group_writable_is_refused_where_another_account_is_in_the_group(store, monkeypatch):
+def test_group_writable_is_refused_if_another_account_is_in_the_group(store, monkeypatch):
     store.chmod(0o775)
     account = pwd.struct_passwd(("bob", "x", 4242, store.stat().st_gid, "", "/", "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwall", lambda: [account])
@@ -115,14 +115,14 @@ def test_group_writable_is_refused_where_another_account_is_in_the_group(store, 
 
 
 def modes(folder):
-    """Of everything in a folder, and of itself."""
+    """File modes of a folder and everything in it."""
     return {
         str(path.relative_to(folder)): stat.S_IMODE(path.stat().st_mode)
         for path in (folder, *folder.rglob("*"))
     }
 
 
-def test_programs_create_files_and_directories_for_their_owner_alone(tmp_path):
+def test_programs_create_files_and_directories_for_their_owner_only(tmp_path):
     old = os.umask(0o022)
     try:
         values = {"DB_ENGINE": "sqlite", "IOT_SQLITE_PATH": str(tmp_path / "iot.db")}
@@ -136,6 +136,6 @@ def test_programs_create_files_and_directories_for_their_owner_alone(tmp_path):
     finally:
         os.umask(old)
     assert (tmp_path / "iot.db").stat().st_mode & 0o777 == 0o600
-    found = modes(made)
-    assert {"demo.db", "edge.log", "flow.log", "recovery"} <= found.keys()
-    assert {name for name, mode in found.items() if mode & 0o077} == set()
+    by_name = modes(made)
+    assert {"demo.db", "edge.log", "flow.log", "recovery"} <= by_name.keys()
+    assert {name for name, mode in by_name.items() if mode & 0o077} == set()

@@ -11,7 +11,7 @@ from runtime.kafka import KafkaAccess
 
 
 class _Slow:
-    """A broker that has been asked for the topic before, and has not told itself of it yet."""
+    """A broker that has created the topic, but does not know it yet."""
 
     address = ("", 0)
 
@@ -28,14 +28,14 @@ class _Slow:
     def create_topics(self, new, request_timeout=0):
         there = Future()
         there.set_exception(KafkaException(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS)))
-        return {one.topic: there for one in new}
+        return {topic.topic: there for topic in new}
 
 
-def test_a_topic_that_the_broker_has_made_and_does_not_know_yet_is_worth_another_start(monkeypatch):
+def test_a_new_topic_that_the_broker_does_not_know_yet_is_a_temporary_error(monkeypatch):
     for module in (reach, topic):
         monkeypatch.setattr(module, "AdminClient", _Slow)
     monkeypatch.setattr(topic, "_KNOWN_S", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(_Slow, "address", server.getsockname())
-        with pytest.raises(UnavailableError, match=r"has made the topic t, .* start again"):
+        with pytest.raises(UnavailableError, match=r"has created the topic t, .* start again"):
             topic.ensure_topic(KafkaAccess("127.0.0.1:1"), "t")

@@ -118,10 +118,16 @@ def test_a_command_has_the_declared_parameters(engine, name):
         assert parameters(engine, text) == len(COMMANDS[name])
 
 
+_VALUES = dict.fromkeys(("begin", "end", "predicted_at"), "2026-01-01 00:00:00.000") | {
+    "sensor_ids": "[]",
+    "device_uuid": "00000000-0000-0000-0000-000000000000",
+}
+
+
 def test_queries_return_the_declared_columns_on_an_engine(settings, database):
     for query in QUERIES.values():
         text = {"sqlite": SQLITE, "mssql": MSSQL}[settings.engine][query.name]
-        values = ["[]" if name == "sensor_ids" else 1 for name in query.parameters]
+        values = [_VALUES.get(name, 1) for name in query.parameters]
         cursor = database._engine.execute(database._connection, text, values)
         named = [column[0].lower() for column in cursor.description]
         assert named == list(query.row._fields), query.name

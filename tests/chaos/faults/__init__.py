@@ -40,7 +40,7 @@ def run_fault(fault: Callable[[Kafka, Rig], None], folder: Path) -> None:
     Raises:
         DifferenceError: something is lost, twice, invented or different.
         AssertionError: something did not come to its end in time.
-        MissingError: this machine lacks what it needs.
+        MissingError: this machine does not have what the fault needs.
     """
     with Kafka(folder / "kafka") as kafka, Children(folder) as children:
         pipeline = Pipeline(folder, kafka.start(), children, f"chaos.{uuid4().hex[:12]}")

@@ -26,7 +26,7 @@ def clock_of_the_flow_steps(kafka: Kafka, rig: Rig) -> None:
 
 
 def clock_of_the_edge_steps(kafka: Kafka, rig: Rig) -> None:
-    """The same at the edge, and 20 s back: undated readings get wrong times, and none is lost."""
+    """Step the edge's clock, also by 20 s back: undated readings get wrong times, none is lost."""
     _steps(rig, "edge", 6)
 
 

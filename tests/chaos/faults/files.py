@@ -1,4 +1,4 @@
-"""Files that are deleted, replaced or restored beneath the programs, and disks that are full."""
+"""Files that are deleted, replaced or restored under running programs, and full disks."""
 
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +18,7 @@ _STRANGER = {
     "device_uuid": "00000000-0000-4000-8000-000000000000",
     "readings": [{"sensor_uuid": "00000000-0000-4000-8000-000000000001", "value": 1}],
 }
-"""A packet of a device that nobody has registered."""
+"""A packet of an unregistered device."""
 
 
 def database_deleted(kafka: Kafka, rig: Rig) -> None:
@@ -36,7 +36,7 @@ def database_deleted(kafka: Kafka, rig: Rig) -> None:
 
 
 def database_replaced(kafka: Kafka, rig: Rig) -> None:
-    """The same, where an older copy takes the place of the database at once."""
+    """The database is replaced by an older copy under the programs."""
     client = _under_load(rig, 15)
     _delete(rig)
     _put_copy(rig)
@@ -48,7 +48,7 @@ def database_replaced(kafka: Kafka, rig: Rig) -> None:
 
 
 def database_restored(kafka: Kafka, rig: Rig) -> None:
-    """An older copy takes the place of the database while the flow is down."""
+    """The database is replaced by an older copy while the flow is down."""
     client = _under_load(rig, 16)
     rig.stop("flow 0-3")
     _delete(rig)
@@ -75,7 +75,7 @@ def _delete(rig: Rig) -> None:
 
 
 def _put_copy(rig: Rig) -> None:
-    """Put the database there as it was before anything was posted."""
+    """Restore the database as it was before anything was posted."""
     folder = rig.pipeline.folder
     copy_database(folder / "calm" / "iot.db", folder / "new.db")
     (folder / "new.db").rename(folder / "iot.db")
@@ -83,7 +83,7 @@ def _put_copy(rig: Rig) -> None:
 
 
 def _repair(rig: Rig) -> None:
-    """Do what the flow says when it is started: bring the rest from the log, and start it."""
+    """Follow the flow's error message: replay the rest of the log, and start the flow."""
     rig.start_flow("0-3")
     said = rig.refusal("flow 0-3")
     if "iot replay --into live" not in said:
@@ -91,7 +91,7 @@ def _repair(rig: Rig) -> None:
     replays = str(rig.pipeline.folder / "replays")
     done = rig.pipeline.iot("replay", "--into", "live", "--dir", replays)
     if done.returncode:
-        raise DifferenceError(f"the replay has failed: {done.stderr.splitlines()[-1:]}")
+        raise DifferenceError(f"the replay failed: {done.stderr.splitlines()[-1:]}")
     rig.start_flow("0-3")
 
 
@@ -128,7 +128,7 @@ def recovery_disk_full(kafka: Kafka, rig: Rig) -> None:
         client = start_client(rig, 0.3)
         until_load(rig)
         if flow.child.process.poll() is not None:
-            raise DifferenceError("the flow has ended while there was room")
+            raise DifferenceError("the flow ended although there was free space")
         _fill(place / "filler")
         said = rig.refusal("flow 0-3")
         if "full" not in said or "start again" not in said:

@@ -1,4 +1,4 @@
-"""The log is another one than the flow has read, or has changed its shape."""
+"""The log is not the one that the flow has read, or has changed its shape."""
 
 from collections import Counter
 from shutil import copytree, rmtree
@@ -50,7 +50,7 @@ def offset_gone(kafka: Kafka, rig: Rig) -> None:
     rig.end_log()
     topic = rig.pipeline.topic
     last = [TopicPartition(topic, number, end - _KEPT) for number, end in enumerate(rig.ends())]
-    kafka.forget({(topic, one.partition): one.offset for one in last})
+    kafka.forget({(topic, place.partition): place.offset for place in last})
 
     rig.start_flow("0-3")
     _follow(rig, rig.refusal("flow 0-3"))
@@ -58,19 +58,19 @@ def offset_gone(kafka: Kafka, rig: Rig) -> None:
     rig.stop()
     consumer = Consumer(kafka_access(rig.pipeline.settings).config() | {"group.id": "looks"})
     consumer.assign(last)
-    kept = [unpack(decode(one.value())) for one in consumer.consume(_KEPT * len(last), 10)]
+    kept = [unpack(decode(message.value())) for message in consumer.consume(_KEPT * len(last), 10)]
     consumer.close()
-    wanted = {one for packet in kept for one in zip(packet.sensor_id, packet.value, strict=True)}
-    found = Counter(rig.pipeline.rows(_READINGS))
-    if len(kept) != _KEPT * len(last) or not wanted or found != Counter(seen | wanted):
+    wanted = {pair for packet in kept for pair in zip(packet.sensor_id, packet.value, strict=True)}
+    stored = Counter(rig.pipeline.rows(_READINGS))
+    if len(kept) != _KEPT * len(last) or not wanted or stored != Counter(seen | wanted):
         raise DifferenceError(
-            f"{found.total()} readings are stored, of {len(seen)} that were before and "
+            f"{stored.total()} readings are stored, of {len(seen)} that were before and "
             f"{len(wanted)} in the {len(kept)} records that the broker still has"
         )
 
 
 def _follow(rig: Rig, said: str) -> None:
-    """Do what a flow said that refused to go on: start it once with IF_OFFSET_GONE=earliest."""
+    """Do what a flow that refused to continue says: start it with IF_OFFSET_GONE=earliest."""
     if "IF_OFFSET_GONE=earliest" not in said:
         raise DifferenceError(f"the flow has said: {said}")
     rig.forget_committed()
@@ -93,7 +93,7 @@ def topic_recreated_while_the_flow_was_down(kafka: Kafka, rig: Rig) -> None:
 
 
 def topic_recreated_beneath_the_flow(kafka: Kafka, rig: Rig) -> None:
-    """The same while the flow is running."""
+    """The topic is deleted and recreated while the flow is running."""
     begin(rig, 8)
     _first_part(rig)
     _recreate(rig)
@@ -151,8 +151,8 @@ def _recreate(rig: Rig) -> None:
     def created() -> bool:
         """The broker forgets a topic some time after it has answered that it is deleted."""
         create_topic(rig.pipeline.values["KAFKA_BOOTSTRAP_SERVERS"], topic, PARTITIONS, kind)
-        found = admin.list_topics(topic, timeout=10).topics[topic]
-        return found.error is None and len(found.partitions) == PARTITIONS
+        metadata = admin.list_topics(topic, timeout=10).topics[topic]
+        return metadata.error is None and len(metadata.partitions) == PARTITIONS
 
     kind = "LogAppendTime"
     wait_until(created, _NOTICED_S, "the topic could not be created again")
@@ -183,12 +183,12 @@ def partitions_added_to_a_fleet(kafka: Kafka, rig: Rig) -> None:
     _add_partitions(rig)
     rig.until(
         lambda: "no flow takes these partitions" in flow.child.log.read_text(),
-        "a flow says that nobody takes the new partitions",
+        "a flow reports that no flow reads the new partitions",
         _TOLD_S,
     )
     doctor = rig.pipeline.iot("doctor")
     if doctor.returncode == 0 or "KAFKA_PARTITIONS" not in doctor.stdout:
-        raise DifferenceError(f"iot doctor has not found it: {doctor.stdout}")
+        raise DifferenceError(f"iot doctor did not report it: {doctor.stdout}")
     rig.start_flow(f"{PARTITIONS}-{_MORE - 1}")
     finish(rig, client, calm=False)
     _check_spread(rig)
@@ -258,8 +258,8 @@ def _transactions(rig: Rig, packet: Packet) -> None:
     for packets in ([packet], []):
         producer.begin_transaction()
         for partition in range(PARTITIONS):
-            for one in packets if partition == 0 else [nothing]:
-                producer.produce(rig.pipeline.topic, encode(one), partition=partition)
+            for sent in packets if partition == 0 else [nothing]:
+                producer.produce(rig.pipeline.topic, encode(sent), partition=partition)
         assert producer.flush(30) == 0
         if packets:
             producer.commit_transaction(30)
@@ -291,11 +291,11 @@ def dead_letter_topic_deleted(kafka: Kafka, rig: Rig) -> None:
         kafka_access(settings).config() | {"group.id": "looks", "auto.offset.reset": "earliest"}
     )
     consumer.subscribe([dead])
-    found = consumer.consume(PARTITIONS, 20)
+    messages = consumer.consume(PARTITIONS, 20)
     consumer.close()
-    for message in found:
+    for message in messages:
         headers = list(message.headers() or ())
         if (message.value(), message.key()) != (value, key) or trace[0] not in headers:
-            raise DifferenceError(f"a dead letter is not as it was: {message.value()!r}")
-    if len(found) < PARTITIONS:
-        raise DifferenceError(f"{len(found)} of {PARTITIONS} bad records are dead letters")
+            raise DifferenceError(f"a dead letter has changed: {message.value()!r}")
+    if len(messages) < PARTITIONS:
+        raise DifferenceError(f"{len(messages)} of {PARTITIONS} bad records are dead letters")

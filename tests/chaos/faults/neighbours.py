@@ -1,4 +1,4 @@
-"""Neighbours that go away for a while, and edge and flow that die at once."""
+"""Servers that are down for a while, and edge and flow that die at the same time."""
 
 import sqlite3
 from contextlib import closing
@@ -19,17 +19,17 @@ _AWAY_S = 60.0
 """How long the database is locked."""
 _BROKER_AWAY_S = 5.0
 _POSTED = 60
-"""Packets that are acknowledged meanwhile, at least."""
+"""Packets that must be acknowledged meanwhile."""
 _DEATHS = 3
 
 
 def broker_stopped(kafka: Kafka, rig: Rig) -> None:
-    """The broker is stopped under load, and started again on what it had."""
+    """The broker is stopped under load, and restarted with its data."""
     _broker_away(kafka, rig, SIGTERM)
 
 
 def broker_killed(kafka: Kafka, rig: Rig) -> None:
-    """The broker is killed under load, and started again on what it had."""
+    """The broker is killed under load, and restarted with its data."""
     _broker_away(kafka, rig, SIGKILL)
 
 

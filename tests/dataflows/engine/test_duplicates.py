@@ -7,7 +7,7 @@ from sinks.readings import reading_rows
 
 
 def packet(packet_id, received_at, *values, said=None, device=1, version=2):
-    """A packet of one sensor's readings, all dated `said`, or not dated; times in milliseconds."""
+    """A packet of one sensor's readings, all dated `said` or undated. Times are in milliseconds."""
     count = len(values)
     first = first_seq(packet_id) if version == 2 and said is None else 0
     packet = Packet(
@@ -29,7 +29,7 @@ def ms(text):
 
 
 def stored(*packets, cut=None):
-    """(ts, seq, value) of the rows that the packets lead to, taken in two pieces at `cut`."""
+    """(ts, seq, value) of the rows of the packets, which are split into two pieces at `cut`."""
     logic, rows = DuplicateLogic(None), []
     for part in (packets[:cut], packets[cut:]) if cut else (packets,):
         (marked,), _ = logic.on_batch([record_columns([0] * len(part), list(part))])
@@ -38,7 +38,7 @@ def stored(*packets, cut=None):
     return rows
 
 
-def test_undated_packets_of_one_moment_are_rows_of_their_own():
+def test_undated_packets_of_the_same_time_get_separate_rows():
     a, b = first_seq("a"), first_seq("b")
     assert a != b
     packets = [packet("a", 5, 1.0, 2.0), packet("b", 5, 1.0)]
@@ -46,7 +46,7 @@ def test_undated_packets_of_one_moment_are_rows_of_their_own():
     assert stored(*packets) == stored(*packets, cut=1) == rows
 
 
-def test_undated_packets_of_one_millisecond_in_version_1_are_rows_of_their_own():
+def test_undated_version_1_packets_of_the_same_millisecond_get_separate_rows():
     packets = [
         packet("a", 5, 1.0, 2.0, version=1),
         packet("b", 5, 3.0, version=1),
@@ -64,7 +64,7 @@ def test_a_retry_of_an_undated_packet_adds_no_row():
         assert stored(*packets) == stored(*packets, cut=1) == [(5, seq, 1.0)]
 
 
-def test_a_dated_reading_is_stored_under_its_date_whatever_its_packet_is_called():
+def test_a_dated_reading_is_stored_under_its_date_regardless_of_its_packet_id():
     packets = [packet("same", 5, 1.0, said=1), packet("same", 6, 2.0, said=2)]
     assert stored(*packets) == [(1, 0, 1.0), (2, 0, 2.0)]
     assert stored(packet("a", 5, 1.0, said=1), packet("b", 5, 2.0, said=2)) == [
@@ -78,7 +78,7 @@ def test_devices_do_not_share_packet_ids():
     assert rows == [(5, first_seq("a"), 1.0)] * 2
 
 
-def test_the_packets_seen_of_the_version_before_are_taken_over():
+def test_a_snapshot_of_version_1_is_restored():
     old = (1, {1: ([record_columns([0], [packet("a", 5)]).records.packet_hash[0].item()], [5])})
     logic = DuplicateLogic(old)
     again = record_columns([0, 0], [packet("a", 9, 1.0), packet("b", 5, 1.0, version=1)])

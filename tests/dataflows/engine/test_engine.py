@@ -1,4 +1,4 @@
-"""The engine against an oracle that shares no code with it, and against itself cut in pieces."""
+"""Compares the engine with an independent oracle, and with itself on other pieces."""
 
 from math import inf, isclose
 
@@ -52,29 +52,29 @@ def oracle_rules():
 
     thresholds = [
         {
-            "kind": "threshold", "id": number, "sensor": one.sensor_id, "level": int(one.level),
-            "low": unbounded(one.low, -inf), "high": unbounded(one.high),
-            "reset_low": unbounded(one.reset_low, -inf), "reset_high": unbounded(one.reset_high),
-            "equal": one.condition == "equal_to", "raise_after": one.raise_after,
-            "clear_after": one.clear_after, "forecast_after": one.forecast_after,
+            "kind": "threshold", "id": number, "sensor": rule.sensor_id, "level": int(rule.level),
+            "low": unbounded(rule.low, -inf), "high": unbounded(rule.high),
+            "reset_low": unbounded(rule.reset_low, -inf), "reset_high": unbounded(rule.reset_high),
+            "equal": rule.condition == "equal_to", "raise_after": rule.raise_after,
+            "clear_after": rule.clear_after, "forecast_after": rule.forecast_after,
         }
-        for number, one in enumerate(RULES.of(THRESHOLD))
+        for number, rule in enumerate(RULES.of(THRESHOLD))
     ]  # fmt: skip
     deltas = [
         {
-            "kind": "delta", "sensor": one.sensor_id, "level": int(one.level),
-            "abs_delta": unbounded(one.abs_delta), "rel_delta": unbounded(one.rel_delta),
-            "abs_slope": unbounded(one.abs_slope), "rel_slope": unbounded(one.rel_slope),
-            "min_readings": one.min_readings, "raise_after": one.raise_after,
-            "clear_after": one.clear_after,
+            "kind": "delta", "sensor": rule.sensor_id, "level": int(rule.level),
+            "abs_delta": unbounded(rule.abs_delta), "rel_delta": unbounded(rule.rel_delta),
+            "abs_slope": unbounded(rule.abs_slope), "rel_slope": unbounded(rule.rel_slope),
+            "min_readings": rule.min_readings, "raise_after": rule.raise_after,
+            "clear_after": rule.clear_after,
         }
-        for one in RULES.of(DELTA)
+        for rule in RULES.of(DELTA)
     ]  # fmt: skip
     return thresholds + deltas
 
 
-def told(event):
-    """An event as the oracle tells it."""
+def oracle_row(event):
+    """An event in the form of the oracle."""
     levels = {"NORMAL": 0, "WARN": 1, "CRITICAL": 2}
     types = {"notice": 0, "warning": 1, "critical": 2}
     payload = msgspec.json.decode(event.payload)
@@ -92,11 +92,11 @@ def order(rows):
     return sorted(rows, key=lambda row: tuple(str(cell) for cell in row))
 
 
-def assert_close(found, expected, keys):
-    """Rows are equal in their first cells, and nearly so in the rest."""
-    found, expected = sorted(found), sorted(expected)
-    assert [row[:keys] for row in found] == [tuple(row[:keys]) for row in expected]
-    for mine, other in zip(found, expected, strict=True):
+def assert_close(actual, expected, keys):
+    """Check that the first `keys` cells of rows are equal, and the others nearly so."""
+    actual, expected = sorted(actual), sorted(expected)
+    assert [row[:keys] for row in actual] == [tuple(row[:keys]) for row in expected]
+    for mine, other in zip(actual, expected, strict=True):
         for a, b in zip(mine[keys:], other[keys:], strict=True):
             assert isclose(a, b, rel_tol=1e-9, abs_tol=1e-7), (mine, other)
 
@@ -109,36 +109,36 @@ def check(records, cuts, restarts, predict_ms):
     oracle = Oracle(1000, 3000, oracle_rules(), predict_ms)
     for record in records:
         oracle.record(*record)
-    found = Partition(Times(predict_ms=predict_ms), Rules(RULES))
-    found.run(records, cuts, restarts=restarts)
+    partition = Partition(Times(predict_ms=predict_ms), Rules(RULES))
+    partition.run(records, cuts, restarts=restarts)
 
-    assert_close(found.windows, oracle.windows, 3)
-    assert_close([row[:8] for row in found.rollups], oracle.rollups, 4)
-    predictions = [(row[1], row[3], row[5], row[7]) for row in found.predictions]
+    assert_close(partition.windows, oracle.windows, 3)
+    assert_close([row[:8] for row in partition.rollups], oracle.rollups, 4)
+    predictions = [(row[1], row[3], row[5], row[7]) for row in partition.predictions]
     assert_close(predictions, oracle.predictions, 2)
-    assert order(map(told, found.events)) == order(oracle.events)
-    counts = found.engine.counts
+    assert order(map(oracle_row, partition.events)) == order(oracle.events)
+    counts = partition.engine.counts
     assert (counts.late, counts.future, counts.duplicates) == (
         len(oracle.late), oracle.future, oracle.duplicates,
     )  # fmt: skip
-    assert sorted(found.late) == sorted(oracle.late)
+    assert sorted(partition.late) == sorted(oracle.late)
 
 
 @settings(_ALL, max_examples=1200)
 @given(streams(), _CUTS, st.booleans(), st.sampled_from([5000, 60_000]))
-def test_short_streams_lead_to_what_the_oracle_says(records, cuts, restarts, predict_ms):
+def test_short_streams_match_the_oracle(records, cuts, restarts, predict_ms):
     check(records, cuts, restarts, predict_ms)
 
 
 @settings(_ALL, max_examples=120)
 @given(st.integers(0, 10**6), _CUTS, st.booleans(), st.sampled_from([5000, 60_000]))
-def test_long_streams_lead_to_what_the_oracle_says(seed, cuts, restarts, predict_ms):
+def test_long_streams_match_the_oracle(seed, cuts, restarts, predict_ms):
     check(long_stream(seed), cuts, restarts, predict_ms)
 
 
 @settings(_ALL, max_examples=150)
 @given(st.one_of(streams(), st.integers(0, 10**6).map(long_stream)), _CUTS, st.booleans())
-def test_cuts_and_restarts_change_no_bit(records, cuts, restarts):
+def test_cuts_and_restarts_do_not_change_a_bit(records, cuts, restarts):
     def run(*how, **more):
         return Partition(Times(predict_ms=5000), Rules(RULES)).run(records, *how, **more).found()
 

@@ -1,4 +1,4 @@
-"""What rows of `ml_models` do in the engine: slopes for predictions, the deep detector, bounds."""
+"""Rows of `ml_models` in the engine: prediction slopes, the deep detector and its bounds."""
 
 import json
 
@@ -33,7 +33,7 @@ def make(*rows):
     return Rules(rules)
 
 
-def test_rows_become_models_and_baselines_none():
+def test_rows_become_models_except_baselines():
     rules, refused = make_rules(
         {
             MODELS: [
@@ -63,7 +63,7 @@ def test_rows_become_models_and_baselines_none():
 @pytest.mark.parametrize(
     ("bad", "error"),
     [
-        (row("forest", {}), "the flow knows no model_type forest"),
+        (row("forest", {}), "unknown model_type forest"),
         (row("sklearn", {"kind": "forest"}), "Invalid enum value 'forest' - at `$.kind`"),
         (row("sklearn", {"kind": "ridge_trend"}), "missing required field `slope_per_minute`"),
         (row("sklearn", TREND | {"trained_to": "today"}), "Invalid RFC3339 encoded datetime"),
@@ -77,7 +77,7 @@ def test_rows_become_models_and_baselines_none():
         (row("detector", DEEP | {"critical_per_day": 3}), "critical_per_day is above warn_per_day"),
     ],
 )
-def test_a_model_that_cannot_be_loaded_is_refused_and_the_last_good_one_stays(bad, error):
+def test_an_invalid_model_is_refused_and_its_last_valid_version_stays_in_force(bad, error):
     good, _ = make_rules({MODELS: [row("sklearn", TREND)]})
     rules, (refused,) = make_rules({MODELS: [bad]}, good)
     assert (refused.table, refused.id, refused.kept) == (MODELS, 1, True)
@@ -89,11 +89,11 @@ def test_a_model_that_cannot_be_loaded_is_refused_and_the_last_good_one_stays(ba
 
 
 def predicted(rules, *values):
-    found = Partition(rules=rules).run(closed(each_second(*values)))
-    return found.predictions
+    partition = Partition(rules=rules).run(closed(each_second(*values)))
+    return partition.predictions
 
 
-def test_a_trend_moves_predictions_on_from_the_middle_of_their_minute():
+def test_a_trend_extrapolates_predictions_from_the_middle_of_their_minute():
     ((model, sensor, _, at, target, value, _, _, trend),) = predicted(
         make(row("sklearn", TREND, 7)), *[20.0] * 70
     )
@@ -103,19 +103,22 @@ def test_a_trend_moves_predictions_on_from_the_middle_of_their_minute():
     assert (model, value, trend) == (0, 20.0, 0)
 
 
-def test_a_trend_counts_for_as_long_as_the_readings_took_that_it_was_learnt_from():
+def test_a_trend_applies_for_the_length_of_its_training_span():
     brief = TREND | {"trained_to": "1970-01-01T00:01:00Z"}
-    made = [(one[0], one[5]) for one in predicted(make(row("sklearn", brief, 7)), *[20.0] * 200)]
+    made = [
+        (prediction[0], prediction[5])
+        for prediction in predicted(make(row("sklearn", brief, 7)), *[20.0] * 200)
+    ]
     assert made == [(7, 20.0 + 2.0 * 1.5), (7, 20.0 + 2.0 * 0.5), (0, 20.0)]
 
 
-def test_a_trend_that_leads_too_far_leads_to_the_most_that_can_be_stored():
+def test_an_extrapolated_prediction_is_clipped_to_the_storable_range():
     steep = TREND | {"slope_per_minute": -1e300}
     ((*_, value, _, _, trend),) = predicted(make(row("sklearn", steep)), *[20.0] * 70)
     assert (value, trend) == (-9_999_999_999.0, -1)
 
 
-def test_what_a_trend_predicted_is_compared_when_its_time_comes():
+def test_the_predictions_of_a_trend_are_compared_at_their_target_time():
     values = [20.0 + 2.0 * second / 60 for second in range(900)]
     rising = [event.event_code for event in run(make(row("sklearn", TREND)), values).events]
     flat = [event.event_code for event in run(make(), values).events]
@@ -124,8 +127,8 @@ def test_what_a_trend_predicted_is_compared_when_its_time_comes():
 
 
 def run(rules, values, cuts=(), *, restarts=False):
-    found = Partition(rules=rules, detector=PartitionDetector)
-    return found.run(closed(each_second(*values)), cuts, restarts=restarts)
+    partition = Partition(rules=rules, detector=PartitionDetector)
+    return partition.run(closed(each_second(*values)), cuts, restarts=restarts)
 
 
 def noise(count, seed=1):
@@ -136,12 +139,12 @@ JUMP = [*noise(400), *[35.0] * 10, *noise(100, seed=2)]
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_a_jump_is_a_transient_anomaly_told_once_however_the_stream_is_cut(restarts):
+def test_a_jump_is_one_transient_anomaly_for_every_cut_of_the_stream(restarts):
     whole = run(make(row("detector", DEEP)), JUMP)
     codes = [(event.event_code, event.event_type, event.status) for event in whole.events]
     assert codes[0] == ("TRANSIENT_ANOMALY", "critical", "active")
     assert codes[-1] == ("RECOVERED_ANOMALY", "notice", "resolved")
-    assert whole.events[0].at == 404_000, "it is believed at the third pane"
+    assert whole.events[0].at == 404_000, "raised at the third pane"
     payload = json.loads(whole.events[0].payload)
     assert 19.5 < payload["usual_value"] < 20.5
     assert "normal" in whole.events[-1].message
@@ -153,17 +156,17 @@ def test_a_jump_is_a_transient_anomaly_told_once_however_the_stream_is_cut(resta
         )
 
 
-def test_bounds_are_a_sensors_own():
+def test_each_sensor_has_its_own_bounds():
     tolerant = {"kind": "light", "warn_per_day": 1e-9, "critical_per_day": 1e-9}
     assert run(make(row("detector", tolerant)), JUMP).events == []
     assert run(make(row("detector", tolerant, sensor=2)), JUMP).events != []
 
 
-def test_a_sensor_that_is_given_the_deep_detector_later_begins_to_be_looked_at_then():
-    found = Partition(detector=PartitionDetector)
+def test_a_sensor_that_gets_the_deep_detector_later_is_watched_from_then_on():
+    partition = Partition(detector=PartitionDetector)
     records = closed(each_second(*JUMP))
-    found.run(records[:200])
-    light = found.engine.tables["self_similarity"].rows
-    found.rules = make(row("detector", DEEP))
-    found.run(records[200:])
-    assert (light, found.engine.tables["self_similarity"].rows) == (0, 1)
+    partition.run(records[:200])
+    light = partition.engine.tables["self_similarity"].rows
+    partition.rules = make(row("detector", DEEP))
+    partition.run(records[200:])
+    assert (light, partition.engine.tables["self_similarity"].rows) == (0, 1)

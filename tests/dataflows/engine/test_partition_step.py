@@ -30,8 +30,8 @@ LENIENT = make(threshold("greater_than", 80.0, id=1))
 STRICT = make(threshold("greater_than", 30.0, id=2, severity="critical"))
 
 
-class Book:
-    """Editions that are known from the beginning."""
+class FixedHistory:
+    """A history with fixed editions."""
 
     names = NAMES
 
@@ -65,7 +65,7 @@ def events(*how, **more):
 
 
 def panes(found):
-    """What each outcome closed, in one order."""
+    """The closed panes of all outcomes, sorted."""
     return sorted(
         (sensor, *row)
         for outcome in found
@@ -78,112 +78,112 @@ def panes(found):
 
 
 RECORDS = closed(each_second(*[50] * 10))
-"""Panes that end at 2, 3, .. s close with the records at 3, 4, .. s."""
-CHANGE = Book((0, LENIENT), (6_000, STRICT))
+"""The panes that end at 2, 3, .. s close with the records at 3, 4, .. s."""
+CHANGE = FixedHistory((0, LENIENT), (6_000, STRICT))
 
 
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("cuts", [(), *((cut,) for cut in range(1, 11)), range(11)])
-def test_a_piece_that_spans_a_change_is_judged_by_the_old_rules_before_it_and_by_the_new_from_it_on(
+def test_a_piece_that_spans_a_rule_change_uses_the_old_rules_before_it_and_the_new_after_it(
     cuts, restarts
 ):
     (event,) = events(CHANGE, RECORDS, cuts, restarts=restarts)
     assert (event.at, event.event_type) == (5_000, "critical")  # closed by the record at 6 s
-    found = events(Book((0, STRICT), (6_000, LENIENT)), RECORDS, cuts, restarts=restarts)
-    assert [(event.at, event.event_type) for event in found] == [
+    reported = events(FixedHistory((0, STRICT), (6_000, LENIENT)), RECORDS, cuts, restarts=restarts)
+    assert [(event.at, event.event_type) for event in reported] == [
         (2_000, "critical"), (9_000, "notice")
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("cuts", [(), (2,), (4, 5, 6), range(11)])
-def test_rules_apply_by_the_partitions_arrival_time_and_not_by_event_time_or_the_records_own(cuts):
+def test_rules_apply_by_the_partitions_arrival_time_not_by_event_time_or_the_records_arrival(cuts):
     old = [(at + 5_000, *rest) for at, *rest in each_second(*[50] * 10)]
     (event,) = events(CHANGE, closed(old), cuts)
     assert event.at == 2_000
-    # once the time has come, a record whose own arrival lies before it is judged by the new rules
+    # after that time, the new rules also judge a record with an earlier arrival
     back = [heartbeat(6_000), *RECORDS]
     (event,) = events(CHANGE, back, cuts)
     assert event.at == 2_000
 
 
 @pytest.mark.parametrize("cuts", [(), range(11)])
-def test_several_changes_within_a_piece_apply_one_after_the_other(cuts):
-    book = Book(
+def test_several_rule_changes_within_a_piece_apply_in_order(cuts):
+    book = FixedHistory(
         (0, NO_RULES), (4_000, LENIENT), (4_000, STRICT), (4_500, LENIENT), (99_000, STRICT)
     )
-    found = events(book, RECORDS, cuts)
-    assert [(event.at, event.event_type) for event in found] == [
+    reported = events(book, RECORDS, cuts)
+    assert [(event.at, event.event_type) for event in reported] == [
         (3_000, "critical"), (8_000, "notice")
     ]  # fmt: skip
 
 
-def test_the_first_edition_applies_from_the_beginning_whatever_it_says():
-    (event,) = events(Book((7_000, STRICT), (8_000, NO_RULES)), RECORDS[:4])
+def test_the_first_edition_applies_from_the_beginning_regardless_of_its_time():
+    (event,) = events(FixedHistory((7_000, STRICT), (8_000, NO_RULES)), RECORDS[:4])
     assert event.at == 2_000
 
 
-def test_a_change_of_rules_cuts_a_piece_and_brings_a_heartbeat():
+def test_a_rule_change_splits_a_piece_and_adds_a_heartbeat():
     assert len(outcomes(CHANGE, RECORDS)[0]) == 3
     assert len(outcomes(OneEdition(STRICT, NAMES), RECORDS)[0]) == 1
-    assert len(outcomes(Book((0, STRICT), (1_000, STRICT)), RECORDS)[0]) == 1
-    assert len(outcomes(Book((0, STRICT), (13_001, STRICT)), RECORDS)[0]) == 1
+    assert len(outcomes(FixedHistory((0, STRICT), (1_000, STRICT)), RECORDS)[0]) == 1
+    assert len(outcomes(FixedHistory((0, STRICT), (13_001, STRICT)), RECORDS)[0]) == 1
 
 
-def test_pieces_of_one_activation_are_taken_as_one():
+def test_the_pieces_of_one_activation_are_joined():
     logic = PartitionLogic(Watch(CHANGE, TIMES), None)
-    some, _ = logic.on_batch([piece(one) for one in RECORDS])
-    found = list(some)
-    assert len(found) == 3
-    assert [event for one in found for event in one.events] == events(CHANGE, RECORDS)
+    some, _ = logic.on_batch([piece(record) for record in RECORDS])
+    results = list(some)
+    assert len(results) == 3
+    assert [event for outcome in results for event in outcome.events] == events(CHANGE, RECORDS)
 
 
 @pytest.mark.parametrize("beats", [0, 1, 59])
-def test_what_is_due_before_a_change_is_judged_by_the_old_rules_with_and_without_heartbeats(beats):
-    book = Book((0, STRICT), (31_000, NO_RULES))
+def test_the_old_rules_judge_what_is_due_before_a_change_with_and_without_heartbeats(beats):
+    book = FixedHistory((0, STRICT), (31_000, NO_RULES))
     first, last = (1_000, 1, "a", [(1, 1_000, 50.0)]), (61_000, 1, "b", [(1, 61_000, 50.0)])
     between = [heartbeat(1_000 + 60_000 * n // (beats + 1)) for n in range(1, beats + 1)]
-    found = events(book, [first, *between, last])
-    assert [(event.at, event.event_type) for event in found] == [(2_000, "critical")]
+    reported = events(book, [first, *between, last])
+    assert [(event.at, event.event_type) for event in reported] == [(2_000, "critical")]
 
 
 @pytest.mark.parametrize("beats", [[], [heartbeat(15_000)]])
-def test_rules_that_were_gone_for_a_while_begin_anew_with_and_without_heartbeats(beats):
+def test_rules_that_return_start_over_with_and_without_heartbeats(beats):
     slow = make(threshold("greater_than", 30.0, severity="critical", consecutive_readings=3))
-    book = Book((0, slow), (10_000, NO_RULES), (20_000, slow))
+    book = FixedHistory((0, slow), (10_000, NO_RULES), (20_000, slow))
     before = [(1_000 * n, 1, f"a{n}", [(1, 1_000 * n, 50.0)]) for n in (1, 2)]
     after = [(1_000 * n, 1, f"b{n}", [(1, 1_000 * n, 50.0)]) for n in range(30, 34)]
     assert events(book, [*before, *beats, *after]) == []
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_change_of_rules_changes_nothing_but_the_events_of_rules(seed):
+def test_a_change_to_equal_rules_changes_nothing(seed):
     records = long_stream(seed)
     middle = records[len(records) // 2][0]
-    with_change, _ = outcomes(Book((0, Rules(RULES)), (middle, Rules(RULES))), records)
+    with_change, _ = outcomes(FixedHistory((0, Rules(RULES)), (middle, Rules(RULES))), records)
     without, _ = outcomes(OneEdition(Rules(RULES), NAMES), records)
     assert panes(with_change) == panes(without)
-    assert [event for one in with_change for event in one.events] == [
-        event for one in without for event in one.events
+    assert [event for outcome in with_change for event in outcome.events] == [
+        event for outcome in without for event in outcome.events
     ]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_what_a_partition_tells_does_not_depend_on_restarts(seed):
+def test_the_output_of_a_partition_does_not_depend_on_restarts(seed):
     records = long_stream(seed)
     middle = records[len(records) // 2][0]
-    book = Book((0, Rules(RULES)), (middle, STRICT))
+    book = FixedHistory((0, Rules(RULES)), (middle, STRICT))
     cuts = range(0, len(records), 7)
     whole, _ = outcomes(book, records)
-    found, _ = outcomes(book, records, cuts, restarts=True)
-    assert panes(found) == panes(whole)
-    one, other = events(book, records, cuts, restarts=True), events(book, records)
-    assert sorted(one, key=lambda event: event.event_key) == sorted(
+    results, _ = outcomes(book, records, cuts, restarts=True)
+    assert panes(results) == panes(whole)
+    restarted, other = events(book, records, cuts, restarts=True), events(book, records)
+    assert sorted(restarted, key=lambda event: event.event_key) == sorted(
         other, key=lambda event: event.event_key
     )
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_snapshot_does_not_change_with_the_state_it_was_taken_of(seed):
+def test_a_snapshot_does_not_change_when_the_state_changes(seed):
     records = long_stream(seed)
     half = len(records) // 2
     _, logic = outcomes(CHANGE, records[:half])
@@ -195,7 +195,7 @@ def test_a_snapshot_does_not_change_with_the_state_it_was_taken_of(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_restored_state_does_not_change_the_snapshot_of_which_it_was_restored(seed):
+def test_a_snapshot_of_a_restored_state_equals_the_original(seed):
     records = long_stream(seed)
     half = len(records) // 2
     _, logic = outcomes(CHANGE, records[:half])
@@ -203,22 +203,22 @@ def test_a_restored_state_does_not_change_the_snapshot_of_which_it_was_restored(
     assert laid_open(again.snapshot()) == laid_open(logic.snapshot())
 
 
-def test_a_snapshot_holds_nothing_but_plain_values():
+def test_a_snapshot_contains_only_plain_values():
     _, logic = outcomes(CHANGE, RECORDS)
 
     def check(value):
         if isinstance(value, dict):
             value = [*value.keys(), *value.values()]
         if isinstance(value, tuple | list):
-            for one in value:
-                check(one)
+            for item in value:
+                check(item)
         else:
             assert value is None or type(value) in {int, float, str, np.ndarray}, type(value)
 
     check(logic.snapshot())
 
 
-def test_a_state_that_only_lacks_columns_is_taken_over_and_they_are_filled():
+def test_missing_columns_of_a_restored_state_are_filled():
     _, logic = outcomes(CHANGE, RECORDS)
     state = logic.snapshot()
     del state["levels"]["flapping"], state["no_data_sensors"]
@@ -257,7 +257,7 @@ def test_a_state_that_only_lacks_columns_is_taken_over_and_they_are_filled():
         ("moods", "mood", np.zeros(3), "moods: this version has no such table"),
     ],
 )
-def test_a_state_of_another_kind_is_refused_with_one_line(table, column, value, said):
+def test_an_incompatible_state_is_refused_with_one_line(table, column, value, said):
     _, logic = outcomes(CHANGE, RECORDS)
     state = logic.snapshot()
     state.setdefault(table, {})[column] = value
@@ -265,13 +265,13 @@ def test_a_state_of_another_kind_is_refused_with_one_line(table, column, value, 
         PartitionLogic(Watch(CHANGE, TIMES), state)
 
 
-def test_a_state_of_an_old_version_is_refused_with_those_that_are_read():
+def test_an_unsupported_version_is_refused_and_the_error_lists_the_supported_ones():
     for other in ((6, ()), (2, ()), ((1, ()), (1, ()))):
         with pytest.raises(SetupError, match=r"reads versions 3 to 5 .*new directory"):
             PartitionLogic(Watch(CHANGE, TIMES), other)
 
 
-def test_a_snapshot_under_another_period_of_predictions_forgets_only_those():
+def test_a_different_prediction_period_discards_only_the_predictions():
     records = [*each_second(*[50] * 70), heartbeat(76_000)]
     engine = Engine(Times(predict_ms=60_000))
     engine.step(piece(*records), STRICT, NAMES)
@@ -280,17 +280,17 @@ def test_a_snapshot_under_another_period_of_predictions_forgets_only_those():
     outcome = other.step(piece(*closed(each_second(*[50] * 10, start=78_000))), STRICT, NAMES)
     assert outcome.predictions.predicted_at.tolist() == [80_000, 85_000]
     assert outcome.predictions.window.tolist() == [2, 5]
-    assert outcome.windows.w10.count[:2].tolist() == [3, 3]  # with those of 70 and 71 s
-    assert outcome.events == []  # it is critical already
+    assert outcome.windows.w10.count[:2].tolist() == [3, 3]  # includes those of 70 and 71 s
+    assert outcome.events == []  # already critical
 
 
 def test_a_heartbeat_alone_is_a_piece():
-    found, logic = outcomes(CHANGE, [heartbeat(5_000)])
-    assert [outcome.events for outcome in found] == [[]]
+    results, logic = outcomes(CHANGE, [heartbeat(5_000)])
+    assert [outcome.events for outcome in results] == [[]]
     assert logic.engine.arrival == 5_000
 
 
-def test_what_enters_no_pane_is_counted_once_and_not_again_after_a_restart():
+def test_rejected_readings_are_counted_once_across_restarts():
     def seen():
         names = ("iot_readings_late", "iot_readings_future")
         return [REGISTRY.get_sample_value(f"{name}_total") for name in names]

@@ -13,8 +13,8 @@ COLUMNS = (
 
 
 def run(records, cuts=(), *, predict_ms=MINUTE, restarts=False):
-    found = Partition(Times(predict_ms=predict_ms))
-    return found.run(sorted(records, key=lambda record: record[0]), cuts, restarts=restarts)
+    partition = Partition(Times(predict_ms=predict_ms))
+    return partition.run(sorted(records, key=lambda record: record[0]), cuts, restarts=restarts)
 
 
 def predictions(*records, **how):
@@ -26,7 +26,7 @@ def at(second, value=20.0):
 
 
 def deviations(*records, cuts=(), **how):
-    """(at in seconds, type) of each deviation and of each end of one."""
+    """(at in seconds, type) of each deviation, and of the end of each."""
     return [
         (event.at / 1000, event.event_type)
         for event in run([*records, heartbeat(10**8)], cuts, **how).events
@@ -35,11 +35,11 @@ def deviations(*records, cuts=(), **how):
 
 
 def made(value=20.0, minute=1):
-    """A prediction at the end of this minute, for ten minutes later."""
+    """Records that make a prediction at the end of this minute, for ten minutes later."""
     return [at(60 * minute - 30, value), at(60 * minute - 1, value)]
 
 
-def test_at_the_end_of_each_minute_its_mean_stands_for_ten_minutes_later():
+def test_the_mean_of_each_minute_is_the_prediction_for_ten_minutes_later():
     assert predictions(*each_second(*range(62), start=0)) == [
         {
             "model_id": 0, "sensor_id": 1, "device_id": 1, "predicted_at": 60_000,
@@ -48,22 +48,24 @@ def test_at_the_end_of_each_minute_its_mean_stands_for_ten_minutes_later():
     ]  # fmt: skip
 
 
-def test_few_readings_give_little_confidence_and_many_no_more_than_all():
-    (one,) = predictions(at(3, 1.0), at(50, 3.0), at(70), heartbeat(80_000))
-    assert (one["value"], one["window"], one["confidence"]) == (2.0, 2, 2 / 60)
+def test_confidence_grows_with_the_number_of_readings_up_to_one():
+    (prediction,) = predictions(at(3, 1.0), at(50, 3.0), at(70), heartbeat(80_000))
+    assert (prediction["value"], prediction["window"], prediction["confidence"]) == (2.0, 2, 2 / 60)
     many = (59_000, 1, "many", [(1, 59_000 + n, 1.0) for n in range(90)])
-    (one,) = predictions(many, heartbeat(80_000))
-    assert (one["window"], one["confidence"]) == (90, 1.0)
+    (prediction,) = predictions(many, heartbeat(80_000))
+    assert (prediction["window"], prediction["confidence"]) == (90, 1.0)
 
 
-def test_a_minute_is_not_predicted_from_while_it_may_go_on():
+def test_an_open_minute_makes_no_prediction():
     assert predictions(at(3), at(30), heartbeat(10**7)) == []
 
 
 @pytest.mark.parametrize("predict_ms", [5_000, 60_000, 70_000, 600_000])
-def test_predictions_follow_the_period_of_the_installation(predict_ms):
+def test_predictions_use_the_configured_period(predict_ms):
     records = [at(n) for n in range(1_300)]
-    found = [one["predicted_at"] for one in predictions(*records, predict_ms=predict_ms)]
+    found = [
+        prediction["predicted_at"] for prediction in predictions(*records, predict_ms=predict_ms)
+    ]
     assert found == list(range(predict_ms, 1_299_000, predict_ms))
 
 
@@ -74,7 +76,7 @@ def test_predictions_follow_the_period_of_the_installation(predict_ms):
         (29.9, "warning"), (30.0, "critical"), (10.0, "critical"), (-1e9, "critical"),
     ],
 )  # fmt: skip
-def test_a_value_is_off_from_half_a_unit_on_and_far_off_from_half_of_the_prediction_on(value, kind):
+def test_a_value_is_off_at_half_a_unit_and_far_off_at_half_of_the_prediction(value, kind):
     assert deviations(*made(20.0), at(660, value)) == ([] if kind is None else [(661, kind)])
 
 
@@ -82,11 +84,11 @@ def test_a_value_is_off_from_half_a_unit_on_and_far_off_from_half_of_the_predict
     ("value", "kind"),
     [(1.19, None), (1.2001, "warning"), (0.79, "warning"), (1.49, "warning"), (1.5, "critical")],
 )
-def test_a_small_value_is_off_from_a_fifth_on(value, kind):
+def test_a_small_value_is_off_at_a_fifth_of_the_prediction(value, kind):
     assert deviations(*made(1.0), at(660, value)) == ([] if kind is None else [(661, kind)])
 
 
-def test_of_a_prediction_of_nothing_every_difference_is_far_off():
+def test_a_prediction_of_zero_uses_the_smallest_divisor():
     assert deviations(*made(0.0), at(660, 1e-7)) == []
     assert deviations(*made(0.0), at(660, 3e-7)) == [(661, "warning")]
     assert deviations(*made(0.0), at(660, 6e-7)) == [(661, "critical")]
@@ -94,24 +96,24 @@ def test_of_a_prediction_of_nothing_every_difference_is_far_off():
 
 @pytest.mark.parametrize("cuts", [(), (2,), range(9)])
 @pytest.mark.parametrize("restarts", [False, True])
-def test_only_the_first_pane_that_reaches_the_target_within_a_minute_is_compared(cuts, restarts):
-    def told(*seconds):
+def test_only_the_first_pane_at_the_target_within_a_minute_is_compared(cuts, restarts):
+    def compared(*seconds):
         records = [*made(), *(at(second, 30.0) for second in seconds)]
         return deviations(*records, cuts=cuts, restarts=restarts)
 
-    assert told(658) == []  # its pane ends before
-    assert told(659) == [(660, "critical")]
-    assert told(659, 660, 661) == [(660, "critical")]
-    assert told(718) == [(719, "critical")]
-    assert told(719) == []
+    assert compared(658) == []  # its pane ends too early
+    assert compared(659) == [(660, "critical")]
+    assert compared(659, 660, 661) == [(660, "critical")]
+    assert compared(718) == [(719, "critical")]
+    assert compared(719) == []
     records = [*made(), at(659, 20.0), at(660, 30.0)]
     assert deviations(*records, cuts=cuts, restarts=restarts) == []
 
 
 @pytest.mark.parametrize("restarts", [False, True])
 @pytest.mark.parametrize("cuts", [(), (2,), range(40)])
-def test_only_a_change_between_off_and_as_predicted_is_told(cuts, restarts):
-    records = [one for minute in range(1, 7) for one in made(20.0, minute)]
+def test_only_changes_between_off_and_as_predicted_are_reported(cuts, restarts):
+    records = [record for minute in range(1, 7) for record in made(20.0, minute)]
     values = [20.0, 25.0, 35.0, 20.0, 20.0, 25.0]
     then = [at(660 + 60 * n, value) for n, value in enumerate(values)]
     assert deviations(*records, *then, cuts=cuts, restarts=restarts) == [
@@ -120,18 +122,18 @@ def test_only_a_change_between_off_and_as_predicted_is_told(cuts, restarts):
 
 
 def test_a_deviation_resolves_when_the_value_is_as_predicted_again():
-    records = [one for minute in range(1, 3) for one in made(20.0, minute)]
-    found = run([*records, at(660, 25.0), at(720, 20.4), heartbeat(10**6)]).events
-    off, on = (event for event in found if event.event_code == "PREDICTION_DEVIATION")
+    records = [record for minute in range(1, 3) for record in made(20.0, minute)]
+    reported = run([*records, at(660, 25.0), at(720, 20.4), heartbeat(10**6)]).events
+    off, on = (event for event in reported if event.event_code == "PREDICTION_DEVIATION")
     assert (on.resolves, on.status, off.status) == (off.event_key, "resolved", "active")
     assert json.loads(on.payload)["duration_seconds"] == 60.0
     assert json.loads(on.payload)["error_abs"] == pytest.approx(0.4)
 
 
-def test_a_minute_without_a_prediction_is_compared_with_none():
+def test_a_minute_without_a_prediction_is_not_compared():
     assert deviations(*made(20.0, 1), *made(20.0, 3), at(720, 90.0)) == []
     assert deviations(*made(20.0, 1), *made(20.0, 3), at(780, 90.0)) == [(781, "critical")]
-    # nor with one of long ago
+    # an old prediction is not compared either
     assert (
         deviations(*made(20.0, 1), at(1_320, 90.0), at(1_380, 90.0), at(1_440, 90.0), cuts=range(9))
         == []
@@ -139,32 +141,34 @@ def test_a_minute_without_a_prediction_is_compared_with_none():
 
 
 @pytest.mark.parametrize(("period", "value"), [(5, 2.0), (60, 29.5), (70, 34.5), (7, 3.0)])
-def test_predictions_of_many_periods_ahead_are_all_kept_until_their_time(period, value):
+def test_predictions_are_kept_until_their_target_time_for_every_period(period, value):
     records = [at(n, float(n)) for n in range(700)]
     for cuts in ((), range(0, 700, 9)):
-        found = run([*records, heartbeat(10**7)], cuts, predict_ms=period * 1000)
-        (event,) = (one for one in found.events if one.event_code == "PREDICTION_DEVIATION")
+        partition = run([*records, heartbeat(10**7)], cuts, predict_ms=period * 1000)
+        (event,) = (
+            event for event in partition.events if event.event_code == "PREDICTION_DEVIATION"
+        )
         assert event.at == 600_000 + period * 1000
         assert json.loads(event.payload)["predicted_value"] == value
 
 
-def test_a_prediction_is_compared_less_than_a_minute_after_its_target_time_however_rare_they_are():
+def test_a_prediction_is_compared_only_within_a_minute_after_its_target_time():
     records = [at(30), at(69)]
     assert deviations(*records, at(728, 30.0), predict_ms=70_000) == [(729, "critical")]
     assert deviations(*records, at(729, 30.0), predict_ms=70_000) == []
 
 
-def test_noise_around_the_prediction_is_not_off_though_its_mean_is_by_half_a_unit():
+def test_noise_is_not_off_even_if_its_mean_is_half_a_unit_off():
     noise = [at(650 + n, 18.0 + n % 2 * 6) for n in range(10)]  # mean 21, deviation 3
     assert deviations(*made(20.0), *noise) == []
     far = [at(650 + n, 26.0 + n % 2 * 6) for n in range(10)]  # mean 29
     assert deviations(*made(20.0), *far) == [(660, "warning")]
 
 
-def test_predictions_are_a_sensors_own():
+def test_each_sensor_has_its_own_predictions():
     records = [*made(20.0), (59_500, 1, "other", [(2, 59_500, 90.0)]), at(660, 20.0)]
     then = (660_500, 1, "then", [(2, 660_500, 20.0)])
-    found = run([*records, then, heartbeat(10**6)]).events
+    reported = run([*records, then, heartbeat(10**6)]).events
     assert [
-        event.sensor_id for event in found if event.event_code == "PREDICTION_DEVIATION"
+        event.sensor_id for event in reported if event.event_code == "PREDICTION_DEVIATION"
     ] == [2]  # fmt: skip

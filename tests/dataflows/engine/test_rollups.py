@@ -6,29 +6,29 @@ MINUTE, HOUR = 60_000, 3_600_000
 
 
 def rollups(records, cuts=(), *, period=MINUTE, restarts=False):
-    """(start, count, mean, min, max, last) of each rollup of one period, as they were told."""
-    found = Partition().run(records, cuts, restarts=restarts).rollups
-    return [row[2:] for row in found if row[0] == period]
+    """(start, count, mean, min, max, last) of each rollup of one period, as emitted."""
+    partition = Partition().run(records, cuts, restarts=restarts).rollups
+    return [row[2:] for row in partition if row[0] == period]
 
 
 def at(ts, value=1.0, arrival=None):
     return (ts if arrival is None else arrival, 1, f"{ts} {value} {arrival}", [(1, ts, value)])
 
 
-def test_a_minute_is_told_when_its_own_last_second_closes():
+def test_a_minute_is_emitted_when_its_last_second_closes():
     records = [at(0, 5.0), at(1_000, 1.0), at(59_999, 3.0)]
     assert rollups([*records, at(60_999)]) == []
     assert rollups([*records, at(61_000)]) == [(0, 3, 3.0, 1.0, 5.0, 3.0)]
 
 
-def test_a_minute_is_told_when_a_pane_of_a_later_one_closes():
+def test_a_minute_is_emitted_when_a_pane_of_a_later_minute_closes():
     records = [at(0, 5.0), at(30_000, 2.0), at(60_000)]
     assert rollups([*records, at(61_999)]) == []
     assert rollups([*records, at(62_000)]) == [(0, 2, 3.5, 2.0, 5.0, 2.0)]
 
 
 @pytest.mark.parametrize("cuts", [(), range(9)])
-def test_an_idle_sensors_minute_is_told_ten_seconds_after_its_end_and_once(cuts):
+def test_the_minute_of_an_idle_sensor_is_emitted_once_ten_seconds_after_its_end(cuts):
     records = [at(0), at(30_000, 3.0)]
     assert rollups([*records, heartbeat(69_999)], cuts) == []
     told = [(0, 2, 2.0, 1.0, 3.0, 3.0)]
@@ -39,13 +39,13 @@ def test_an_idle_sensors_minute_is_told_ten_seconds_after_its_end_and_once(cuts)
 
 @pytest.mark.parametrize("cuts", [(), range(9)])
 def test_a_sensor_that_is_not_idle_keeps_its_minute_open(cuts):
-    # its clock is behind: at the arrival of 70 s it is at 50 s
+    # its clock is slow: it shows 50 s at arrival 70 s
     records = [at(48_000 + 1_000 * n, arrival=68_000 + 1_000 * n) for n in range(6)]
     assert rollups(records, cuts) == []
 
 
 @pytest.mark.parametrize("cuts", [(), range(9)])
-def test_a_minute_that_was_told_is_told_again_with_what_came_for_it_later(cuts):
+def test_an_emitted_minute_is_emitted_again_with_readings_that_arrive_later(cuts):
     records = [at(0, 5.0), at(10_000, 1.0), heartbeat(70_000)]
     later = [at(20_000, 12.0, arrival=71_000), heartbeat(74_000)]
     assert rollups([*records, *later], cuts) == [
@@ -53,18 +53,18 @@ def test_a_minute_that_was_told_is_told_again_with_what_came_for_it_later(cuts):
     ]  # fmt: skip
 
 
-def test_a_minute_that_was_told_whole_by_the_flush_is_not_told_by_the_next_one():
+def test_a_complete_minute_that_was_flushed_is_not_emitted_again():
     records = [at(0), heartbeat(70_000), *each_second(*[1] * 3, start=120_000)]
     assert [row[0] for row in rollups(records)] == [0]
 
 
 @pytest.mark.parametrize(("period", "ends"), [(MINUTE, 60), (5 * MINUTE, 12), (HOUR, 1)])
-def test_an_hour_is_sixty_minutes_and_twelve_times_five(period, ends):
+def test_rollups_of_all_periods_aggregate_the_same_readings(period, ends):
     records = [at(10_000 * n, float(n)) for n in range(362)]
-    found = rollups(records, period=period)
-    assert [row[0] for row in found] == [period * n for n in range(ends)]
+    emitted = rollups(records, period=period)
+    assert [row[0] for row in emitted] == [period * n for n in range(ends)]
     each = 360 // ends
-    assert [row[1:] for row in found] == [
+    assert [row[1:] for row in emitted] == [
         (each, each * n + (each - 1) / 2, each * n, each * (n + 1) - 1, each * (n + 1) - 1)
         for n in range(ends)
     ]
@@ -74,8 +74,8 @@ def test_an_hour_is_sixty_minutes_and_twelve_times_five(period, ends):
 def test_a_mean_is_over_readings_and_not_over_panes(restarts):
     several = (1_000, 1, "several", [(1, 1_000, 2.0), (1, 1_001, 4.0), (1, 1_002, 6.0)])
     records = [several, at(2_000, 12.0), at(59_000, 0.0), at(70_000)]
-    found = rollups(records, range(4), restarts=restarts)
-    assert found == [(0, 5, 4.8, 0.0, 12.0, 0.0)]
+    emitted = rollups(records, range(4), restarts=restarts)
+    assert emitted == [(0, 5, 4.8, 0.0, 12.0, 0.0)]
 
 
 def test_the_mean_of_equal_values_is_that_value():

@@ -24,133 +24,131 @@ GOOD: dict[str, dict[str, Any]] = {
 
 
 def rules_of(rules):
-    return [(one.table, one.id) for one in (*rules.of(THRESHOLD), *rules.of(DELTAS))]
+    return [(rule.table, rule.id) for rule in (*rules.of(THRESHOLD), *rules.of(DELTAS))]
 
 
 SENSELESS = [
     (ALERT, {"threshold_value_min": 20.0}, "threshold_value_min is above threshold_value_max"),
     (ALERT, {"condition_type": "near"}, "Invalid enum value 'near' - at `$.condition_type`"),
     (ALERT, {"severity": "bad"}, "Invalid enum value 'bad' - at `$.severity`"),
-    (ALERT, {"sevrity": "critical"}, "it has no column sevrity"),
+    (ALERT, {"sevrity": "critical"}, "unknown column sevrity"),
     (ALERT, {"sensor_id": 2**63}, "sensor_id"),
     (
         ALERT,
         {"threshold_value_min": None, "threshold_value_max": None},
-        "out_of_range lacks threshold_value_min and threshold_value_max",
+        "out_of_range needs threshold_value_min or threshold_value_max",
     ),
     (
         ALERT,
         {"threshold_value_max": None, "reset_value_max": 5.0},
-        "a reset value has no threshold value beside it",
+        "a reset value needs a threshold value on the same side",
     ),
     (
         ALERT,
         {"condition_type": "greater_than", "threshold_value_min": None},
-        "greater_than lacks threshold_value_min",
+        "greater_than needs threshold_value_min",
     ),
-    (ALERT, {"threshold_value_min": nan}, "threshold_value_min is not a finite number"),
-    (ALERT, {"threshold_value_max": inf}, "threshold_value_max is not a finite number"),
-    (ALERT, {"reset_value_min": -inf}, "reset_value_min is not a finite number"),
+    (ALERT, {"threshold_value_min": nan}, "threshold_value_min must be a finite number"),
+    (ALERT, {"threshold_value_max": inf}, "threshold_value_max must be a finite number"),
+    (ALERT, {"reset_value_min": -inf}, "reset_value_min must be a finite number"),
     (ALERT, {"threshold_value_min": "1,5"}, "got `str` - at `$.threshold_value_min`"),
     (ALERT, {"sensor_id": "seven"}, "got `str` - at `$.sensor_id`"),
     (ALERT, {"sensor_id": None}, "sensor_id"),
-    (ALERT, {"reset_value_min": 0.5}, "a reset value lies beyond its threshold value"),
-    (ALERT, {"reset_value_max": 9.5}, "a reset value lies beyond its threshold value"),
+    (ALERT, {"reset_value_min": 0.5}, "a reset value is beyond its threshold value"),
+    (ALERT, {"reset_value_max": 9.5}, "a reset value is beyond its threshold value"),
     (
         ALERT,
         {"condition_type": "greater_than", "reset_value_min": 1.5},
-        "a reset value lies beyond its threshold value",
+        "a reset value is beyond its threshold value",
     ),
     (
         ALERT,
         {"condition_type": "less_than", "reset_value_min": 0.5},
-        "a reset value lies beyond its threshold value",
+        "a reset value is beyond its threshold value",
     ),
     (
         ALERT,
         {"reset_value_min": 6.0, "reset_value_max": 5.0},
         "reset_value_min is above reset_value_max",
     ),
-    (ALERT, {"consecutive_readings": -1}, "consecutive_readings is not between 1 and 10000"),
-    (ALERT, {"consecutive_readings": 0}, "consecutive_readings is not between 1 and 10000"),
-    (ALERT, {"consecutive_readings": 10_001}, "consecutive_readings is not between 1 and 10000"),
-    (ALERT, {"clear_after": 0}, "clear_after is not between 1 and 10000"),
+    (ALERT, {"consecutive_readings": -1}, "consecutive_readings must be between 1 and 10000"),
+    (ALERT, {"consecutive_readings": 0}, "consecutive_readings must be between 1 and 10000"),
+    (ALERT, {"consecutive_readings": 10_001}, "consecutive_readings must be between 1 and 10000"),
+    (ALERT, {"clear_after": 0}, "clear_after must be between 1 and 10000"),
     (ALERT, {"clear_after": 1.5}, "clear_after"),
-    (ALERT, {"forecast_after": -1}, "forecast_after is not between 0 and 10000"),
+    (ALERT, {"forecast_after": -1}, "forecast_after must be between 0 and 10000"),
     (PROFILE, {"warning_min": 0.5}, "alert_min is above warning_min"),
     (PROFILE, {"warning_max": 9.5}, "warning_max is above alert_max"),
     (PROFILE, {"warning_min": 8.5}, "warning_min is above warning_max"),
     (PROFILE, {"alert_min": 5.0, "alert_max": 4.0, "warning_min": None, "warning_max": None},
      "alert_min is above alert_max"),
-    (PROFILE, {"alert_max": nan}, "alert_max is not a finite number"),
+    (PROFILE, {"alert_max": nan}, "alert_max must be a finite number"),
     (PROFILE, {"alert_max": "high"}, "got `str` - at `$.alert_max`"),
-    (DELTA, {"abs_delta": None}, "it has no bound"),
-    (DELTA, {"abs_delta": 0.0}, "abs_delta is not above 0"),
-    (DELTA, {"rel_slope": -0.5}, "rel_slope is not above 0"),
-    (DELTA, {"rel_delta": nan}, "rel_delta is not a finite number"),
+    (DELTA, {"abs_delta": None}, "no bound is set"),
+    (DELTA, {"abs_delta": 0.0}, "abs_delta must be above 0"),
+    (DELTA, {"rel_slope": -0.5}, "rel_slope must be above 0"),
+    (DELTA, {"rel_delta": nan}, "rel_delta must be a finite number"),
     (DELTA, {"abs_slope": "steep"}, "got `str` - at `$.abs_slope`"),
     (DELTA, {"severity": "severe"}, "Invalid enum value 'severe' - at `$.severity`"),
-    (DELTA, {"min_readings": -1}, "min_readings is not between 0 and 10000"),
-    (DELTA, {"raise_after": 0}, "raise_after is not between 1 and 10000"),
-    (DELTA, {"clear_after": -5}, "clear_after is not between 1 and 10000"),
+    (DELTA, {"min_readings": -1}, "min_readings must be between 0 and 10000"),
+    (DELTA, {"raise_after": 0}, "raise_after must be between 1 and 10000"),
+    (DELTA, {"clear_after": -5}, "clear_after must be between 1 and 10000"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("table", "change", "reason"), SENSELESS)
-def test_a_row_that_makes_no_sense_is_refused_by_table_and_id_and_the_others_stay(
-    table, change, reason
-):
+def test_an_invalid_row_is_refused_by_table_and_id_and_the_others_stay(table, change, reason):
     bad = GOOD[table] | {"id": 9, "sensor_id": 8} | change
     tables = {name: [row] for name, row in GOOD.items()} | {table: [bad, GOOD[table]]}
     rules, refused = make_rules(tables)
-    (one,) = refused
-    assert (one.table, one.id, one.kept) == (table, 9, False)
-    assert reason in one.error
+    (row,) = refused
+    assert (row.table, row.id, row.kept) == (table, 9, False)
+    assert reason in row.error
     assert rules == make_rules({name: [row] for name, row in GOOD.items()})[0]
     assert len(rules_of(rules)) == 4
 
 
 @pytest.mark.parametrize(("table", "change", "reason"), SENSELESS)
-def test_the_last_good_rules_of_a_row_that_makes_no_sense_stay_in_force(table, change, reason):
+def test_the_last_valid_rules_of_an_invalid_row_stay_in_force(table, change, reason):
     good, _ = make_rules({name: [row] for name, row in GOOD.items()})
     rules, refused = make_rules({table: [GOOD[table] | change]}, good)
-    assert [(one.table, one.id, one.kept) for one in refused] == [(table, 1, True)]
+    assert [(row.table, row.id, row.kept) for row in refused] == [(table, 1, True)]
     assert rules_of(rules) == [(table, 1)] * (2 if table == PROFILE else 1)
-    assert rules.of(THRESHOLD) == tuple(one for one in good.of(THRESHOLD) if one.table == table)
-    assert rules.of(DELTAS) == tuple(one for one in good.of(DELTAS) if one.table == table)
+    assert rules.of(THRESHOLD) == tuple(rule for rule in good.of(THRESHOLD) if rule.table == table)
+    assert rules.of(DELTAS) == tuple(rule for rule in good.of(DELTAS) if rule.table == table)
 
 
-def test_a_row_that_is_gone_stays_in_force_no_longer():
+def test_a_deleted_row_is_no_longer_in_force():
     good, _ = make_rules({name: [row] for name, row in GOOD.items()})
     assert make_rules({}, good) == (RuleSet(), [])
 
 
 def test_a_row_without_a_usable_id_is_refused_too():
-    _, (one,) = make_rules({ALERT: [GOOD[ALERT] | {"id": "x"}]})
-    assert (one.table, one.id, one.kept) == (ALERT, 0, False)
-    assert "id" in one.error
-    assert isinstance(one, Refused)
+    _, (row,) = make_rules({ALERT: [GOOD[ALERT] | {"id": "x"}]})
+    assert (row.table, row.id, row.kept) == (ALERT, 0, False)
+    assert "id" in row.error
+    assert isinstance(row, Refused)
 
 
 @pytest.mark.parametrize("table", [ALERT, DELTA])
 @pytest.mark.parametrize("change", [{"severity": "info"}, {"is_active": False}, {"is_active": 0}])
-def test_info_and_inactive_rows_give_no_rule(table, change):
+def test_info_and_inactive_rows_become_no_rule(table, change):
     good, _ = make_rules({table: [GOOD[table]]})
     assert make_rules({table: [GOOD[table] | change]}, good) == (RuleSet(), [])
 
 
-def test_info_rows_have_to_make_sense_as_well():
+def test_info_rows_are_validated_as_well():
     _, refused = make_rules(
         {ALERT: [GOOD[ALERT] | {"severity": "info", "threshold_value_min": nan}]}
     )
     assert len(refused) == 1
 
 
-def test_usual_values_stand_for_what_a_row_does_not_say():
-    (one,) = make_rules({ALERT: [GOOD[ALERT]]})[0].of(THRESHOLD)
-    assert (one.raise_after, one.clear_after, one.forecast_after) == (1, 5, 3)
-    assert [one.reset_low, one.reset_high] == pytest.approx([1.4, 8.6])
-    assert (one.level, one.name) == (Level.CRITICAL, "threshold 1")
+def test_empty_columns_have_defaults():
+    (rule,) = make_rules({ALERT: [GOOD[ALERT]]})[0].of(THRESHOLD)
+    assert (rule.raise_after, rule.clear_after, rule.forecast_after) == (1, 5, 3)
+    assert [rule.reset_low, rule.reset_high] == pytest.approx([1.4, 8.6])
+    assert (rule.level, rule.name) == (Level.CRITICAL, "threshold 1")
     (delta,) = make_rules({DELTA: [GOOD[DELTA]]})[0].of(DELTAS)
     assert (delta.min_readings, delta.raise_after, delta.clear_after) == (5, 1, 5)
     assert delta.level is Level.WARN
@@ -162,14 +160,14 @@ def test_usual_values_stand_for_what_a_row_does_not_say():
     assert (critical.raise_after, critical.clear_after, critical.forecast_after) == (1, 5, 3)
 
 
-def test_what_a_row_says_is_taken_as_it_says():
+def test_the_values_of_a_row_are_used():
     row = GOOD[ALERT] | {
         "name": "narrow", "reset_value_min": 2.0, "reset_value_max": 7.0, "clear_after": 9,
         "consecutive_readings": 4, "forecast_after": 0,
     }  # fmt: skip
-    (one,) = make_rules({ALERT: [row]})[0].of(THRESHOLD)
-    assert (one.raise_after, one.clear_after, one.forecast_after) == (4, 9, 0)
-    assert (one.reset_low, one.reset_high, one.name) == (2.0, 7.0, "narrow")
+    (rule,) = make_rules({ALERT: [row]})[0].of(THRESHOLD)
+    assert (rule.raise_after, rule.clear_after, rule.forecast_after) == (4, 9, 0)
+    assert (rule.reset_low, rule.reset_high, rule.name) == (2.0, 7.0, "narrow")
     bounds = {"abs_delta": 1.0, "rel_delta": 2.0, "abs_slope": 3.0, "rel_slope": 4.0}
     row = {"id": 2, "sensor_id": 7, "min_readings": 0, "raise_after": 2, "clear_after": 3, **bounds}
     (delta,) = make_rules({DELTA: [row]})[0].of(DELTAS)
@@ -178,16 +176,16 @@ def test_what_a_row_says_is_taken_as_it_says():
 
 
 @pytest.mark.parametrize("bound", [0.0, 5.0, -5.0])
-def test_bounds_may_touch_and_need_not_be_positive(bound):
+def test_bounds_may_be_equal_and_need_not_be_positive(bound):
     row = GOOD[ALERT] | {"threshold_value_min": bound, "threshold_value_max": bound}
-    (one,), () = make_rules({ALERT: [row]})[0].of(THRESHOLD), make_rules({ALERT: [row]})[1]
-    assert (one.low, one.high, one.reset_low, one.reset_high) == (bound,) * 4
+    (rule,), () = make_rules({ALERT: [row]})[0].of(THRESHOLD), make_rules({ALERT: [row]})[1]
+    assert (rule.low, rule.high, rule.reset_low, rule.reset_high) == (bound,) * 4
 
 
 def test_one_sided_profiles_bound_one_side():
     row = {"sensor_id": 7, "warning_max": 8.0}
-    (one,) = make_rules({PROFILE: [row]})[0].of(THRESHOLD)
-    assert (one.low, one.high, one.reset_low, one.reset_high) == (None, 8.0, None, 7.6)
+    (rule,) = make_rules({PROFILE: [row]})[0].of(THRESHOLD)
+    assert (rule.low, rule.high, rule.reset_low, rule.reset_high) == (None, 8.0, None, 7.6)
     assert make_rules({PROFILE: [{"sensor_id": 7}]}) == (RuleSet(), [])
 
 
@@ -197,21 +195,21 @@ def test_one_sided_profiles_bound_one_side():
 )
 def test_a_range_with_one_bound_means_that_bound(side, low, high):
     rules, refused = make_rules({ALERT: [GOOD[ALERT] | {side: None}]})
-    (one,) = rules.of(THRESHOLD)
+    (rule,) = rules.of(THRESHOLD)
     assert not refused
-    assert (one.low, one.high) == (low, high)
+    assert (rule.low, rule.high) == (low, high)
     assert rules.schema == 2
 
 
-def test_of_a_sensors_deltas_the_one_with_the_lowest_id_counts():
+def test_only_the_delta_with_the_lowest_id_of_a_sensor_applies():
     rows = [GOOD[DELTA] | {"id": number, "abs_delta": float(number)} for number in (5, 3, 4)]
-    assert [one.id for one in make_rules({DELTA: rows})[0].of(DELTAS)] == [3]
+    assert [rule.id for rule in make_rules({DELTA: rows})[0].of(DELTAS)] == [3]
     rows[1]["is_active"] = False
-    assert [one.id for one in make_rules({DELTA: rows})[0].of(DELTAS)] == [4]
+    assert [rule.id for rule in make_rules({DELTA: rows})[0].of(DELTAS)] == [4]
     rows[2]["abs_delta"] = -1.0
-    assert [one.id for one in make_rules({DELTA: rows})[0].of(DELTAS)] == [5]
+    assert [rule.id for rule in make_rules({DELTA: rows})[0].of(DELTAS)] == [5]
     other = GOOD[DELTA] | {"id": 9, "sensor_id": 1}
-    assert [one.id for one in make_rules({DELTA: [*rows, other]})[0].of(DELTAS)] == [9, 5]
+    assert [rule.id for rule in make_rules({DELTA: [*rows, other]})[0].of(DELTAS)] == [9, 5]
 
 
 MANY: dict[str, list[dict[str, Any]]] = {
@@ -240,7 +238,7 @@ def test_the_version_changes_with_the_content_and_not_with_the_order_of_rows():
     assert len(versions) == 10
 
 
-def test_a_round_trip_through_text_changes_nothing():
+def test_rules_survive_encoding_and_decoding():
     rules, _ = make_rules(MANY)
     assert decode_rules(rules.encode()) == rules
     assert decode_rules(rules.encode().decode()) == rules
@@ -248,14 +246,14 @@ def test_a_round_trip_through_text_changes_nothing():
     assert decode_rules(RuleSet().encode()) == RuleSet()
 
 
-def test_thresholds_come_in_the_order_of_their_sensors_tables_and_ids():
+def test_thresholds_are_sorted_by_sensor_table_and_id():
     rules, _ = make_rules(MANY)
-    keys = [(one.sensor_id, one.table, one.id, -one.level) for one in rules.of(THRESHOLD)]
+    keys = [(rule.sensor_id, rule.table, rule.id, -rule.level) for rule in rules.of(THRESHOLD)]
     assert keys == sorted(keys)
-    assert [one.sensor_id for one in rules.of(DELTAS)] == [0, 1, 2]
+    assert [rule.sensor_id for rule in rules.of(DELTAS)] == [0, 1, 2]
 
 
-def test_an_inactive_row_is_off_whatever_else_it_says():
+def test_an_inactive_row_is_ignored_regardless_of_its_other_columns():
     row = {"id": 1, "sensor_id": 7, "condition_type": "greater_than", "threshold_value_min": 1.0}
     good, _ = make_rules({"alert_thresholds": [row]})
     off = row | {"is_active": 0, "threshold_value_min": None}
@@ -265,11 +263,11 @@ def test_an_inactive_row_is_off_whatever_else_it_says():
 @pytest.mark.parametrize("condition", ["less_than", "greater_than", "equal_to"])
 def test_a_single_bound_has_a_single_reset(condition):
     row = {"sensor_id": 7, "condition_type": condition, "threshold_value_min": 10.0}
-    _, (one,) = make_rules({"alert_thresholds": [row | {"reset_value_max": 50.0}]})
-    assert one.error == f"{condition} is reset by reset_value_min, not by reset_value_max"
+    _, (refused,) = make_rules({"alert_thresholds": [row | {"reset_value_max": 50.0}]})
+    assert refused.error == f"{condition} uses reset_value_min, not reset_value_max"
 
 
-def test_a_reset_that_is_not_given_never_crosses_the_one_that_is():
+def test_a_default_reset_bound_never_crosses_the_given_one():
     row = {"sensor_id": 7, "condition_type": "out_of_range", "threshold_value_min": 10.0}
     row |= {"threshold_value_max": 12.0, "reset_value_min": 11.95}
     rules, refused = make_rules({"alert_thresholds": [row]})
@@ -277,12 +275,12 @@ def test_a_reset_that_is_not_given_never_crosses_the_one_that_is():
     assert (rules.of(THRESHOLD)[0].reset_low, rules.of(THRESHOLD)[0].reset_high) == (11.95, 11.95)
 
 
-def test_null_stands_for_what_is_not_said():
+def test_null_means_the_default():
     row = {"sensor_id": 7, "condition_type": "greater_than", "threshold_value_min": 1.0}
     nulls = {"name": None, "severity": None, "is_active": None, "consecutive_readings": None}
     assert make_rules({ALERT: [row | nulls]}) == make_rules({ALERT: [row]})
 
 
-def test_a_range_may_be_as_wide_as_numbers_go():
+def test_a_range_may_span_the_whole_float_range():
     row = {"sensor_id": 7, "condition_type": "out_of_range", "threshold_value_min": -1.7e308}
     assert make_rules({"alert_thresholds": [row | {"threshold_value_max": 1.7e308}]})[1] == []

@@ -45,11 +45,11 @@ def changes(found, sensor=1):
 
 
 def levels(rules, *values, cuts=(), restarts=False, detector=None):
-    """The level after each value, one a second, as the events tell it."""
-    found = Partition(rules=rules, detector=detector)
-    found.run(closed(each_second(*values)), cuts, restarts=restarts)
-    level, sequence, told = N, [], {at: (a, b) for at, a, b in changes(found)}
-    for end in (row[2] for row in found.windows if row[1] == "w1"):
+    """The level after each value, one per second, according to the events."""
+    partition = Partition(rules=rules, detector=detector)
+    partition.run(closed(each_second(*values)), cuts, restarts=restarts)
+    level, sequence, told = N, [], {at: (a, b) for at, a, b in changes(partition)}
+    for end in (row[2] for row in partition.windows if row[1] == "w1"):
         before, after = told.pop(end, (level, level))
         assert before == level
         level = after
@@ -59,8 +59,8 @@ def levels(rules, *values, cuts=(), restarts=False, detector=None):
 
 
 def payloads(rules, *values, code, detector=None):
-    found = Partition(rules=rules, detector=detector).run(closed(each_second(*values)))
-    return [json.loads(event.payload) for event in found.events if event.event_code == code]
+    partition = Partition(rules=rules, detector=detector).run(closed(each_second(*values)))
+    return [json.loads(event.payload) for event in partition.events if event.event_code == code]
 
 
 ABOVE_80_AND_90 = make(
@@ -68,7 +68,7 @@ ABOVE_80_AND_90 = make(
 )
 
 
-def test_a_level_is_raised_by_the_first_pane_beyond_and_lowered_after_five_inside():
+def test_the_first_pane_beyond_raises_a_level_and_five_inside_clear_it():
     assert levels(ABOVE_80_AND_90, 70, 81, *[70] * 6) == [N, *[W] * 5, N, N]
 
 
@@ -77,7 +77,7 @@ def test_a_value_between_reset_and_threshold_keeps_the_level():
     assert levels(ABOVE_80_AND_90, 81, *[75.9] * 5)[-1] == N
 
 
-def test_quiet_panes_have_to_be_in_a_row():
+def test_quiet_panes_must_be_consecutive():
     assert levels(ABOVE_80_AND_90, 81, 70, 70, 70, 70, 81, 70, 70, 70, 70) == [W] * 10
     assert levels(ABOVE_80_AND_90, 81, 70, 70, 70, 70, 77, 70, 70, 70, 70) == [W] * 10
 
@@ -86,17 +86,17 @@ def test_critical_may_fall_to_warn():
     assert levels(ABOVE_80_AND_90, 95, *[82] * 5, *[70] * 5) == [*[C] * 5, *[W] * 5, N]
 
 
-def test_critical_falls_to_what_the_last_quiet_pane_asks_for():
+def test_critical_falls_to_the_level_of_the_last_quiet_pane():
     assert levels(ABOVE_80_AND_90, 95, 82, 82, 82, 82, 70) == [*[C] * 5, N]
     assert levels(ABOVE_80_AND_90, 95, 70, 70, 70, 70, 82) == [*[C] * 5, W]
 
 
-def test_warn_holds_below_its_threshold_when_critical_asks_for_less_only_once_it_let_go():
-    # 84 lets go of critical (reset 85.5); 77 does not let go of warning, but nothing asks for it
+def test_a_held_warn_does_not_raise_warn_when_critical_clears():
+    # 77 is below the reset of critical (85.5): it holds warning but does not raise it
     assert levels(ABOVE_80_AND_90, 95, *[77] * 5) == [*[C] * 5, N]
 
 
-def test_a_threshold_itself_is_still_normal():
+def test_a_value_on_the_threshold_is_normal():
     assert levels(ABOVE_80_AND_90, 80.0, 80.00001) == [N, W]
 
 
@@ -104,8 +104,8 @@ def test_a_threshold_itself_is_still_normal():
 @pytest.mark.parametrize("cut", range(1, 14))
 def test_levels_do_not_depend_on_the_cut(cut, restarts):
     means = (95, 82, 82, 70, 82, 70, 70, 70, 70, 70, 81, 95)
-    found = levels(ABOVE_80_AND_90, *means, cuts=[cut], restarts=restarts)
-    assert found == levels(ABOVE_80_AND_90, *means)
+    sequence = levels(ABOVE_80_AND_90, *means, cuts=[cut], restarts=restarts)
+    assert sequence == levels(ABOVE_80_AND_90, *means)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ def test_levels_do_not_depend_on_the_cut(cut, restarts):
         (threshold("out_of_range", 10.0, 20.0), [10.0, 15, 20], [9.9, 20.1]),
     ],
 )
-def test_conditions_mean_what_the_old_system_meant(row, normal, beyond):
+def test_conditions_match_the_old_system(row, normal, beyond):
     rules = make(row)
     assert [levels(rules, value)[0] for value in normal] == [N] * len(normal)
     assert [levels(rules, value)[0] for value in beyond] == [W] * len(beyond)
 
 
 @pytest.mark.parametrize(
-    ("row", "beyond", "holds", "lets_go"),
+    ("row", "beyond", "holds", "clears"),
     [
         (threshold("greater_than", 80.0), 81, 76.001, 76.0),
         (threshold("less_than", 80.0), 79, 83.999, 84.0),
@@ -139,12 +139,12 @@ def test_conditions_mean_what_the_old_system_meant(row, normal, beyond):
         (threshold("equal_to", 10.0), 10.0, 10.0, 10.0001),
     ],
 )
-def test_a_level_ends_only_inside_the_reset_bounds_which_are_five_percent_by_default(
-    row, beyond, holds, lets_go
+def test_a_level_clears_only_inside_the_reset_bounds_which_default_to_five_percent(
+    row, beyond, holds, clears
 ):
     rules = make(row | {"clear_after": 1})
     assert levels(rules, beyond, holds, holds) == [W, W, W]
-    assert levels(rules, beyond, lets_go) == [W, N]
+    assert levels(rules, beyond, clears) == [W, N]
 
 
 def test_kapacitors_published_sequence_of_levels():
@@ -156,27 +156,29 @@ def test_kapacitors_published_sequence_of_levels():
     assert levels(rules, 61, 73, 64, 85, 62, 56, 47) == [N, W, W, C, N, N, N]
 
 
-def test_with_raise_after_a_condition_has_to_hold_in_as_many_panes_as_with_for_in_prometheus():
+def test_raise_after_works_like_for_in_prometheus():
     rules = make(threshold("greater_than", 80.0, consecutive_readings=3))
     assert levels(rules, 81, 81, 70, 81, 81, 70) == [N] * 6
     assert levels(rules, 81, 81, 81, 70) == [N, N, W, W]
-    assert levels(rules, 81, 81, 77, 81, 81) == [N] * 5  # between reset and threshold is a break
+    assert (
+        levels(rules, 81, 81, 77, 81, 81) == [N] * 5
+    )  # 77, between reset and threshold, breaks the streak
 
 
-def test_panes_are_in_a_row_however_long_nothing_came_between_them():
+def test_panes_are_consecutive_regardless_of_the_gap_between_them():
     rules = make(threshold("greater_than", 80.0, consecutive_readings=3))
     records = [*each_second(81, 81), *each_second(81, start=600_000)]
-    found = Partition(rules=rules).run(closed(records))
-    assert changes(found) == [(601_000, N, W)]
+    partition = Partition(rules=rules).run(closed(records))
+    assert changes(partition) == [(601_000, N, W)]
 
 
-def test_a_level_keeps_firing_until_as_many_quiet_panes_in_a_row_as_clear_after():
+def test_a_level_continues_until_clear_after_consecutive_quiet_panes():
     rules = make(threshold("greater_than", 80.0, clear_after=3))
     assert levels(rules, 81, 70, 70, 70) == [W, W, W, N]
     assert levels(rules, 81, 70, 70, 81, 70, 70, 70) == [W] * 6 + [N]
 
 
-def test_quiet_panes_count_from_a_new_change_of_level():
+def test_a_change_of_level_restarts_the_count_of_quiet_panes():
     rules = make(
         threshold("greater_than", 80.0, clear_after=3),
         threshold("greater_than", 90.0, severity="critical", clear_after=2),
@@ -184,7 +186,7 @@ def test_quiet_panes_count_from_a_new_change_of_level():
     assert levels(rules, 81, 70, 70, 95, 70, 82, 70, 70, 70) == [W, W, W, C, C, W, W, W, N]
 
 
-def test_the_rule_that_asked_first_by_id_is_named_and_says_how_many_quiet_panes_end_its_level():
+def test_the_rule_with_the_lowest_id_is_the_cause_and_its_clear_after_applies():
     rules = make(
         threshold("greater_than", 80.0, id=8, clear_after=1),
         threshold("greater_than", 80.0, id=4, clear_after=3),
@@ -195,7 +197,7 @@ def test_the_rule_that_asked_first_by_id_is_named_and_says_how_many_quiet_panes_
     assert payload["threshold_id"] == 4
 
 
-def test_profiles_ask_for_both_levels():
+def test_profiles_raise_both_levels():
     rules = make(
         profiles=[
             {"sensor_id": 1, "warning_min": 10.0, "warning_max": 20.0, "alert_max": 30.0},
@@ -203,24 +205,24 @@ def test_profiles_ask_for_both_levels():
         ]
     )
     assert levels(rules, 15, 21, 31, 9) == [N, W, C, C]
-    found = Partition(rules=rules).run(closed(each_second(6, 4, sensor=2)))
-    assert changes(found, 2) == [(3_000, N, C)]
+    partition = Partition(rules=rules).run(closed(each_second(6, 4, sensor=2)))
+    assert changes(partition, 2) == [(3_000, N, C)]
 
 
-def test_sensors_do_not_touch_each_other():
+def test_sensors_do_not_affect_each_other():
     rules = make(*(threshold("greater_than", 80.0, sensor_id=n) for n in (1, 2, 3)))
     readings = [(9, 70.0), (1, 70.0), (2, 99.0), (3, 70.0)], [(3, 90.0), (2, 95.0), (9, 90.0)]
     records = [
         (at, 1, str(at), [(sensor, at, value) for sensor, value in some])
         for at, some in zip((1_000, 2_000), readings, strict=True)
     ]
-    found = Partition(rules=rules).run(closed(records))
-    assert [(event.sensor_id, event.at) for event in found.events] == [(2, 2_000), (3, 3_000)]
-    ids = [json.loads(event.payload)["threshold_id"] for event in found.events]
+    partition = Partition(rules=rules).run(closed(records))
+    assert [(event.sensor_id, event.at) for event in partition.events] == [(2, 2_000), (3, 3_000)]
+    ids = [json.loads(event.payload)["threshold_id"] for event in partition.events]
     assert ids == [2, 3]
 
 
-def test_the_mean_of_a_pane_is_what_counts():
+def test_rules_judge_the_mean_of_a_pane():
     record = (1_000, 1, "a", [(1, 1_000, 200.0), (1, 1_100, -60.0), (1, 1_200, 91.0)])
     assert changes(Partition(rules=ABOVE_80_AND_90).run(closed([record]))) == []
 
@@ -244,33 +246,35 @@ def test_the_mean_of_a_pane_is_what_counts():
         ({"rel_slope": 0.5}, (2e-6, 3.1e-6), (0.0, 9.0)),
     ],
 )
-def test_a_delta_asks_where_two_panes_in_a_row_differ_by_one_of_its_bounds(bound, reached, missed):
+def test_a_delta_raises_when_two_consecutive_panes_differ_by_one_of_its_bounds(
+    bound, reached, missed
+):
     rules = delta(min_readings=0, **bound)
     assert levels(rules, *reached)[-1] == W
     assert levels(rules, *missed)[-1] == N
 
 
-def test_a_delta_waits_for_enough_readings_in_panes_before():
+def test_a_delta_needs_min_readings_in_earlier_panes():
     rules = delta(abs_delta=5.0)
     assert levels(rules, 1, 9, 1, 9, 1) == [N] * 5
     assert levels(rules, 1, 9, 1, 9, 1, 9) == [*[N] * 5, W]
     several = (1_000, 1, "a", [(1, 1_000 + n, 1.0) for n in range(5)])
-    found = Partition(rules=rules).run(closed([several, *each_second(9, start=2_000)]))
-    assert changes(found) == [(3_000, N, W)]
+    partition = Partition(rules=rules).run(closed([several, *each_second(9, start=2_000)]))
+    assert changes(partition) == [(3_000, N, W)]
 
 
-def test_a_delta_needs_a_pane_before_whatever_its_least_number_of_readings():
+def test_a_delta_needs_an_earlier_pane_even_if_min_readings_is_zero():
     assert levels(delta(abs_delta=5.0, min_readings=0), 1_000.0) == [N]
 
 
 @pytest.mark.parametrize("cut", range(1, 9))
-def test_readings_before_a_delta_are_counted_over_cuts_and_restarts(cut):
+def test_readings_before_a_delta_are_counted_across_cuts_and_restarts(cut):
     rules = delta(abs_delta=5.0)
-    found = levels(rules, *[1] * 5, 9, 9, cuts=[cut], restarts=True)
-    assert found == [*[N] * 5, W, W]
+    sequence = levels(rules, *[1] * 5, 9, 9, cuts=[cut], restarts=True)
+    assert sequence == [*[N] * 5, W, W]
 
 
-def test_a_delta_asks_for_its_own_level_and_ends_after_five_quiet_panes():
+def test_a_delta_raises_its_level_and_clears_after_five_quiet_panes():
     rules = delta(abs_delta=5.0, min_readings=0, severity="critical")
     assert levels(rules, 1, 9, *[9] * 5) == [N, *[C] * 5, N]
     rules = delta(abs_delta=5.0, min_readings=0, raise_after=2, clear_after=1)
@@ -282,8 +286,8 @@ def test_a_delta_asks_for_its_own_level_and_ends_after_five_quiet_panes():
 ABOVE_100 = make(threshold("greater_than", 100.0, severity="critical", forecast_after=None))
 
 
-def test_a_ramp_that_leads_to_a_critical_bound_within_a_minute_is_told_at_the_third_pane():
-    ramp = [36.5 + n for n in range(8)]  # a unit a second: 100 is near from 40 on
+def test_a_ramp_to_a_critical_bound_within_a_minute_raises_at_the_third_pane():
+    ramp = [36.5 + n for n in range(8)]  # one unit per second: 100 is within a minute from 40 on
     assert levels(ABOVE_100, *ramp) == [*[N] * 6, W, W]
     (payload,) = payloads(ABOVE_100, *ramp, code="PRED_THRESHOLD_BREACH")
     assert payload["seconds_to_reach"] == 57.5
@@ -292,12 +296,12 @@ def test_a_ramp_that_leads_to_a_critical_bound_within_a_minute_is_told_at_the_th
     assert payload["raise_after"] == 3
 
 
-def test_a_ramp_away_from_the_bound_or_a_level_signal_near_it_is_no_forecast():
+def test_a_ramp_away_from_the_bound_or_a_flat_signal_near_it_raises_no_forecast():
     assert levels(ABOVE_100, *range(99, 79, -1)) == [N] * 20
     assert levels(ABOVE_100, *[99.9] * 20) == [N] * 20
 
 
-def test_a_fall_leads_to_a_lower_bound():
+def test_a_falling_signal_leads_to_the_lower_bound():
     rules = make(threshold("out_of_range", 0, 100, severity="critical", forecast_after=1))
     ramp = [64.5 - n for n in range(6)]
     assert levels(rules, *ramp) == [*[N] * 5, W]
@@ -305,10 +309,10 @@ def test_a_fall_leads_to_a_lower_bound():
     assert (payload["predicted_value"], payload["seconds_to_reach"]) == (0.0, 59.5)
 
 
-def test_a_forecast_becomes_what_it_foresaw():
+def test_a_forecast_is_followed_by_its_threshold():
     rules = make(threshold("greater_than", 100.0, severity="critical", forecast_after=1))
-    found = Partition(rules=rules).run(closed(each_second(75, 80, 85, 90, 95, 101)))
-    soon, there = found.events
+    partition = Partition(rules=rules).run(closed(each_second(75, 80, 85, 90, 95, 101)))
+    soon, there = partition.events
     assert (soon.event_code, there.event_code) == ("PRED_THRESHOLD_BREACH", "ML_BEHAVIOR_STATE")
     assert (soon.event_type, there.event_type) == ("warning", "critical")
     assert there.resolves == soon.event_key
@@ -322,11 +326,11 @@ def test_a_forecast_becomes_what_it_foresaw():
         threshold("equal_to", 100.0, severity="critical", forecast_after=1),
     ],
 )
-def test_only_critical_bounds_are_foreseen_and_only_if_wanted(row):
+def test_only_critical_bounds_are_forecast_and_only_if_enabled(row):
     assert levels(make(row), *range(50, 99)) == [N] * 49
 
 
-def test_a_forecast_ends_with_the_quiet_panes_of_its_threshold():
+def test_a_forecast_clears_after_the_quiet_panes_of_its_threshold():
     rules = make(
         threshold("greater_than", 100.0, severity="critical", forecast_after=1, clear_after=2)
     )
@@ -344,12 +348,12 @@ def test_a_forecast_needs_five_readings():
 @pytest.mark.parametrize(
     "values",
     [
-        [50.0] * 9 + [95.0] * 12,  # has stopped
+        [50.0] * 9 + [95.0] * 12,  # stopped
         [95.0, 80.0, 99.0] * 8,  # noise
-        [60, 70, 80, 90, 80, 70, 60, 50],  # has turned
+        [60, 70, 80, 90, 80, 70, 60, 50],  # turned
     ],
 )
-def test_what_has_stopped_or_turned_and_noise_lead_to_no_forecast(values):
+def test_stopped_and_turned_signals_and_noise_raise_no_forecast(values):
     assert levels(SOON, *values) == [N] * len(values)
 
 
@@ -357,7 +361,7 @@ def test_what_has_stopped_or_turned_and_noise_lead_to_no_forecast(values):
 
 
 class Above100(Table):
-    """Finds values above 100 unlike the rest, once it has seen three of the sensor's."""
+    """Finds values above 100 unusual after three values of the sensor."""
 
     seen = single({})
 
@@ -384,23 +388,23 @@ class Above100(Table):
         )
 
 
-def test_a_detector_is_believed_at_the_third_pane_in_a_row():
-    found = levels(NO_RULES, 1, 150, 1, 150, 150, 150, 150, detector=Above100)
-    assert found == [N, N, N, N, N, W, W]
+def test_a_detector_raises_at_the_third_consecutive_pane():
+    sequence = levels(NO_RULES, 1, 150, 1, 150, 150, 150, 150, detector=Above100)
+    assert sequence == [N, N, N, N, N, W, W]
     assert levels(NO_RULES, 1, 1, 1, 150, 150, 1, 150, 150, detector=Above100) == [N] * 8
-    found = levels(NO_RULES, 1, 1, 1, 150, 250, 250, 250, detector=Above100)
-    assert found == [N, N, N, N, N, W, C]
+    sequence = levels(NO_RULES, 1, 1, 1, 150, 250, 250, 250, detector=Above100)
+    assert sequence == [N, N, N, N, N, W, C]
 
 
-def test_what_a_detector_finds_holds_a_level_and_lets_go_after_five_panes():
+def test_a_finding_holds_a_level_which_clears_after_five_quiet_panes():
     rules = make(threshold("greater_than", 300.0, clear_after=1))
-    found = levels(rules, 1, 1, 301, 150, 150, 1, detector=Above100)
-    assert found == [N, N, W, W, W, N]
-    found = levels(NO_RULES, 1, 1, 1, *[150] * 3, *[1] * 5, detector=Above100)
-    assert found == [*[N] * 5, *[W] * 5, N]
+    sequence = levels(rules, 1, 1, 301, 150, 150, 1, detector=Above100)
+    assert sequence == [N, N, W, W, W, N]
+    sequence = levels(NO_RULES, 1, 1, 1, *[150] * 3, *[1] * 5, detector=Above100)
+    assert sequence == [*[N] * 5, *[W] * 5, N]
 
 
-def test_what_a_detector_asked_for_is_a_transient_anomaly():
+def test_a_level_of_the_detector_is_a_transient_anomaly():
     (payload,) = payloads(
         NO_RULES, *[1] * 3, *[150] * 4, code="TRANSIENT_ANOMALY", detector=Above100
     )
@@ -408,11 +412,11 @@ def test_what_a_detector_asked_for_is_a_transient_anomaly():
 
 
 @pytest.mark.parametrize("cut", range(1, 9))
-def test_a_detector_and_its_streaks_live_through_restarts(cut):
-    found = levels(
+def test_a_detector_and_its_streaks_survive_restarts(cut):
+    sequence = levels(
         NO_RULES, *[1] * 3, *[150] * 4, cuts=[cut], restarts=True, detector=Above100
     )  # fmt: skip
-    assert found == [N, N, N, N, N, W, W]
+    assert sequence == [N, N, N, N, N, W, W]
 
 
 # flapping
@@ -422,15 +426,15 @@ HIGH, LOW = 90, 50
 
 
 def flappings(rules, *values, **how):
-    """(index of the value, whether it begins) of each event of flapping, and the found."""
-    found = Partition(rules=rules).run(closed(each_second(*values)), **how)
-    events = [event for event in found.events if event.event_code == "PATTERN_CHANGE"]
+    """(index of the value, whether it begins) of each event of flapping, and the partition."""
+    partition = Partition(rules=rules).run(closed(each_second(*values)), **how)
+    events = [event for event in partition.events if event.event_code == "PATTERN_CHANGE"]
     turns = [(event.at // 1000 - 2, event.status == "active") for event in events]
-    return turns, found
+    return turns, partition
 
 
 @pytest.mark.parametrize("cuts", [(), (5, 10, 11, 25), range(40)])
-def test_a_sensor_flaps_from_the_tenth_change_in_a_row_until_fifteen_panes_without(cuts):
+def test_flapping_begins_at_the_tenth_consecutive_change_and_ends_after_fifteen_panes_without(cuts):
     # weights 118, 116, .. of the newest ten steps are 1090 of 2000; nine are 990
     turns, _ = flappings(TWO_SIDED, *[HIGH, LOW] * 5, *[LOW] * 20, cuts=cuts, restarts=True)
     assert turns == [(9, True), (24, False)]
@@ -438,14 +442,14 @@ def test_a_sensor_flaps_from_the_tenth_change_in_a_row_until_fifteen_panes_witho
     assert turns == []
 
 
-def test_flapping_begins_above_a_half_and_not_at_it():
+def test_flapping_begins_above_a_share_of_one_half():
     # nine changes, five panes without and a change: 118 + 106 + .. + 90 = 1000 of 2000
     values = [*[HIGH, LOW] * 4, HIGH, *[HIGH] * 5, LOW]
     assert flappings(TWO_SIDED, *values)[0] == []
     assert flappings(TWO_SIDED, *values, HIGH)[0] == [(15, True)]
 
 
-def test_flapping_ends_below_a_quarter_and_not_at_it():
+def test_flapping_ends_below_a_share_of_one_quarter():
     # after ten changes, changes 14, 15 and 17 panes later: 116 + 112 + 110 + 82 + 80 = 500 of
     # 2000 one pane on, and 472 - 60 with the next
     values = [*[HIGH, LOW] * 5, *[LOW] * 13, HIGH, LOW, LOW, HIGH, HIGH, HIGH]
@@ -453,33 +457,33 @@ def test_flapping_ends_below_a_quarter_and_not_at_it():
     assert turns == [(9, True), (28, False)]
 
 
-def test_while_a_sensor_flaps_its_changes_are_silent_and_its_flapping_is_not():
-    _, found = flappings(TWO_SIDED, *[HIGH, LOW] * 6)
+def test_changes_of_a_flapping_sensor_are_silent_but_the_flapping_event_is_not():
+    _, partition = flappings(TWO_SIDED, *[HIGH, LOW] * 6)
     begins = 11_000
-    for event in found.events:
+    for event in partition.events:
         flapping = event.event_code == "PATTERN_CHANGE"
         assert event.silent == (event.at >= begins and not flapping)
-    assert len(found.events) == 13
+    assert len(partition.events) == 13
 
 
-def test_a_change_in_the_pane_with_which_flapping_ends_is_told_aloud():
+def test_a_change_in_the_pane_that_ends_flapping_is_not_silent():
     rules = make(threshold("greater_than", 80.0, clear_after=16))
-    turns, found = flappings(rules, *[HIGH, LOW] * 5, *[LOW] * 20)
+    turns, partition = flappings(rules, *[HIGH, LOW] * 5, *[LOW] * 20)
     assert turns == [(9, True), (24, False)]
-    assert changes(found) == [(2_000, N, W), (26_000, W, N)]
-    assert not any(event.silent for event in found.events)
+    assert changes(partition) == [(2_000, N, W), (26_000, W, N)]
+    assert not any(event.silent for event in partition.events)
 
 
-def test_the_end_of_flapping_tells_the_level_that_the_sensor_is_left_at():
-    """Which may be one of which nobody was notified meanwhile."""
-    _, found = flappings(TWO_SIDED, *[HIGH, LOW] * 5, *[HIGH] * 20)
-    (_, end) = (one for one in found.events if one.event_code == "PATTERN_CHANGE")
+def test_the_end_of_flapping_reports_the_present_level():
+    """Its change to that level may have been silent."""
+    _, partition = flappings(TWO_SIDED, *[HIGH, LOW] * 5, *[HIGH] * 20)
+    (_, end) = (event for event in partition.events if event.event_code == "PATTERN_CHANGE")
     assert (end.status, end.event_type, end.silent) == ("resolved", "warning", False)
 
 
 def test_the_end_of_flapping_resolves_its_beginning():
-    _, found = flappings(TWO_SIDED, *[HIGH, LOW] * 5, *[LOW] * 20)
-    begins, ends = (event for event in found.events if event.event_code == "PATTERN_CHANGE")
+    _, partition = flappings(TWO_SIDED, *[HIGH, LOW] * 5, *[LOW] * 20)
+    begins, ends = (event for event in partition.events if event.event_code == "PATTERN_CHANGE")
     assert (begins.resolves, begins.status) == (None, "active")
     assert (ends.resolves, ends.status) == (begins.event_key, "resolved")
     assert json.loads(ends.payload)["duration_seconds"] == 15.0
@@ -489,17 +493,17 @@ def test_a_value_that_swings_between_reset_and_threshold_does_not_flap():
     assert flappings(TWO_SIDED, *[81, 77] * 20)[0] == []
 
 
-def test_a_level_that_a_long_clear_after_keeps_flaps_all_the_same():
+def test_a_long_clear_after_does_not_hide_flapping():
     rules = make(threshold("greater_than", 80.0, clear_after=1000))
-    turns, found = flappings(rules, *[HIGH, LOW] * 10)
+    turns, partition = flappings(rules, *[HIGH, LOW] * 10)
     assert turns == [(9, True)]
-    assert changes(found) == [(2_000, N, W)]
+    assert changes(partition) == [(2_000, N, W)]
 
 
 # rules that change
 
 
-def test_streaks_and_levels_go_on_when_rules_change():
+def test_streaks_and_levels_continue_when_rules_change():
     before = make(threshold("greater_than", 80.0, consecutive_readings=3))
     after = make(
         threshold("greater_than", 80.0, consecutive_readings=3),
@@ -509,47 +513,47 @@ def test_streaks_and_levels_go_on_when_rules_change():
     values = each_second(85, 85, 85, 85, 70, 70, 70, 70, 70)
     for change in range(1, 9):
         for restarts in (False, True):
-            found = Partition(rules=before).run(values[:change])
+            partition = Partition(rules=before).run(values[:change])
             if restarts:
-                found.restart()
-            found.rules = after
-            found.run(closed(values[change:]))
-            assert changes(found) == [(4_000, N, W), (10_000, W, N)]
+                partition.restart()
+            partition.rules = after
+            partition.run(closed(values[change:]))
+            assert changes(partition) == [(4_000, N, W), (10_000, W, N)]
 
 
-def test_a_rule_that_was_made_stricter_counts_the_panes_before():
-    found = Partition(rules=make(threshold("greater_than", 80.0, consecutive_readings=5)))
-    found.run(each_second(85, 85, 85))
-    found.rules = make(threshold("greater_than", 80.0, consecutive_readings=2))
-    found.run(closed(each_second(85, start=4_000)))
-    assert changes(found) == [(3_000, N, W)]  # the next pane that closes
+def test_a_stricter_rule_counts_earlier_panes():
+    partition = Partition(rules=make(threshold("greater_than", 80.0, consecutive_readings=5)))
+    partition.run(each_second(85, 85, 85))
+    partition.rules = make(threshold("greater_than", 80.0, consecutive_readings=2))
+    partition.run(closed(each_second(85, start=4_000)))
+    assert changes(partition) == [(3_000, N, W)]  # the next pane that closes
 
 
-def test_a_sensor_whose_rules_were_taken_away_recovers_after_as_many_panes_as_they_said():
-    found = Partition(rules=make(threshold("greater_than", 80.0, clear_after=3)))
-    found.run([*each_second(85), heartbeat(4_000)])
-    found.rules = NO_RULES
-    found.run(closed(each_second(85, 85, 85, start=5_000)))
-    assert changes(found) == [(2_000, N, W), (8_000, W, N)]
-    assert found.events[-1].event_code == "RECOVERED_ANOMALY"
+def test_a_sensor_whose_rules_were_deleted_recovers_after_their_clear_after():
+    partition = Partition(rules=make(threshold("greater_than", 80.0, clear_after=3)))
+    partition.run([*each_second(85), heartbeat(4_000)])
+    partition.rules = NO_RULES
+    partition.run(closed(each_second(85, 85, 85, start=5_000)))
+    assert changes(partition) == [(2_000, N, W), (8_000, W, N)]
+    assert partition.events[-1].event_code == "RECOVERED_ANOMALY"
 
 
-def test_a_streak_is_a_rules_own_and_dies_with_it():
+def test_deleting_a_rule_deletes_its_streak():
     rules = make(threshold("greater_than", 80.0, consecutive_readings=3))
-    found = Partition(rules=rules).run([*each_second(85, 85), heartbeat(5_000)])
-    found.rules = NO_RULES
-    found.run(closed(each_second(85, start=6_000)))
-    found.rules = rules
-    found.run(closed(each_second(85, 85, start=10_000)))
-    assert changes(found) == []
-    found.run(closed(each_second(85, start=20_000)))
-    assert changes(found) == [(21_000, N, W)]
+    partition = Partition(rules=rules).run([*each_second(85, 85), heartbeat(5_000)])
+    partition.rules = NO_RULES
+    partition.run(closed(each_second(85, start=6_000)))
+    partition.rules = rules
+    partition.run(closed(each_second(85, 85, start=10_000)))
+    assert changes(partition) == []
+    partition.run(closed(each_second(85, start=20_000)))
+    assert changes(partition) == [(21_000, N, W)]
 
 
-def test_flapping_lives_through_a_restart():
-    found = Partition(rules=TWO_SIDED).run(each_second(*[HIGH, LOW] * 6))
-    state = laid_open(found.engine.snapshot())
-    found.restart()
-    assert laid_open(found.engine.snapshot()) == state
-    found.run(closed(each_second(HIGH, start=13_000)))
-    assert found.events[-1].silent
+def test_flapping_survives_a_restart():
+    partition = Partition(rules=TWO_SIDED).run(each_second(*[HIGH, LOW] * 6))
+    state = laid_open(partition.engine.snapshot())
+    partition.restart()
+    assert laid_open(partition.engine.snapshot()) == state
+    partition.run(closed(each_second(HIGH, start=13_000)))
+    assert partition.events[-1].silent

@@ -28,8 +28,8 @@ def second(*values, start=1_000):
 
 
 def events(records, rules=NO_RULES, language="en", named=BOILER, **how):
-    found = Partition(rules=rules, names=names(language, named), **how)
-    return found.run(closed(records)).events
+    partition = Partition(rules=rules, names=names(language, named), **how)
+    return partition.run(closed(records)).events
 
 
 def payload(event):
@@ -39,7 +39,7 @@ def payload(event):
 STORY = second(70, 85, 95, *[70] * 6)
 
 
-def test_a_story_of_a_warning_that_becomes_critical_and_ends():
+def test_a_warning_becomes_critical_and_recovers():
     raised, worse, over = events(STORY, ABOVE)
     assert [e.event_type for e in (raised, worse, over)] == ["warning", "critical", "notice"]
     assert [e.event_code for e in (raised, worse, over)] == [
@@ -55,16 +55,18 @@ def test_a_story_of_a_warning_that_becomes_critical_and_ends():
     assert (raised.device_id, raised.sensor_id, raised.silent) == (3, 1, False)
 
 
-def test_a_fall_from_critical_to_warning_resolves_the_critical_event_and_is_active_itself():
+def test_a_fall_to_warning_resolves_the_critical_event_and_is_active():
     _, worse, better, over = events(second(85, 95, *[82] * 5, *[70] * 5), ABOVE)
     assert (better.event_type, better.status, better.resolves) == (
         "warning", "active", worse.event_key
     )  # fmt: skip
     assert over.resolves == better.event_key
-    assert payload(over)["duration_seconds"] == 11.0  # of all of it, not of the warning alone
+    assert (
+        payload(over)["duration_seconds"] == 11.0
+    )  # since it left normal, not of the warning alone
 
 
-def test_an_event_is_the_device_s_that_sent_the_last_reading_of_the_pane():
+def test_an_event_has_the_device_that_sent_the_last_reading_of_the_pane():
     record = (1_000, 3, "a", [(1, 1_900, 99.0)])
     moved = (1_001, 4, "b", [(1, 1_100, 99.0)])
     assert events([record, moved], ABOVE)[0].device_id == 3
@@ -79,14 +81,14 @@ BACK_END_READS = {
 
 
 def test_payloads_carry_the_keys_that_the_back_end_reads():
-    found = [payload(event) for event in events(STORY, ABOVE)]
-    for one in found:
-        assert {name: type(one[name]) for name in BACK_END_READS} == BACK_END_READS
-        assert one["sensor_type"] == "temperature"
-        assert one["rules_version"] == ABOVE.version
-    raised, worse, over = found
-    assert [one["severity"] for one in found] == ["WARN", "CRITICAL", "NORMAL"]
-    assert [one["recommended_action"] for one in found] == [
+    all_details = [payload(event) for event in events(STORY, ABOVE)]
+    for details in all_details:
+        assert {name: type(details[name]) for name in BACK_END_READS} == BACK_END_READS
+        assert details["sensor_type"] == "temperature"
+        assert details["rules_version"] == ABOVE.version
+    raised, worse, over = all_details
+    assert [details["severity"] for details in all_details] == ["WARN", "CRITICAL", "NORMAL"]
+    assert [details["recommended_action"] for details in all_details] == [
         "check_soon", "immediate_intervention", "none"
     ]  # fmt: skip
     assert (raised["threshold_id"], worse["threshold_id"]) == (5, 6)
@@ -101,27 +103,27 @@ def test_payloads_carry_the_keys_that_the_back_end_reads():
     assert over["duration_seconds"] == 6.0
 
 
-def test_payloads_of_thresholds_tell_their_bounds_as_their_table_has_them():
+def test_payloads_of_thresholds_have_their_bounds_as_in_their_table():
     (event,) = events(second(85), ABOVE)
-    found = payload(event)
-    assert (found["threshold_value_min"], found["threshold_value_max"]) == (80.0, None)
-    assert (found["reset_value_min"], found["reset_value_max"]) == (76.0, None)
-    assert (found["condition_type"], found["raise_after"], found["clear_after"]) == (
+    details = payload(event)
+    assert (details["threshold_value_min"], details["threshold_value_max"]) == (80.0, None)
+    assert (details["reset_value_min"], details["reset_value_max"]) == (76.0, None)
+    assert (details["condition_type"], details["raise_after"], details["clear_after"]) == (
         "greater_than", 1, 5
     )  # fmt: skip
     (event,) = events(second(5), make(threshold("out_of_range", 10.0, 30.0, clear_after=2)))
-    found = payload(event)
-    assert (found["threshold_value_min"], found["threshold_value_max"]) == (10.0, 30.0)
-    assert (found["reset_value_min"], found["reset_value_max"]) == (11.0, 29.0)
-    assert found["clear_after"] == 2
+    details = payload(event)
+    assert (details["threshold_value_min"], details["threshold_value_max"]) == (10.0, 30.0)
+    assert (details["reset_value_min"], details["reset_value_max"]) == (11.0, 29.0)
+    assert details["clear_after"] == 2
 
 
-def test_payloads_of_deltas_tell_what_changed_and_which_bounds_were_met():
+def test_payloads_of_deltas_have_the_change_and_the_bounds_that_were_reached():
     rules = delta(id=7, abs_delta=5.0, rel_slope=0.5, abs_slope=9.0, min_readings=0)
     (event,) = events(second(10, None, 18), rules)
-    found = payload(event)
+    details = payload(event)
     assert event.event_code == "DELTA_SPIKE"
-    assert {name: found[name] for name in (
+    assert {name: details[name] for name in (
         "delta_abs", "delta_rel", "slope_abs", "slope_rel", "dt_seconds", "last_value",
         "triggered_thresholds", "threshold_id",
     )} == {
@@ -134,8 +136,8 @@ def test_payloads_of_deltas_tell_what_changed_and_which_bounds_were_met():
 
 
 def predicted(*then, minutes=11):
-    """Ten readings of 20 in the first minute; from the target time of their prediction on, every
-    five seconds one more."""
+    """Ten readings of 20 in the first minute, then one of `then` every five seconds from the target
+    time of their prediction."""
     at = 60_000 * minutes
     return [
         *each_second(*[20.0] * 10, device=3, start=0),
@@ -147,9 +149,9 @@ def predicted(*then, minutes=11):
     ]
 
 
-def test_payloads_of_deviations_tell_what_was_predicted_when_and_how_far_off_it_is():
-    found = events(predicted(25.0))
-    (event,) = (one for one in found if one.event_code == "PREDICTION_DEVIATION")
+def test_payloads_of_deviations_have_the_prediction_its_time_and_the_error():
+    reported = events(predicted(25.0))
+    (event,) = (event for event in reported if event.event_code == "PREDICTION_DEVIATION")
     told = payload(event)
     assert (event.at, event.event_type, event.value) == (660_000, "warning", 25.0)
     assert {name: told[name] for name in (
@@ -179,7 +181,7 @@ def test_the_pattern_is_the_first_of_the_old_ones_that_fits(values, pattern):
 
 
 @pytest.mark.parametrize(("sign", "pattern"), [(1, "EXPONENTIAL_RISE"), (-1, "EXPONENTIAL_FALL")])
-def test_a_value_that_moves_ever_faster_is_an_exponential_pattern(sign, pattern):
+def test_an_accelerating_value_is_an_exponential_pattern(sign, pattern):
     records = [
         (1_000 * n, 3, str(n), [(1, 1_000 * n + ms, sign * 1.5 ** (n + ms / 1e3)) for ms in (0, 9)])
         for n in range(1, 11)
@@ -189,16 +191,16 @@ def test_a_value_that_moves_ever_faster_is_an_exponential_pattern(sign, pattern)
     assert payload(event)["behavior_pattern"] == pattern
 
 
-def test_a_small_jump_far_out_of_the_usual_is_a_microvariation():
+def test_a_small_but_unusual_jump_is_a_microvariation():
     rules = make(threshold("greater_than", 20.1))
     readings = [(1, 1_000 + n, 20.0) for n in range(99)]
     records = [(1_000, 3, "a", readings), (9_000, 3, "b", [(1, 9_000, 20.2)])]
     (event,) = events(records, rules)
-    found = payload(event)
-    assert found["has_microvariation"]
-    assert not found["is_curve_anomalous"]
-    assert found["microvariation_delta"] == pytest.approx(0.198)
-    assert found["z_score_last"] == pytest.approx(99**0.5)
+    details = payload(event)
+    assert details["has_microvariation"]
+    assert not details["is_curve_anomalous"]
+    assert details["microvariation_delta"] == pytest.approx(0.198)
+    assert details["z_score_last"] == pytest.approx(99**0.5)
 
 
 SILENCE = [*second(*[20] * 6), heartbeat(40_000), *second(20, start=70_000)]
@@ -227,14 +229,14 @@ KINDS = {
     ),
     "delta": (
         delta(abs_delta=5.0, min_readings=0), second(10, *[None] * 64, 18), -1,
-        "boiler of rig changed by 8 °C within 1 min 5 s, to 18 °C. Check it soon.",
+        "boiler of rig changed by 8 °C in 1 min 5 s, to 18 °C. Check it soon.",
         "boiler de rig cambió en 8 °C en 1 min 5 s, hasta 18 °C. Revíselo pronto.",
         "rig · boiler: warning", "rig · boiler: advertencia",
     ),
     "forecast": (
         make(threshold("greater_than", 100, severity="critical", name="boils", forecast_after=1)),
         second(16, 24, 32, 40, 48), -1,
-        "boiler of rig is at 48 °C and will reach 100 °C in about 6 s if it goes on like this "
+        "boiler of rig is at 48 °C and will reach 100 °C in about 6 s if the trend continues "
         "(boils). Check it soon.",
         "boiler de rig está en 48 °C y alcanzará 100 °C en unos 6 s si sigue así (boils). "
         "Revíselo pronto.",
@@ -248,8 +250,8 @@ KINDS = {
     ),
     "flapping": (
         make(threshold("greater_than", 80.0, clear_after=999)), second(*[90, 50] * 5), -1,
-        "boiler of rig changes its level almost every second, now at 50 °C. Its changes will not "
-        "be notified until it settles. Check the sensor or the threshold.",
+        "boiler of rig changes its level almost every second and is now at 50 °C. Its changes "
+        "send no notifications until it settles. Check the sensor or the threshold.",
         "boiler de rig cambia de nivel casi cada segundo, ahora con 50 °C. Sus cambios no se "
         "notificarán hasta que se estabilice. Revise el sensor o el umbral.",
         "rig · boiler: flapping", "rig · boiler: oscilación",
@@ -257,13 +259,13 @@ KINDS = {
     "settled": (
         make(threshold("greater_than", 80.0, clear_after=999)), second(*[90, 50] * 5, *[50] * 15),
         -1,
-        "boiler of rig ceased to flap after 15 s and is at 50 °C: warning.",
+        "boiler of rig stopped flapping after 15 s and is at 50 °C: warning.",
         "boiler de rig dejó de oscilar tras 15 s y está en 50 °C: advertencia.",
-        "rig · boiler: no longer flapping", "rig · boiler: fin de la oscilación",
+        "rig · boiler: stopped flapping", "rig · boiler: fin de la oscilación",
     ),
     "device silent": (
         NO_RULES, SILENCE, 0,
-        "rig has sent no data for 30 s. Check its power and its network.",
+        "rig has sent no data for 30 s. Check its power and network.",
         "rig no envía datos desde hace 30 s. Revise su alimentación y su red.",
         "rig: no data", "rig: sin datos",
     ),
@@ -271,11 +273,11 @@ KINDS = {
         NO_RULES, SILENCE, 1,
         "rig sends data again, after 1 min 4 s.",
         "rig vuelve a enviar datos, tras 1 min 4 s.",
-        "rig: data again", "rig: datos de nuevo",
+        "rig: data resumed", "rig: datos de nuevo",
     ),
     "sensor silent": (
         NO_RULES, OTHERS, 0,
-        "boiler of rig has sent no data for 30 s; the device has. Check the sensor.",
+        "boiler of rig has sent no data for 30 s, but the device has. Check the sensor.",
         "boiler de rig no envía datos desde hace 30 s; el dispositivo sí. Revise el sensor.",
         "rig · boiler: no data", "rig · boiler: sin datos",
     ),
@@ -283,33 +285,32 @@ KINDS = {
         NO_RULES, OTHERS, 1,
         "boiler of rig sends data again, after 44 s.",
         "boiler de rig vuelve a enviar datos, tras 44 s.",
-        "rig · boiler: data again", "rig · boiler: datos de nuevo",
+        "rig · boiler: data resumed", "rig · boiler: datos de nuevo",
     ),
     "deviation": (
         NO_RULES, predicted(10.0), -2,
-        "boiler of rig is at 10 °C; 20 °C had been predicted. Act at once.",
+        "boiler of rig is at 10 °C; the prediction was 20 °C. Act at once.",
         "boiler de rig está en 10 °C; se había previsto 20 °C. Intervenga de inmediato.",
-        "rig · boiler: off prediction", "rig · boiler: desviación de lo previsto",
+        "rig · boiler: deviation from prediction", "rig · boiler: desviación de lo previsto",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_messages_and_titles_tell_a_person_what_was_seen_against_what(kind):
+def test_messages_and_titles_compare_the_value_with_its_reference(kind):
     rules, records, which, english, spanish, title, title_es = KINDS[kind]
     assert (events(records, rules)[which].message, events(records, rules)[which].title) == (
         english, title
     )  # fmt: skip
-    found = events(records, rules, "es")[which]
-    assert (found.message, found.title) == (spanish, title_es)
+    reported = events(records, rules, "es")[which]
+    assert (reported.message, reported.title) == (spanish, title_es)
 
 
-def test_a_detectors_message_says_about_which_value_the_sensor_usually_is():
+def test_the_message_of_the_detector_has_the_usual_value():
     records = second(*[20] * 3, *[150] * 3)
     (event,) = events(records, detector=Above100)
     assert event.message == (
-        "boiler of rig is at 150 °C, which is unlike it: it is usually at about 50 °C."
-        " Check it soon."
+        "boiler of rig is at 150 °C, which is unusual: it is usually at about 50 °C. Check it soon."
     )
     (event,) = events(records, language="es", detector=Above100)
     assert event.message == (
@@ -318,7 +319,7 @@ def test_a_detectors_message_says_about_which_value_the_sensor_usually_is():
     )
 
 
-def test_a_return_to_what_was_predicted_is_told_and_resolves_the_deviation():
+def test_a_return_to_the_prediction_resolves_the_deviation():
     records = [*predicted(25.0), *second(20, start=710_000)]
     records.insert(11, (120_000, 3, "second minute", [(1, 119_500, 20.0)]))
     for language, words in (
@@ -338,53 +339,55 @@ def test_a_return_to_what_was_predicted_is_told_and_resolves_the_deviation():
 
 @pytest.mark.parametrize("language", ["en", "es"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_of_255_characters_fit_and_are_cut_with_an_ellipsis(kind, language):
+def test_names_of_255_characters_are_truncated_with_an_ellipsis(kind, language):
     rules, records, which, *_ = KINDS[kind]
     long = Named("s" * 255, "t" * 255, "u" * 255, "d" * 255)
-    found = events(records, rules, language, long)[which]
-    assert len(found.title) <= 255
-    assert len(found.message) <= 1000
-    assert "d" * 99 + "…" in found.title
-    assert "d" * 99 + "…" in found.message
-    if found.sensor_id is not None:
-        assert "s" * 99 + "…" in found.title
-        assert "s" * 99 + "…" in found.message
+    reported = events(records, rules, language, long)[which]
+    assert len(reported.title) <= 255
+    assert len(reported.message) <= 1000
+    assert "d" * 99 + "…" in reported.title
+    assert "d" * 99 + "…" in reported.message
+    if reported.sensor_id is not None:
+        assert "s" * 99 + "…" in reported.title
+        assert "s" * 99 + "…" in reported.message
 
 
-def test_a_rule_with_a_long_name_fits_too_and_braces_in_names_are_only_braces():
+def test_long_rule_names_are_truncated_and_braces_in_names_are_literal():
     rules = make(threshold("greater_than", 80.0, name="r" * 255))
     (event,) = events(second(85), rules, named=Named("{sensor}", "t", "{}", "{0}"))
     assert event.message.startswith("{sensor} of {0} is at 85 {}, above 80 {} (rrr")
     assert len(event.message) < 300
 
 
-def test_a_sensor_and_a_device_without_names_are_told_by_their_ids():
-    found = Partition(rules=ABOVE).run(closed(second(85, *[70] * 5))).events
-    assert found[0].message == "sensor 1 of device 3 is at 85, above 80 (hot). Check it soon."
-    assert payload(found[0])["sensor_type"] == "unknown"
-    found = Partition().run(SILENCE).events
-    assert found[0].title == "device 3: no data"
+def test_sensors_and_devices_without_names_are_shown_by_their_ids():
+    events = Partition(rules=ABOVE).run(closed(second(85, *[70] * 5))).events
+    assert events[0].message == "sensor 1 of device 3 is at 85, above 80 (hot). Check it soon."
+    assert payload(events[0])["sensor_type"] == "unknown"
+    events = Partition().run(SILENCE).events
+    assert events[0].title == "device 3: no data"
 
 
-def test_the_events_of_a_device_have_no_sensor_and_keys_of_their_own():
-    found = Partition().run([*each_second(*[1] * 6, sensor=1, device=1), heartbeat(40_000)]).events
-    assert [event.sensor_id for event in found] == [None]
-    assert found[0].event_key != event_key(1, found[0].at, found[0].event_code)
+def test_the_events_of_a_device_have_no_sensor_and_separate_keys():
+    events = Partition().run([*each_second(*[1] * 6, sensor=1, device=1), heartbeat(40_000)]).events
+    assert [event.sensor_id for event in events] == [None]
+    assert events[0].event_key != event_key(1, events[0].at, events[0].event_code)
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_event_keys_are_unique_within_a_run_and_resolve_events_that_were_told_before(seed):
-    found = Partition(Times(predict_ms=5000), Rules(RULES)).run(long_stream(seed), range(0, 250, 9))
+def test_event_keys_are_unique_and_resolve_earlier_events(seed):
+    partition = Partition(Times(predict_ms=5000), Rules(RULES)).run(
+        long_stream(seed), range(0, 250, 9)
+    )
     told = {}
-    for event in found.events:
+    for event in partition.events:
         assert re.fullmatch("[0-9a-f]{32}", event.event_key)
         assert event.event_key not in told
         told[event.event_key] = event
         assert (event.status == "resolved") <= (event.resolves is not None)
-    for event in found.events:
+    for event in partition.events:
         if event.resolves is not None:
-            before = told.pop(event.resolves)  # nothing is resolved twice
+            before = told.pop(event.resolves)  # no event is resolved twice
             assert (before.sensor_id, before.status) == (event.sensor_id, "active")
-            assert before.at <= event.at  # the same where it is heard just when it is silent
+            assert before.at <= event.at  # equal if data resumes just when it becomes silent
         json.loads(event.payload)
         assert np.isfinite(event.value or 0.0)

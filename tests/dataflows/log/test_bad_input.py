@@ -42,56 +42,56 @@ def assert_finite(found):
 
 
 @pytest.mark.parametrize("value", [0.0, 21.3, -7.7, 1e-300, 1e300])
-def test_a_constant_signal_leads_to_no_event_but_its_predictions(value):
-    found = run(closed(each_second(*[value] * 700)), NO_RULES)
-    assert found.events == []
-    assert {row[10] for row in found.windows} == {0.0}
-    assert {row[7] for row in found.windows} == {0.0}
-    assert {row[5] for row in found.predictions} == {value}
-    assert len(found.predictions) == 140
+def test_a_constant_signal_leads_to_predictions_and_no_event(value):
+    partition = run(closed(each_second(*[value] * 700)), NO_RULES)
+    assert partition.events == []
+    assert {row[10] for row in partition.windows} == {0.0}
+    assert {row[7] for row in partition.windows} == {0.0}
+    assert {row[5] for row in partition.predictions} == {value}
+    assert len(partition.predictions) == 140
 
 
-def test_one_point_is_one_pane_a_rollup_of_each_period_and_no_event():
-    found = run([*each_second(21.0), heartbeat(2 * HOUR)])
-    assert ends(found) == [2_000]
-    assert [row[:4] for row in found.rollups] == [
+def test_a_single_point_is_one_pane_and_a_rollup_of_each_period_and_no_event():
+    partition = run([*each_second(21.0), heartbeat(2 * HOUR)])
+    assert ends(partition) == [2_000]
+    assert [row[:4] for row in partition.rollups] == [
         (60_000, 1, 0, 1), (300_000, 1, 0, 1), (3_600_000, 1, 0, 1)
     ]  # fmt: skip
-    assert (found.events, found.predictions) == ([], [])
+    assert (partition.events, partition.predictions) == ([], [])
 
 
-def test_two_points_at_one_time_are_one_pane_without_a_trend():
-    found = run([(1_000, 1, "a", [(1, 1_000, 1.0), (1, 1_000, 3.0)]), heartbeat(9_000)])
-    assert found.windows == [
+def test_two_points_of_the_same_time_are_one_pane_without_a_trend():
+    partition = run([(1_000, 1, "a", [(1, 1_000, 1.0), (1, 1_000, 3.0)]), heartbeat(9_000)])
+    assert partition.windows == [
         (1, name, 2_000, 2, 2.0, 1.0, 3.0, 1.0, 1.0, 3.0, 0.0) for name in ("w1", "w5", "w10")
     ]  # fmt: skip
 
 
-def test_a_packet_without_readings_and_a_heartbeat_are_in_no_pane():
-    found = run([(1_000, 1, "a", []), heartbeat(90_000)])
-    assert (found.windows, found.rollups) == ([], [])
+def test_a_packet_without_readings_and_a_heartbeat_enter_no_pane():
+    partition = run([(1_000, 1, "a", []), heartbeat(90_000)])
+    assert (partition.windows, partition.rollups) == ([], [])
 
 
 @pytest.mark.parametrize("cuts", [(), (60,), (60, 61), (61, 65)])
-def test_48_hours_of_silence_are_one_event_each_way_and_leave_nothing_open(cuts):
+def test_48_hours_of_silence_are_two_events_and_leave_nothing_open(cuts):
     before = each_second(*[20.0] * 60)
     after = each_second(*[20.0] * 60, start=2 * DAY)
-    found = run([*before, *after, heartbeat(2 * DAY + 90_000)], cuts=cuts, predict_ms=60_000)
-    assert codes(found)[:2] == [("NO_DATA", None, 90_000), ("DATA_RESUMED", None, 2 * DAY)]
-    assert json.loads(found.events[1].payload)["duration_seconds"] == 172_740.0
-    assert len(ends(found)) == 120
-    assert found.engine.counts.late == 0
-    first = min(row for row in found.windows if row[1:3] == ("w10", 2 * DAY + 1_000))
-    assert first[3] == 1  # nothing of two days ago
-    assert sorted(row[:4] for row in found.rollups if row[0] == 60_000) == [
+    partition = run([*before, *after, heartbeat(2 * DAY + 90_000)], cuts=cuts, predict_ms=60_000)
+    assert codes(partition)[:2] == [("NO_DATA", None, 90_000), ("DATA_RESUMED", None, 2 * DAY)]
+    assert json.loads(partition.events[1].payload)["duration_seconds"] == 172_740.0
+    assert len(ends(partition)) == 120
+    assert partition.engine.counts.late == 0
+    first = min(row for row in partition.windows if row[1:3] == ("w10", 2 * DAY + 1_000))
+    assert first[3] == 1  # no pane of two days ago
+    assert sorted(row[:4] for row in partition.rollups if row[0] == 60_000) == [
         (60_000, 1, 0, 59), (60_000, 1, 60_000, 1), (60_000, 1, 2 * DAY, 60)
     ]  # fmt: skip
 
 
-def test_48_hours_of_heartbeats_alone_cost_one_event():
+def test_48_hours_of_heartbeats_alone_are_one_event():
     beats = [heartbeat(70_000 + 60_000 * n) for n in range(2 * DAY // 60_000)]
-    found = run([*each_second(*[20.0] * 60), *beats], cuts=range(0, 2880, 100))
-    assert codes(found) == [("NO_DATA", None, 90_000)]
+    partition = run([*each_second(*[20.0] * 60), *beats], cuts=range(0, 2880, 100))
+    assert codes(partition) == [("NO_DATA", None, 90_000)]
 
 
 def test_a_clock_that_jumps_back_a_day_makes_readings_late_until_it_has_caught_up():
@@ -100,24 +100,24 @@ def test_a_clock_that_jumps_back_a_day_makes_readings_late_until_it_has_caught_u
         (2 * DAY + 100_000 + 1_000 * n, 1, f"behind {n}", [(1, DAY + 1_000 * n, 20.0)])
         for n in range(100)
     ]
-    found = run(closed([*steady, *behind]))
-    assert found.engine.counts.late == 100
-    assert ends(found) == [2 * DAY + 1_000 * n for n in range(1, 101)]
-    assert found.events == []  # late readings are heard
+    partition = run(closed([*steady, *behind]))
+    assert partition.engine.counts.late == 100
+    assert ends(partition) == [2 * DAY + 1_000 * n for n in range(1, 101)]
+    assert partition.events == []  # late readings count as data
     caught_up = each_second(*[20.0] * 3, start=2 * DAY + 200_000)
-    found = run(closed([*steady, *behind, *caught_up]))
-    assert found.engine.counts.late == 100
-    assert len(ends(found)) == 103
+    partition = run(closed([*steady, *behind, *caught_up]))
+    assert partition.engine.counts.late == 100
+    assert len(ends(partition)) == 103
 
 
-def test_a_clock_that_is_a_day_ahead_enters_no_pane_and_moves_nothing():
+def test_readings_of_a_clock_a_day_ahead_enter_no_pane_and_change_nothing():
     ahead = [
         (100_000 + 1_000 * n, 1, f"ahead {n}", [(1, DAY + 1_000 * n, 99e9)]) for n in range(100)
     ]
     honest = each_second(*[20.0] * 10, start=200_000)
-    found = run(closed([*ahead, *honest]))
-    assert (found.engine.counts.future, found.engine.counts.late) == (100, 0)
-    assert ends(found) == [200_000 + 1_000 * n for n in range(1, 11)]
+    partition = run(closed([*ahead, *honest]))
+    assert (partition.engine.counts.future, partition.engine.counts.late) == (100, 0)
+    assert ends(partition) == [200_000 + 1_000 * n for n in range(1, 11)]
 
 
 def test_a_sensor_that_changes_its_device_within_a_partition_keeps_its_windows_and_level():
@@ -127,10 +127,10 @@ def test_a_sensor_that_changes_its_device_within_a_partition_keeps_its_windows_a
     assert (event.at, event.device_id) == (5_000, 2)
 
 
-def test_a_sensor_that_changes_its_device_to_another_partition_begins_there_anew():
+def test_a_sensor_that_moves_to_another_partition_starts_over_there():
     rules = make(threshold("greater_than", 80.0))
     old = run([*each_second(85, *[70] * 3), heartbeat(HOUR)], rules)
-    assert [event.at for event in old.events] == [2_000]  # there it ends with nothing
+    assert [event.at for event in old.events] == [2_000]  # the old partition reports no end
     new = run(closed(each_second(85, 70, 70, 70, device=2, start=5_000)), rules)
     assert [(event.at, event.device_id) for event in new.events] == [(6_000, 2)]
     assert new.windows[0][3] == 1
@@ -148,15 +148,15 @@ def test_a_sensor_that_changes_its_device_to_another_partition_begins_there_anew
     ],
 )
 @pytest.mark.parametrize("cuts", [(), range(30)])
-def test_values_at_the_edge_of_the_float_range_go_through_everything(values, cuts):
+def test_values_at_the_limits_of_the_float_range_pass_through_everything(values, cuts):
     records = each_second(*values)
     later = each_second(*values, start=605_000)  # when the first predictions are compared
-    found = run([*records, *later, heartbeat(900_000)], cuts=cuts)
-    assert_finite(found)
-    assert len(ends(found)) == 40
+    partition = run([*records, *later, heartbeat(900_000)], cuts=cuts)
+    assert_finite(partition)
+    assert len(ends(partition)) == 40
 
 
-def test_ids_and_times_at_the_edge_of_their_range_go_through_everything():
+def test_ids_and_times_at_the_limits_of_their_range_pass_through_everything():
     last = 253_370_764_799_999
     top = 2**63 - 1
     records = [
@@ -166,9 +166,9 @@ def test_ids_and_times_at_the_edge_of_their_range_go_through_everything():
         heartbeat(last + 20_000),
     ]
     for cuts in ((), range(5)):
-        found = run(records, cuts=cuts)
-        assert sorted((row[0], row[2]) for row in found.windows if row[1] == "w1") == [
+        partition = run(records, cuts=cuts)
+        assert sorted((row[0], row[2]) for row in partition.windows if row[1] == "w1") == [
             (0, 1_000), (top, 1_000), (top, last + 1)
         ]  # fmt: skip
-        assert found.engine.counts.future == 1
-        assert_finite(found)
+        assert partition.engine.counts.future == 1
+        assert_finite(partition)

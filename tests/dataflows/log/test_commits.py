@@ -1,4 +1,4 @@
-"""What Kafka's own tools are told, while the broker comes and goes."""
+"""Committed offsets while the broker stops and starts."""
 
 import signal
 from contextlib import closing
@@ -13,7 +13,7 @@ from tests.pipeline.conftest import wait_until
 from tests.pipeline.test_edge_faults import kafka  # noqa: F401 - a fixture
 
 
-def test_offsets_are_committed_again_after_the_broker_was_away_and_the_end_does_not_wait_for_it(
+def test_commits_resume_after_the_broker_was_unreachable_and_settle_does_not_wait_for_it(
     kafka,  # noqa: F811
 ):
     topic = f"test.{uuid4().hex[:12]}"
@@ -24,7 +24,7 @@ def test_offsets_are_committed_again_after_the_broker_was_away_and_the_end_does_
         def committed():
             try:
                 return consumer.committed([TopicPartition(topic, 0)], 10)[0].offset
-            except KafkaException:  # a broker that has just started does not know the group yet
+            except KafkaException:  # just after its start, the broker does not know the group
                 return None
 
         commits = Commits(KafkaAccess(kafka.address), topic, "group")
@@ -44,6 +44,6 @@ def test_offsets_are_committed_again_after_the_broker_was_away_and_the_end_does_
         commits.put(0, 4)
         commits.settle(0.5)
         commits.settle(0.5)
-        assert commits._at_it  # the broker has not answered, and nobody has waited for it
+        assert commits._at_it  # the broker has not answered, and `settle` did not wait for it
     finally:
         kafka.signal(signal.SIGCONT)

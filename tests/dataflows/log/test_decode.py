@@ -47,8 +47,8 @@ def test_records_become_columns(write, version):
 OLD = encode_version_1(GOOD)
 
 
-def spoilt(**columns):
-    """The good record of version 2 with other columns."""
+def corrupt(**columns):
+    """The good record of version 2 with these columns replaced."""
     record = msgspec.msgpack.decode(encode(GOOD), type=PacketRecord)
     return msgspec.msgpack.encode(msgspec.structs.replace(record, **columns))
 
@@ -58,22 +58,22 @@ BAD = [
     b"\x80",
     encode(GOOD)[:-1],
     encode(GOOD) + b"\x00",
-    spoilt(v=1),
-    spoilt(v=3),
-    spoilt(packet_id=7),
-    spoilt(device_id=-1),
-    spoilt(received_at=-1),
-    spoilt(sensor_id=b"\x07"),
-    spoilt(ts=bytes(8)),
-    spoilt(seq=bytes(16)),
-    spoilt(device_ts=b""),
-    spoilt(value=struct.pack("<2d", 1.0, math.nan)),
-    spoilt(value=struct.pack("<2d", math.inf, 1.0)),
-    spoilt(sensor_id=struct.pack("<2q", 7, -1)),
-    spoilt(ts=struct.pack("<2q", -1, 8)),
-    spoilt(ts=struct.pack("<2q", 8, 2**60)),
-    spoilt(device_ts=struct.pack("<2q", 8, NO_TIME + 1)),
-    spoilt(seq=struct.pack("<2I", 0, 2**31)),
+    corrupt(v=1),
+    corrupt(v=3),
+    corrupt(packet_id=7),
+    corrupt(device_id=-1),
+    corrupt(received_at=-1),
+    corrupt(sensor_id=b"\x07"),
+    corrupt(ts=bytes(8)),
+    corrupt(seq=bytes(16)),
+    corrupt(device_ts=b""),
+    corrupt(value=struct.pack("<2d", 1.0, math.nan)),
+    corrupt(value=struct.pack("<2d", math.inf, 1.0)),
+    corrupt(sensor_id=struct.pack("<2q", 7, -1)),
+    corrupt(ts=struct.pack("<2q", -1, 8)),
+    corrupt(ts=struct.pack("<2q", 8, 2**60)),
+    corrupt(device_ts=struct.pack("<2q", 8, NO_TIME + 1)),
+    corrupt(seq=struct.pack("<2I", 0, 2**31)),
     OLD.replace(b'"p"', b'"\xff"'),
     b"",
     None,
@@ -91,7 +91,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("value", BAD, ids=range(len(BAD)))
-def test_a_bad_record_stands_apart_and_the_others_go_on(value):
+def test_a_bad_record_is_separated_and_the_others_continue(value):
     bad, columns = decoded(encode(GOOD), value, OLD)
     assert isinstance(bad, BadRecord)
     assert (bad.topic, bad.partition, bad.offset, bad.value) == ("t", 2, 11, value)
@@ -107,7 +107,7 @@ def test_a_heartbeat_is_a_record_without_readings():
 
 
 @given(st.sampled_from([encode(GOOD), OLD]), st.floats(0, 1, exclude_max=True), st.integers(0, 255))
-def test_whatever_byte_is_spoilt_the_record_is_read_or_refused(value, place, byte):
+def test_a_record_with_any_corrupt_byte_is_decoded_or_refused(value, place, byte):
     changed = bytearray(value)
     changed[int(place * len(value))] = byte
     *bad, columns = decoded(bytes(changed))

@@ -1,4 +1,4 @@
-"""Where partitions end, while their brokers come and go."""
+"""The ends of partitions while brokers stop and start."""
 
 import ctypes
 import glob
@@ -39,12 +39,12 @@ def produce(address, topic, partition):
 
 
 def offsets(ends, partitions):
-    """The offsets of the latest answers, None for a partition without one."""
-    answers = [ends.latest(one) for one in partitions]
+    """The offsets of the latest answers; None for a partition without an answer."""
+    answers = [ends.latest(partition) for partition in partitions]
     return [answer and answer.offset for answer in answers]
 
 
-def test_an_answer_has_the_time_before_its_question_and_a_new_one_comes_every_second(brokers):
+def test_an_answer_has_the_time_before_its_request_and_is_renewed_every_second(brokers):
     topic, ends = new_ends(brokers, (0, 3))
     wait_until(lambda: ends.complete)
     seen = []
@@ -55,14 +55,14 @@ def test_an_answer_has_the_time_before_its_question_and_a_new_one_comes_every_se
         if (answer := ends.latest(3)) is not None and answer not in seen:
             seen.append(answer)
         sleep(0.01)
-    assert {one.offset for one in seen if one.asked_at > produced} == {1}
-    assert {one.offset for one in seen if one.asked_at < before} == {0}
-    times = [one.asked_at for one in seen]
+    assert {answer.offset for answer in seen if answer.asked_at > produced} == {1}
+    assert {answer.offset for answer in seen if answer.asked_at < before} == {0}
+    times = [answer.asked_at for answer in seen]
     assert all(later - earlier > 0.9 for earlier, later in pairwise(times))
     assert offsets(ends, (0, 1, 3)) == [0, None, 1]
 
 
-def test_the_lag_is_what_lies_between_the_source_and_the_end(brokers):
+def test_the_lag_is_the_distance_between_the_source_and_the_end(brokers):
     topic, ends = new_ends(brokers, ())
     for _ in range(3):
         produce(brokers, topic, 1)
@@ -75,8 +75,8 @@ def test_the_lag_is_what_lies_between_the_source_and_the_end(brokers):
     assert BROKER_UP.collect()[0].samples[0].value == 1
 
 
-def test_a_broker_that_stands_still_tells_no_end_and_is_found_again(kafka):  # noqa: F811
-    """An end that nobody told would let a heartbeat pass by records that wait."""
+def test_a_frozen_broker_has_no_end_and_is_found_again(kafka):  # noqa: F811
+    """With an outdated end, a heartbeat could overtake waiting records."""
     with capture_logs() as log:
         _, ends = new_ends(kafka.address, (0, 1))
         wait_until(lambda: offsets(ends, (0, 1)) == [0, 0])
@@ -92,18 +92,20 @@ def test_a_broker_that_stands_still_tells_no_end_and_is_found_again(kafka):  # n
         kafka.start()
         wait_until(lambda: offsets(ends, (0, 1)) == [0, 0])
         assert ends.complete
-    assert said(log) == ["away", "back"] * (len(said(log)) // 2)  # it may come back by degrees
+    assert said(log) == ["away", "back"] * (
+        len(said(log)) // 2
+    )  # partitions may come back one by one
 
 
 def said(log):
-    """Whether the broker was reported away or back, in order."""
-    names = {"broker away, waiting for it": "away", "broker back": "back"}
-    return [names[one["event"]] for one in log if one["event"] in names]
+    """Each report that the broker is away or back, in order."""
+    names = {"broker unreachable, waiting for it": "away", "broker back": "back"}
+    return [names[line["event"]] for line in log if line["event"] in names]
 
 
 @pytest.fixture
 def cluster():
-    """Three in-memory brokers: their addresses, and a function that takes one down or up."""
+    """Three in-memory brokers: their addresses, and a function that switches one off or on."""
     owner = Producer({"test.mock.num.brokers": 3, "log_level": 0})
     addresses = ",".join(f"{b.host}:{b.port}" for b in owner.list_topics().brokers.values())
     place = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
@@ -117,15 +119,15 @@ def cluster():
         assert way(mock, broker) == 0
 
     yield addresses, switch
-    del owner  # the brokers live as long as it
+    del owner  # the brokers live as long as `owner`
 
 
-def test_partitions_of_other_brokers_have_answers_while_one_broker_is_away(cluster):
+def test_partitions_of_other_brokers_have_answers_while_one_broker_is_down(cluster):
     addresses, switch = cluster
     topic, ends = new_ends(addresses, range(4))
     wait_until(lambda: ends.complete)
-    found = AdminClient({"bootstrap.servers": addresses}).list_topics(topic, 10).topics[topic]
-    leaders = {number: one.leader for number, one in found.partitions.items()}
+    description = AdminClient({"bootstrap.servers": addresses}).list_topics(topic, 10).topics[topic]
+    leaders = {number: partition.leader for number, partition in description.partitions.items()}
     gone = leaders[0]
     switch(gone, up=False)
     wanted = [None if leaders[number] == gone else 0 for number in range(4)]

@@ -1,4 +1,4 @@
-"""The source of one partition: where it begins, which log it is, and what heartbeats say."""
+"""The source of one partition: its start position, the identity of its log, and heartbeats."""
 
 import pickle
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ def topic(brokers):
 
 @pytest.fixture
 def make(brokers, topic):
-    """Makes sources of the partition."""
+    """Creates sources of the partition."""
     made = []
 
     def make(state=None, **more):
@@ -53,16 +53,16 @@ def produce(brokers, topic, *values):
 
 def take(part, records, seconds=20.0):
     """The values of `records` records; heartbeats between them are left out."""
-    found = []
+    values = []
     end = monotonic() + seconds
-    while len(found) < records:
-        assert monotonic() < end, found
-        found += [value for _, batch in part.next_batch() for value in batch.values]
+    while len(values) < records:
+        assert monotonic() < end, values
+        values += [value for _, batch in part.next_batch() for value in batch.values]
         sleep(0.01)
-    return found
+    return values
 
 
-def test_a_position_goes_through_the_recovery_store_and_an_offset_alone_is_one():
+def test_a_position_survives_pickling_and_an_offset_alone_is_a_position():
     position = Position(7, "id", 5, b"print")
     assert Position.of(pickle.loads(pickle.dumps(position.state()))) == position  # noqa: S301
     assert Position.of(7) == Position(7)
@@ -70,20 +70,20 @@ def test_a_position_goes_through_the_recovery_store_and_an_offset_alone_is_one()
         Position.of((3, 7))
 
 
-def test_a_source_resumes_after_its_last_record_and_takes_nothing_twice(make, brokers, topic):
+def test_a_source_resumes_after_its_last_record_and_reads_nothing_twice(make, brokers, topic):
     produce(brokers, topic, b"a", b"b", b"c")
     first = make()
     assert take(first, 3) == [b"a", b"b", b"c"]
     state = first.snapshot()
     produce(brokers, topic, b"d")
     again = make(state)
-    assert again.snapshot() == state  # nothing was taken yet
+    assert again.snapshot() == state  # nothing was read yet
     assert take(again, 1) == [b"d"]
     assert Position.of(again.snapshot()).last == 3
     assert take(make(3), 1) == [b"d"]  # the offset alone, as version 1 has it
 
 
-def test_a_log_whose_last_record_is_another_one_is_not_resumed(make, brokers, topic):
+def test_a_log_whose_last_record_has_changed_is_not_resumed(make, brokers, topic):
     produce(brokers, topic, b"a", b"b", b"c")
     first = make()
     take(first, 2)
@@ -95,7 +95,7 @@ def test_a_log_whose_last_record_is_another_one_is_not_resumed(make, brokers, to
     assert take(make(other, if_gone="earliest"), 3) == [b"a", b"b", b"c"]
 
 
-def test_a_topic_with_another_id_is_not_resumed(make, brokers, topic):
+def test_a_topic_with_a_different_id_is_not_resumed(make, brokers, topic):
     class Watch:
         topic_id = "new"
 
@@ -113,7 +113,7 @@ def test_a_topic_with_another_id_is_not_resumed(make, brokers, topic):
     assert Position.of(live.snapshot()).topic_id == "new"  # so that the next start sees it too
 
 
-def test_a_partition_that_came_later_begins_at_its_first_record(make, brokers, topic):
+def test_an_added_partition_begins_at_its_first_record(make, brokers, topic):
     produce(brokers, topic, b"a")
     late = make(start="latest")
     new = make(start="latest", added=frozenset({PARTITION}))
@@ -129,9 +129,7 @@ def test_a_partition_that_came_later_begins_at_its_first_record(make, brokers, t
         (False, True, "this machine's clock was set back"),
     ],
 )
-def test_a_flow_ends_so_that_the_next_one_begins_with_what_has_changed(
-    monkeypatch, grown, set_back, why
-):
+def test_a_flow_ends_with_a_restart_when_something_has_changed(monkeypatch, grown, set_back, why):
     monkeypatch.setattr("runtime.shell.signal.signal", lambda *_: None)
 
     watch: Any = SimpleNamespace(grown=grown)
@@ -144,14 +142,14 @@ def test_a_flow_ends_so_that_the_next_one_begins_with_what_has_changed(
     assert not FlowStop(lambda: check(None, watch, clock)).check()
 
 
-def test_a_clock_that_is_set_back_is_noticed_also_after_it_was_set_forth(monkeypatch):
+def test_a_clock_that_is_set_back_is_detected_even_after_it_was_set_forward(monkeypatch):
     now = [1_000.0, 5_000.0]
     monkeypatch.setattr("dataflows.log.clock.monotonic", lambda: now[0])
     monkeypatch.setattr("dataflows.log.clock.time", lambda: now[1])
     set_back = SetBack()
     for monotonic_s, wall_s, noticed in [
         (1_010, 5_010, False),
-        (1_020, 5_015, False),  # five seconds back make an epoch longer by as much
+        (1_020, 5_015, False),  # five seconds back only make an epoch longer
         (1_030, 8_620, False),
         (1_040, 5_030, True),
     ]:
@@ -159,9 +157,7 @@ def test_a_clock_that_is_set_back_is_noticed_also_after_it_was_set_forth(monkeyp
         assert bool(set_back) == noticed
 
 
-def test_a_partition_is_due_whatever_the_clock_says_and_rests_when_none_has_anything(
-    make, brokers, topic
-):
+def test_a_partition_is_always_due_and_pauses_when_none_has_records(make, brokers, topic):
     part = make()
     assert part.next_awake() < datetime(2000, 1, 1, tzinfo=UTC)
     began, calls = monotonic(), 0
@@ -171,7 +167,7 @@ def test_a_partition_is_due_whatever_the_clock_says_and_rests_when_none_has_anyt
     assert calls <= 60
 
 
-def test_keys_and_headers_travel_with_the_records(make, brokers, topic):
+def test_records_keep_their_keys_and_headers(make, brokers, topic):
     produce(brokers, topic, b"a")
     part = make()
     batches = []
@@ -182,22 +178,24 @@ def test_keys_and_headers_travel_with_the_records(make, brokers, topic):
     assert (message.key(), message.headers()) == (b"key", [("trace", b"1")])
 
 
-def test_the_brokers_clock_goes_on_by_monotonic_time_whatever_this_machines_clock_does(monkeypatch):
+def test_the_brokers_clock_advances_by_monotonic_time_regardless_of_this_machines_clock(
+    monkeypatch,
+):
     clock, now = BrokerClock(), [1_000.0, 5_000.0]
     monkeypatch.setattr("dataflows.log.clock.monotonic", lambda: now[0])
     monkeypatch.setattr("dataflows.log.clock.time", lambda: now[1])
-    assert clock.at(1_000.0) == 5_000_000  # nothing was heard yet: this machine's
+    assert clock.at(1_000.0) == 5_000_000  # no record yet: this machine's clock
     clock.heard(TIMESTAMP_LOG_APPEND_TIME, 9_000_000)
     now[1] -= 3_600
     assert clock.at(1_010.0) == 9_010_000
     now[0], now[1] = 1_020.0, 99_999.0
-    clock.heard(TIMESTAMP_LOG_APPEND_TIME, 9_001_000)  # an old one, taken late
+    clock.heard(TIMESTAMP_LOG_APPEND_TIME, 9_001_000)  # an old record, read late
     assert clock.at(1_020.0) == 9_020_000
     clock.heard(TIMESTAMP_LOG_APPEND_TIME, 9_020_300)
     assert clock.at(1_020.0) == 9_020_300
 
 
-def test_a_producers_clock_that_is_ahead_teaches_nothing(monkeypatch):
+def test_a_producers_clock_that_is_ahead_is_ignored(monkeypatch):
     clock = BrokerClock()
     monkeypatch.setattr("dataflows.log.clock.monotonic", lambda: 1_000.0)
     monkeypatch.setattr("dataflows.log.clock.time", lambda: 5_000.0)
@@ -205,7 +203,7 @@ def test_a_producers_clock_that_is_ahead_teaches_nothing(monkeypatch):
     assert clock.at(1_000.0) == 5_000_000
 
 
-def test_a_heartbeat_lies_before_every_record_that_comes_after_it(make, brokers, topic):
+def test_a_heartbeat_is_earlier_than_every_later_record(make, brokers, topic):
     part = make()
     for _ in range(3):
         beats = []
@@ -213,16 +211,16 @@ def test_a_heartbeat_lies_before_every_record_that_comes_after_it(make, brokers,
             beats = [batch for _, batch in part.next_batch() if not batch.values]
             sleep(0.01)
         produce(brokers, topic, b"a")
-        found = []
-        while not found:
-            found = [batch for _, batch in part.next_batch() if batch.values]
+        batches = []
+        while not batches:
+            batches = [batch for _, batch in part.next_batch() if batch.values]
             sleep(0.01)
-        ((beat,), (record, *_)) = beats[-1].arrivals, found[0].arrivals
+        ((beat,), (record, *_)) = beats[-1].arrivals, batches[0].arrivals
         assert beat < record
         assert record - beat < (time() - record / 1000) * 1000 + 30_000
 
 
-def test_what_a_check_raises_ends_the_source_and_is_kept(monkeypatch):
+def test_an_error_of_a_check_ends_the_source_and_is_kept(monkeypatch):
     monkeypatch.setattr("runtime.shell.signal.signal", lambda *_: None)
     calls = []
 

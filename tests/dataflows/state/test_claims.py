@@ -41,14 +41,14 @@ def held(directory, partitions, *more):
     return process
 
 
-def test_the_arguments_of_bytewax_are_found_among_others():
+def test_the_arguments_of_bytewax_are_parsed_among_others():
     given = FlowArguments.of(["dataflows.readings:flow()", "-r", "there", "-s", "10", "-b", "0"])
     assert given == FlowArguments(Path("there"), cluster=False)
     assert FlowArguments.of(["f", "--recovery-directory=x", "-i", "0", "-a", "a;b"]).cluster
     assert FlowArguments.of(["f"]).directory is None
 
 
-def test_two_ranges_that_overlap_in_one_root_are_refused(tmp_path):
+def test_overlapping_ranges_in_one_root_are_refused(tmp_path):
     for name in ("a", "b", "c"):
         make_store(tmp_path / name)
     claim(tmp_path / "a", Claim("t", "0-5"))
@@ -58,7 +58,7 @@ def test_two_ranges_that_overlap_in_one_root_are_refused(tmp_path):
     claim(tmp_path / "c", Claim("another topic", "0-11"))
 
 
-def test_a_directory_without_a_store_is_refused_with_how_to_make_one(tmp_path):
+def test_a_directory_without_a_store_is_refused_and_the_error_says_how_to_create_one(tmp_path):
     with pytest.raises(SetupError, match=r"bytewax\.recovery .*/none 1.*iot run"):
         claim(tmp_path / "none", Claim("t", "0"))
 
@@ -72,17 +72,17 @@ def test_a_directory_with_the_state_of_something_else_is_refused(tmp_path):
         claim(tmp_path / "a", Claim("u", "0-5"))
 
 
-def test_a_topic_that_has_grown_goes_on_in_its_directory(tmp_path):
+def test_a_topic_with_added_partitions_continues_in_its_directory(tmp_path):
     make_store(tmp_path / "a")
     (tmp_path / "a" / "claim.json").write_text('{"topic": "t", "partitions": "0-5"}')
     claim(tmp_path / "a", Claim("t", "0-11"))
     assert '"0-11"' in (tmp_path / "a" / "claim.json").read_text()
 
 
-def test_a_claim_that_cannot_be_written_is_told_and_the_one_before_stays(tmp_path):
+def test_a_claim_that_cannot_be_written_is_reported_and_the_old_one_stays(tmp_path):
     make_store(tmp_path / "a")
     (tmp_path / "a" / "claim.json").write_text('{"topic": "t", "partitions": "0-5"}')
-    (tmp_path / "a" / "claim.json~").mkdir()  # stands for a disk that is full
+    (tmp_path / "a" / "claim.json~").mkdir()  # simulates a full disk
     holder = subprocess.run(
         [sys.executable, "-c", HOLDER, str(tmp_path / "a"), "0-11"],
         capture_output=True, text=True, check=False,
@@ -91,7 +91,7 @@ def test_a_claim_that_cannot_be_written_is_told_and_the_one_before_stays(tmp_pat
     assert claim_of(tmp_path / "a") == Claim("t", "0-5")
 
 
-def test_a_second_process_on_a_directory_is_refused_until_the_first_has_ended(tmp_path):
+def test_a_second_process_on_a_directory_is_refused_until_the_first_ends(tmp_path):
     make_store(tmp_path / "a")
     first = held(tmp_path / "a", "0-5")
     with pytest.raises(SetupError, match=r"another process is running on .*/a"):
@@ -107,7 +107,7 @@ def test_processes_of_a_cluster_share_a_directory(tmp_path):
     first.communicate("")
 
 
-def test_states_move_to_who_takes_their_partition_and_come_back(tmp_path):
+def test_states_move_with_their_partitions_and_come_back(tmp_path):
     everything = states(*range(12))
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-11"))
@@ -118,7 +118,7 @@ def test_states_move_to_who_takes_their_partition_and_come_back(tmp_path):
         for name in wanted:
             numbers = parse_partitions(name)
             assert read_states(root / name, range(12)) == {
-                one: state for one, state in everything.items() if one in numbers
+                number: state for number, state in everything.items() if number in numbers
             }
             assert claim_of(root / name) == Claim("t", name)
 
@@ -150,10 +150,10 @@ def test_the_state_of_another_topic_stays_where_it_is(tmp_path):
     assert read_states(root / "0-3", range(4)) == states(0, 3)
 
 
-def test_what_is_in_the_way_and_not_ours_is_told(tmp_path):
+def test_a_directory_that_is_not_a_store_is_reported(tmp_path):
     root = tmp_path / "root"
     (root / "0-3" / "lost+found").mkdir(parents=True)
-    with pytest.raises(SetupError, match=r"/0-3 is no recovery store, and in the way"):
+    with pytest.raises(SetupError, match=r"/0-3 exists and is not a recovery store"):
         arrange(root, "t", ranges("0-3"))
     (root / "0-3" / "lost+found").rmdir()
     assert arrange(root, "t", ranges("0-3")) == [root / "0-3"]
@@ -170,7 +170,7 @@ def test_a_directory_on_another_disk_moves_as_well(tmp_path):
     assert read_states(root / "2-3", range(4)) == states(3)
 
 
-def test_nothing_moves_where_a_process_is_running(tmp_path):
+def test_nothing_moves_while_a_process_is_running(tmp_path):
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-5", "6-11"))
     running = held(root / "6-11", "6-11")
@@ -181,7 +181,7 @@ def test_nothing_moves_where_a_process_is_running(tmp_path):
     running.communicate("")
 
 
-def test_nothing_waits_for_a_process_that_is_running_on_the_root_itself(tmp_path):
+def test_a_process_that_is_running_on_the_root_itself_is_reported_at_once(tmp_path):
     root = tmp_path / "root"
     make_store(root)
     running = held(root, "0-3")
@@ -191,7 +191,7 @@ def test_nothing_waits_for_a_process_that_is_running_on_the_root_itself(tmp_path
     assert arrange(root, "t", ranges("0-3")) == [root / "0-3"]
 
 
-def test_a_state_that_nobody_would_take_is_not_thrown_away(tmp_path):
+def test_a_state_that_no_process_would_take_is_not_deleted(tmp_path):
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-11"))
     write_over(root / "0-11", states(*range(12)))
@@ -200,7 +200,7 @@ def test_a_state_that_nobody_would_take_is_not_thrown_away(tmp_path):
     assert names(root) == ["0-11"]
 
 
-def test_a_range_without_a_state_does_not_stand_in_the_way(tmp_path):
+def test_partitions_without_a_state_can_be_left_out(tmp_path):
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-11"))
     write_over(root / "0-11", states(0, 5))
@@ -209,7 +209,7 @@ def test_a_range_without_a_state_does_not_stand_in_the_way(tmp_path):
     assert read_states(root / "0-5", range(12)) == states(0, 5)
 
 
-def test_a_copy_of_a_directory_in_the_root_is_told_and_nothing_moves(tmp_path):
+def test_a_copy_of_a_directory_in_the_root_is_reported_and_nothing_moves(tmp_path):
     root = tmp_path / "root"
     arrange(root, "t", ranges("0-5"))
     write_over(root / "0-5", states(0, 5))
@@ -220,7 +220,7 @@ def test_a_copy_of_a_directory_in_the_root_is_told_and_nothing_moves(tmp_path):
 
 
 @pytest.mark.parametrize("cut_off", range(20))
-def test_a_move_that_is_cut_off_anywhere_is_finished_or_forgotten(tmp_path, cut_off):
+def test_an_interrupted_move_is_completed_or_rolled_back(tmp_path, cut_off):
     root, other = tmp_path / "root", tmp_path / "tmp"
     other.mkdir()
     arrange(root, "t", ranges("0-3", "4-7", "8-11"))
@@ -252,11 +252,11 @@ def count(event, arguments):
             os._exit(9)
         left -= 1
 sys.addaudithook(count)
-arrange(Path(sys.argv[1]), "t", [parse_partitions(one) for one in ("0-3", "4-11")])
+arrange(Path(sys.argv[1]), "t", [parse_partitions(text) for text in ("0-3", "4-11")])
 """
 
 
-def test_a_root_that_is_a_file_is_told(tmp_path):
+def test_a_root_that_is_a_file_is_reported(tmp_path):
     (tmp_path / "root").write_text("")
     with pytest.raises(SetupError, match="root cannot be used"):
         arrange(tmp_path / "root", "t", ranges("0"))

@@ -1,8 +1,8 @@
-"""States that earlier versions wrote: each is taken over, and leads to the same events.
+"""Restores states that earlier versions wrote, and checks that they lead to the same events.
 
-A file in `golden` has a state in the middle of a log, the rest of the log, and what came of it. It
-is named after the version of the engine's state, or the fingerprint of its columns. `python -m
-tests.dataflows.state.test_golden` writes that of the present columns; those of earlier ones stay.
+A file in `golden` has a state in the middle of a log, the rest of the log, and the resulting
+events. Its name has the version of the engine's state, or the fingerprint of its columns. `python
+-m tests.dataflows.state.test_golden` writes the file of the present columns; keep earlier files.
 """
 
 import lzma
@@ -30,42 +30,42 @@ def rules():
     return Rules(made)
 
 
-def told(events, codes=None):
-    """What must be the same; texts may become better."""
+def essence(events, codes=None):
+    """The parts of events that must not change; texts may."""
     return [
-        (one.event_key, one.at, one.event_code)
-        for one in events
-        if codes is None or one.event_code in codes
+        (event.event_key, event.at, event.event_code)
+        for event in events
+        if codes is None or event.event_code in codes
     ]
 
 
 @pytest.mark.parametrize("file", sorted(FOLDER.iterdir()), ids=lambda file: file.name)
-def test_a_state_of_an_earlier_version_is_taken_over_and_leads_to_the_same_events(file):
+def test_a_state_of_an_earlier_version_is_restored_and_leads_to_the_same_events(file):
     golden = pickle.loads(lzma.decompress(file.read_bytes()))  # noqa: S301 - our own
     duplicates, engine = golden["state"]
-    found = Partition(rules=rules(), detector=PartitionDetector)
-    found.duplicates = DuplicateLogic(duplicates)
-    found.engine.restore(engine)
-    found.step(*golden["records"])
+    partition = Partition(rules=rules(), detector=PartitionDetector)
+    partition.duplicates = DuplicateLogic(duplicates)
+    partition.engine.restore(engine)
+    partition.step(*golden["records"])
     wanted = golden["events"]
     assert len(wanted) > 10
-    assert told(found.events, {code for _, _, code in wanted}) == wanted
+    assert essence(partition.events, {code for _, _, code in wanted}) == wanted
 
 
-def test_a_state_of_version_3_is_one_of_version_4_without_microseconds_and_seq():
+def test_a_state_of_version_3_without_microseconds_and_seq_is_restored():
     golden = pickle.loads(lzma.decompress((FOLDER / "engine-4.xz").read_bytes()))  # noqa: S301
     duplicates, (_, rows, panes, *rest) = golden["state"]
     *columns, ts, _, value, late, future, _ = panes
     assert len(ts) > 0
-    found = Partition(rules=rules(), detector=PartitionDetector)
-    found.duplicates = DuplicateLogic(duplicates)
-    found.engine.restore((3, rows, (*columns, ts // 1000, value, late, future), *rest))
-    found.step(*golden["records"])
-    assert told(found.events, {code for _, _, code in golden["events"]}) == golden["events"]
+    partition = Partition(rules=rules(), detector=PartitionDetector)
+    partition.duplicates = DuplicateLogic(duplicates)
+    partition.engine.restore((3, rows, (*columns, ts // 1000, value, late, future), *rest))
+    partition.step(*golden["records"])
+    assert essence(partition.events, {code for _, _, code in golden["events"]}) == golden["events"]
 
 
-def test_the_present_columns_have_a_file():
-    """Where this fails, columns have changed: write the file, and keep those that are there."""
+def test_the_present_columns_have_a_golden_file():
+    """If this fails, columns have changed: write the new file, and keep the existing ones."""
     assert (FOLDER / f"engine-{present()}.xz").exists()
 
 
@@ -74,7 +74,7 @@ def present():
 
 
 def write():
-    """Write the file of the present version."""
+    """Write the file of the present columns."""
     records = closed(long_stream(5))
     half = len(records) // 2
     partition = Partition(rules=rules(), detector=PartitionDetector)
@@ -85,7 +85,7 @@ def write():
     golden = {
         "state": state,
         "records": records[half:],
-        "events": told(partition.events[before:]),
+        "events": essence(partition.events[before:]),
     }
     file = FOLDER / f"engine-{present()}.xz"
     file.write_bytes(lzma.compress(pickle.dumps(golden, protocol=4)))

@@ -474,7 +474,7 @@ def test_a_database_that_is_unavailable_for_a_while_is_retried(tmp_path):
     for place in opened(settings):
         place.do("BEGIN IMMEDIATE")
         runner = start(settings, "--once")
-        assert "database away, trying again" in runner.stderr.readline()
+        assert "database unavailable, retrying" in runner.stderr.readline()
         place.do("ROLLBACK")
         _, err = runner.communicate(timeout=120)
         assert runner.returncode == 0, err
