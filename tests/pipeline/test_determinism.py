@@ -13,6 +13,7 @@ from contract.packet import Packet, encode, encode_version_1
 from contract.settings import Settings
 from dataflows.engine.duplicates import DuplicateLogic
 from dataflows.engine.engine import Engine, Times
+from ml.online import PartitionDetector
 from ops.devices import SensorSpec
 from ops.dry_run import DryRun, read_records
 
@@ -67,7 +68,8 @@ def resume(run):
     for partition in run._partitions.values():
         kept = pickle.dumps((partition.duplicates.snapshot(), partition.engine.snapshot()))
         duplicates, engine = pickle.loads(kept)  # noqa: S301
-        partition.duplicates, partition.engine = DuplicateLogic(duplicates), Engine(Times())
+        partition.duplicates = DuplicateLogic(duplicates)
+        partition.engine = Engine(Times(), PartitionDetector())
         partition.engine.restore(engine)
 
 

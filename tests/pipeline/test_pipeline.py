@@ -288,7 +288,9 @@ def test_a_full_recovery_disk_stops_the_flow_with_one_line_and_free_space_lets_i
         assert flow.returncode == 1
         last = [line for line in err.splitlines() if not line.startswith("{")]
         assert len(last) == 1, err
-        assert re.match(r"the disk of the recovery directory .* is full .* make room", last[0])
+        assert re.match(
+            r"the disk of the recovery directory .* is full .* free some space", last[0]
+        )
         post(2)
         (disk / "something").unlink()
         flow = run()

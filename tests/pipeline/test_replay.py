@@ -325,7 +325,7 @@ def test_a_named_run_is_a_database_with_all_rows_of_the_span(rig):
         ), table
     assert "is complete" in refused(rig, "--into", "june", "--rules", str(rules))
     message = refused(rig, "--into", "june")
-    assert "of a run with other arguments (rules was '" in message
+    assert "has a run with other arguments (rules was '" in message
     assert "Traceback" not in message
 
 
