@@ -42,7 +42,7 @@ class Rig:
 
 
 @dataclass(frozen=True, slots=True)
-class Rating:
+class PointRating:
     """Agreement of alarms and anomalies, point by point."""
 
     f1: float
@@ -56,7 +56,7 @@ class Rating:
 class Result:
     """One row per detector: over all points, and without the learning period."""
 
-    rows: list[tuple[str, Rating, Rating]]
+    rows: list[tuple[str, PointRating, PointRating]]
     figures: dict[str, float]
 
 
@@ -75,7 +75,7 @@ def run(data: Path) -> Result:
         "isolation_forest": _isolation_forest,
         "t_squared": _t_squared,
     }
-    rows: list[tuple[str, Rating, Rating]] = []
+    rows: list[tuple[str, PointRating, PointRating]] = []
     figures: dict[str, float] = {}
     for name, alarm in alarms.items():
         given = [alarm(rig) for rig in rigs]
@@ -143,12 +143,12 @@ def _t_squared(rig: Rig) -> NDArray[np.bool_]:
     return np.asarray(distance > np.quantile(distance[:LEARN], 1.0 - _SHARE))
 
 
-def _rate(rigs: Sequence[Rig], given: Sequence[NDArray[np.bool_]], first: int) -> Rating:
+def _rate(rigs: Sequence[Rig], given: Sequence[NDArray[np.bool_]], first: int) -> PointRating:
     alarm = np.concatenate([of_rig[first:] for of_rig in given])
     anomaly = np.concatenate([rig.anomaly[first:] for rig in rigs])
     hit, false = int((alarm & anomaly).sum()), int((alarm & ~anomaly).sum())
     missed, normal = int((~alarm & anomaly).sum()), int((~anomaly).sum())
-    return Rating(
+    return PointRating(
         f1=2 * hit / (2 * hit + false + missed),
         false_alarm_rate=false / normal,
         missed_alarm_rate=missed / (hit + missed),

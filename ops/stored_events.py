@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from contract.event import Event
-from sql.statements import EventRow
+from sql.statements import StoredEventRow
 
 _VERSION = "rules_version"
 """A key that every payload written by the flow has, and no other payload."""
@@ -44,12 +44,12 @@ class StoredEvent(Event):
         return self.rules_version is not None
 
 
-def stored_events(rows: Iterable[EventRow]) -> list[StoredEvent]:
+def stored_events(rows: Iterable[StoredEventRow]) -> list[StoredEvent]:
     """Convert the rows to events, in the same order."""
     return [_stored(row) for row in rows]
 
 
-def _stored(row: EventRow) -> StoredEvent:
+def _stored(row: StoredEventRow) -> StoredEvent:
     payload = row.payload or "{}"
     try:
         details = msgspec.json.decode(payload, type=dict[str, Any])

@@ -65,7 +65,7 @@ class SensorDevice(NamedTuple):
     device_uuid: str
 
 
-class EventRow(NamedTuple):
+class StoredEventRow(NamedTuple):
     """A row of `ml_events` with its notification and the names of the device and sensor."""
 
     id: int
@@ -313,9 +313,9 @@ ARRIVALS_BETWEEN = Query(
 COUNT_ROWS = Query("count_rows", RowCounts)
 DEVICES_OF_SENSORS = Query("devices_of_sensors", SensorDevice, ("sensor_ids",))
 """`sensor_ids` is a JSON array. Unknown and inactive sensors have no row."""
-EVENT_BY_KEY = Query("event_by_key", EventRow, ("first_key", "key_beyond"))
+EVENT_BY_KEY = Query("event_by_key", StoredEventRow, ("first_key", "key_beyond"))
 """A few events whose keys are in between, newest first."""
-EVENTS_BETWEEN = Query("events_between", EventRow, ("begin", "end"))
+EVENTS_BETWEEN = Query("events_between", StoredEventRow, ("begin", "end"))
 """Events with a key in [begin, end), which are text; in order of time."""
 HAS_MIGRATIONS = Query("has_migrations", Present)
 HAS_READINGS = Query("has_readings", Present)
