@@ -70,7 +70,7 @@ class PredictResponse(BaseModel):
     window: int
 
 
-class ProblemDoc(BaseModel):
+class ProblemBody(BaseModel):
     """Every error response (RFC 9457), as described in the OpenAPI document."""
 
     type: str
@@ -264,7 +264,7 @@ async def health(running: Annotated[_Running, Depends(_running)]) -> dict[str, s
     }
 
 
-@app.get("/health/ready", responses={503: {"model": ProblemDoc}})
+@app.get("/health/ready", responses={503: {"model": ProblemBody}})
 def ready(running: Annotated[_Running, Depends(_running)]) -> dict[str, str]:
     """Whether forecasts can be made now: the database answers."""
     _reach(running.connections)
@@ -280,14 +280,14 @@ async def metrics() -> Response:
 @app.post(
     PREDICT,
     responses={
-        400: {"model": ProblemDoc, "description": "The sensor has no readings."},
-        401: {"model": ProblemDoc, "description": "The key is missing or wrong."},
-        404: {"model": ProblemDoc, "description": "No active sensor has this id."},
-        409: {"model": ProblemDoc, "description": "The sensor has no active model."},
-        411: {"model": ProblemDoc, "description": "Content-Length is missing."},
-        413: {"model": ProblemDoc, "description": "The body is too large."},
-        422: {"model": ProblemDoc, "description": "The body is not a valid request."},
-        503: {"model": ProblemDoc, "description": "Temporarily unavailable, see `Retry-After`."},
+        400: {"model": ProblemBody, "description": "The sensor has no readings."},
+        401: {"model": ProblemBody, "description": "The key is missing or wrong."},
+        404: {"model": ProblemBody, "description": "No active sensor has this id."},
+        409: {"model": ProblemBody, "description": "The sensor has no active model."},
+        411: {"model": ProblemBody, "description": "Content-Length is missing."},
+        413: {"model": ProblemBody, "description": "The body is too large."},
+        422: {"model": ProblemBody, "description": "The body is not a valid request."},
+        503: {"model": ProblemBody, "description": "Temporarily unavailable, see `Retry-After`."},
     },
 )
 def predict_endpoint(
