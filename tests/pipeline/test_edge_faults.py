@@ -305,7 +305,7 @@ def test_only_a_packet_that_the_topic_never_accepts_is_refused_permanently(pipel
 
     large = pipeline.post(packet(1000))
     assert (large.status_code, large.json()["reason"]) == (413, "too_large")
-    assert "the topic takes 3000" in large.json()["detail"]
+    assert "the topic accepts 3000" in large.json()["detail"]
     assert statuses() == {202: 40, 413: 20}
     limit(1000)  # the edge learns the limit from the first refusal, and uses smaller batches
     wait_until(lambda: "takes 1000" in pipeline.post(packet(1000)).text)

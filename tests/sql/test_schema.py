@@ -45,7 +45,7 @@ def test_registering_an_inactive_sensor_is_refused(database):
     spec = SensorSpec("boiler", "temperature", "°C")
     register(database, "rig", [spec])
     database._connection.execute("UPDATE sensors SET is_active = 0")
-    with pytest.raises(SetupError, match="boiler is set inactive"):
+    with pytest.raises(SetupError, match="boiler is inactive"):
         register(database, "rig", [spec])
 
 

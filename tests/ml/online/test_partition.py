@@ -147,7 +147,7 @@ def test_sensors_can_have_their_own_bounds():
     ],
 )
 def test_invalid_bounds_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"bounds|alarms"):
+    with pytest.raises(ValueError, match=r"Bounds|alarms"):
         Bounds(**wrong)
 
 
