@@ -308,7 +308,7 @@ def test_only_a_packet_that_the_topic_never_accepts_is_refused_permanently(pipel
     assert "the topic accepts 3000" in large.json()["detail"]
     assert statuses() == {202: 40, 413: 20}
     limit(1000)  # the edge learns the limit from the first refusal, and uses smaller batches
-    wait_until(lambda: "takes 1000" in pipeline.post(packet(1000)).text)
+    wait_until(lambda: "accepts 1000" in pipeline.post(packet(1000)).text)
     assert statuses() == {202: 40, 413: 20}
     limit(100_000)
     wait_until(lambda: pipeline.post(packet(1000)).status_code == 202)
