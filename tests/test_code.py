@@ -37,7 +37,8 @@ def takes_by_place(node):
         named = isinstance(before, ast.Name) and before.id in {"row", "reading", "event"}
         return named or place_of(before) is not None
     if isinstance(node, ast.Call):
-        return ast.unparse(node.func).endswith("itemgetter")
+        by_name = any(isinstance(place, ast.Starred) for place in node.args)
+        return ast.unparse(node.func).endswith("itemgetter") and not by_name
     return (
         isinstance(node, ast.For | ast.comprehension)
         and is_query(node.iter)
