@@ -41,6 +41,11 @@ class _Column:
     shape: tuple[int, ...]
     stored: np.dtype[Any]
 
+    @property
+    def axis(self) -> int:
+        """The axis of the rows."""
+        return self.shape.index(ROWS)
+
     def fits(self, array: Any) -> bool:
         """Whether `array` is a snapshot of this column."""
         return (
@@ -147,15 +152,16 @@ class Table:
                     self._blocks[name] = declared
                 elif isinstance(declared, _Single):
                     self._singles[name] = declared.start
+        self._arrays: dict[str, _Column | _Block] = self._columns | self._blocks
         for name, start in self._singles.items():
             setattr(self, name, start)
-        for name, array in self._filled(0).items():
-            setattr(self, name, array)
+        for name, declared in self._arrays.items():
+            setattr(self, name, declared.filled(0))
 
     @property
     def columns(self) -> list[str]:
         """The names of all columns and blocks."""
-        return [*self._columns, *self._blocks]
+        return list(self._arrays)
 
     @property
     def rows(self) -> int:
@@ -165,20 +171,18 @@ class Table:
     def grow(self, rows: int) -> None:
         """Grow to `rows` rows. Does nothing if the table already has that many."""
         if rows != self._size:
-            self._join(self._filled(rows - self._size), rows)
+            self._extend(rows - self._size, {})
 
     def append(self, **columns: NDArray[Any]) -> None:
         """Add rows. Columns that are not given get their fill value."""
-        new = len(next(iter(columns.values())))
-        self._join(self._filled(new) | columns, self._size + new)
+        self._extend(len(next(iter(columns.values()))), columns)
 
     def keep(self, rows: Ints | NDArray[np.intp] | NDArray[np.bool_]) -> None:
         """Keep only these rows, in this order."""
-        for name, axis in self._axes().items():
-            array = getattr(self, name)
-            kept = array[rows] if axis == 0 else array[(slice(None),) * axis + (rows,)]
+        for name, declared in self._arrays.items():
+            kept = getattr(self, name)[(slice(None),) * declared.axis + (rows,)]
             setattr(self, name, kept)
-            self._size = len(kept) if axis == 0 else kept.shape[axis]
+            self._size = kept.shape[declared.axis]
 
     def settle(self) -> None:
         """Bring the columns up to date. Called before each snapshot."""
@@ -202,11 +206,12 @@ class Table:
         rows = 0
         for name, value in snapshot.items():
             self._check(name, value)
-            if (axis := self._axes().get(name)) is not None:
-                rows = (value[1] if name in self._blocks else value).shape[axis]
+            if name in self._arrays:
+                array = value[1] if name in self._blocks else value
+                rows = array.shape[self._arrays[name].axis]
         for name, start in self._singles.items():
             setattr(self, name, snapshot.get(name, start))
-        arrays = self._filled(rows)
+        arrays = {name: declared.filled(rows) for name, declared in self._arrays.items()}
         for name in arrays.keys() & snapshot.keys():
             value = snapshot[name]
             if name in self._blocks:
@@ -246,20 +251,12 @@ class Table:
         singles = {name: type(start).__name__ for name, start in self._singles.items()}
         return singles | columns | blocks
 
-    def _filled(self, rows: int) -> dict[str, NDArray[Any]]:
-        return {
-            name: declared.filled(rows) for name, declared in (self._columns | self._blocks).items()
-        }
-
-    def _axes(self) -> dict[str, int]:
-        """The axis of the rows of each array."""
-        axes = {name: declared.shape.index(ROWS) for name, declared in self._columns.items()}
-        return axes | {name: parts.axis for name, parts in self._blocks.items()}
-
-    def _join(self, new: Mapping[str, NDArray[Any]], rows: int) -> None:
-        for name, axis in self._axes().items():
-            setattr(self, name, np.concatenate((getattr(self, name), new[name]), axis=axis))
-        self._size = rows
+    def _extend(self, rows: int, given: Mapping[str, NDArray[Any]]) -> None:
+        for name, declared in self._arrays.items():
+            new = given[name] if name in given else declared.filled(rows)
+            joined = np.concatenate((getattr(self, name), new), axis=declared.axis)
+            setattr(self, name, joined)
+        self._size += rows
 
 
 def _kind(value: Any) -> str:

@@ -105,10 +105,10 @@ def open_installation() -> Installation:
         kafka, settings.kafka_topic, group(settings.kafka_topic), settings.partitions
     )
     ensure_topic(kafka, settings.dead_letter_topic, DEAD_LETTER_CONFIG)
-    directory = FlowArguments.of(sys.argv[1:]).directory
-    stop = FlowStop(partial(check, directory, topic, SetBack()))
+    arguments = FlowArguments.of(sys.argv[1:])
+    stop = FlowStop(partial(check, arguments.directory, topic, SetBack()))
     partitions = partitions_text(settings.partitions or topic.partitions)
-    added = _claimed(settings, partitions)
+    added = _claimed(arguments, settings.kafka_topic, partitions)
     if settings.metrics_port is not None:
         serve_metrics(settings.metrics_host, settings.metrics_port)
     source = _source(settings, kafka, topic, stop, added)
@@ -127,13 +127,12 @@ def open_installation() -> Installation:
     return Installation(settings, kafka, source, Watch(book, times), topic.topic_id, stop)
 
 
-def _claimed(settings: Settings, partitions: str) -> frozenset[int]:
+def _claimed(arguments: FlowArguments, topic: str, partitions: str) -> frozenset[int]:
     """Claim the recovery directory; return the partitions added after its first start."""
-    arguments = FlowArguments.of(sys.argv[1:])
     if arguments.directory is None:
         _log.warning("no recovery directory (-r): each restart begins at START_FROM")
         return frozenset()
-    ours = Claim(settings.kafka_topic, partitions)
+    ours = Claim(topic, partitions)
     added = claim(arguments.directory, ours, cluster=arguments.cluster)
     check_room(arguments.directory)
     return added

@@ -51,23 +51,13 @@ class CorrectionRow(NamedTuple):
 
 def correction_row(correction: Correction) -> CorrectionRow:
     """The row of a correction."""
-    row, end = event_row(correction.event), correction.resolved_at
-    return CorrectionRow(
-        event_key=row.event_key,
-        device_id=row.device_id,
-        sensor_id=row.sensor_id,
-        at=row.at,
-        event_type=row.event_type,
-        event_code=row.event_code,
-        title=row.title,
-        message=row.message,
-        value=row.value,
-        payload=row.payload,
-        resolved_at=None if end is None else text_of(end),
-        status=correction.status,
-        silent=row.silent,
-        ends=correction.ends,
-    )
+    end = correction.resolved_at
+    columns = event_row(correction.event)._asdict() | {
+        "resolved_at": None if end is None else text_of(end),
+        "status": correction.status,
+        "ends": correction.ends,
+    }
+    return CorrectionRow._make(columns[name] for name in CorrectionRow._fields)
 
 
 def write_corrections(settings: Settings, corrections: Iterable[Correction]) -> None:
