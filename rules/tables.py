@@ -27,7 +27,7 @@ from sql.statements import LIST_SENSOR_NAMES, RULES_OF_VERSION
 
 KINDS: tuple[Kind[Any], ...] = (THRESHOLD, DELTA, FORECAST, RATE, DETECTOR)
 """In order of evaluation: of two rules that raise the same level, the first is its cause."""
-SCHEMA = 2
+SCHEMA = 3
 """The highest schema of an edition that this program knows."""
 
 _BY_NUMBER = {kind.number: kind for kind in KINDS}
