@@ -26,8 +26,9 @@ from tests.dataflows.streams import (
     piece,
 )
 
-LENIENT = make(threshold("greater_than", 80.0, id=1))
+LENIENT = make(threshold("greater_than", 80.0, id=2, severity="critical"))
 STRICT = make(threshold("greater_than", 30.0, id=2, severity="critical"))
+"""The same rule with another bound: only rules that are added look back."""
 
 
 class FixedHistory:
@@ -109,7 +110,7 @@ def test_rules_apply_by_the_partitions_arrival_time_not_by_event_time_or_the_rec
 @pytest.mark.parametrize("cuts", [(), range(11)])
 def test_several_rule_changes_within_a_piece_apply_in_order(cuts):
     book = FixedHistory(
-        (0, NO_RULES), (4_000, LENIENT), (4_000, STRICT), (4_500, LENIENT), (99_000, STRICT)
+        (0, LENIENT), (4_000, NO_RULES), (4_000, STRICT), (4_500, LENIENT), (99_000, STRICT)
     )
     reported = events(book, RECORDS, cuts)
     assert [(event.at, event.event_type) for event in reported] == [
@@ -146,13 +147,14 @@ def test_the_old_rules_judge_what_is_due_before_a_change_with_and_without_heartb
     assert [(event.at, event.event_type) for event in reported] == [(2_000, "critical")]
 
 
-@pytest.mark.parametrize("beats", [[], [heartbeat(15_000)]])
+@pytest.mark.parametrize("beats", [[], [heartbeat(50_000)]])
 def test_rules_that_return_start_over_with_and_without_heartbeats(beats):
-    slow = make(threshold("greater_than", 30.0, severity="critical", consecutive_readings=3))
-    book = FixedHistory((0, slow), (10_000, NO_RULES), (20_000, slow))
+    slow = make(threshold("greater_than", 30.0, severity="critical", consecutive_readings=10))
+    book = FixedHistory((0, slow), (10_000, NO_RULES), (100_000, slow))
     before = [(1_000 * n, 1, f"a{n}", [(1, 1_000 * n, 50.0)]) for n in (1, 2)]
-    after = [(1_000 * n, 1, f"b{n}", [(1, 1_000 * n, 50.0)]) for n in range(30, 34)]
-    assert events(book, [*before, *beats, *after]) == []
+    after = [(1_000 * n, 1, f"b{n}", [(1, 1_000 * n, 50.0)]) for n in range(110, 125)]
+    reported = events(book, [*before, *beats, *after])
+    assert [(event.at, event.event_type) for event in reported] == [(120_000, "critical")]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from dataflows.engine.engine import Times
-from tests.dataflows.streams import Partition, each_second, heartbeat
+from tests.dataflows.streams import HELD_MS, Partition, closed, each_second, heartbeat
 
 MINUTE = 60_000
 COLUMNS = (
@@ -52,7 +52,7 @@ def test_confidence_grows_with_the_number_of_readings_up_to_one():
     (prediction,) = predictions(at(3, 1.0), at(50, 3.0), at(70), heartbeat(80_000))
     assert (prediction["value"], prediction["window"], prediction["confidence"]) == (2.0, 2, 2 / 60)
     many = (59_000, 1, "many", [(1, 59_000 + n, 1.0) for n in range(90)])
-    (prediction,) = predictions(many, heartbeat(80_000))
+    (prediction,) = predictions(*closed([many], HELD_MS))
     assert (prediction["window"], prediction["confidence"]) == (90, 1.0)
 
 
