@@ -23,6 +23,8 @@ NO_RULE = -1
 """In place of a rule's index: no rule calls for a level."""
 NEVER_DUE = 2**62
 """In place of a time: the value may stand for as long as it likes."""
+_UNKNOWN = 2**61
+"""When a streak began that a state of an earlier version has: only its panes count."""
 _NOTED = 4
 """The number of figures that a kind may note for a pane."""
 _LARGEST = 1e300
@@ -267,7 +269,7 @@ class VerdictState(Table):
         self._rules = rules
         keys = [rule_key(rule) for rule in rules.rule]
         self._streak = np.array([self.streaks.get(key, 0) for key in keys], np.int64)
-        self._since = np.array([self.since.get(key, 0) for key in keys], np.int64)
+        self._since = np.array([self.since.get(key, _UNKNOWN) for key in keys], np.int64)
         self.streaks, self.since = {}, {}  # a rule that returns starts over
         groups = {kind.number: group.number for kind, group in rules.groups}
         for number, memory in self.memories.items():
