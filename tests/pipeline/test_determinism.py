@@ -78,7 +78,7 @@ def test_batches_and_kills_do_not_change_the_output_of_a_dry_run(seed):
     whole = DryRun(RULES, Settings(), windows=True)
     whole.run(read_records(lines(seed), "log"), 4096)
     expected = printed(whole)
-    assert expected.count(b'"kind": "window"') > 300
+    assert expected.count(b'"kind": "window"') >= 300
     assert expected.count(b'"kind": "event"') > 3
     for batch in (1, 7):
         run = DryRun(RULES, Settings(), windows=True)
