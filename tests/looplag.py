@@ -76,7 +76,7 @@ def ask(url: str) -> Lag:
     return msgspec.json.decode(httpx.get(f"{url}/loop", timeout=30).content, type=Lag)
 
 
-def measure(url: str, send: Callable[[], object], tries: int = 10) -> Lag:
+def measure(url: str, send: Callable[[], object], tries: int = 3) -> Lag:
     """The cost of what `send` sends and waits for, without threads: the least of several tries."""
     lags = []
     for _ in range(tries):
