@@ -302,6 +302,4 @@ def test_no_body_costs_the_event_loop_more_than_5_ms(pipeline, seed):
         assert status < 500, what
         costs[what] = measure(pipeline.url, sent)
     print(*(f"{lag.longest_ms:6.2f} ms  {what}" for what, lag in costs.items()), sep="\n")
-    # other work on the machine slows the thread too: then a good packet takes longer as well
-    limit = max(5.0, 3 * costs["a packet of 1000 readings"].longest_ms)
-    assert {what: lag for what, lag in costs.items() if lag.longest_ms > limit} == {}
+    assert {what: lag for what, lag in costs.items() if lag.longest_ms > 5} == {}
