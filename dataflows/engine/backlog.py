@@ -172,8 +172,10 @@ class Backlog(Table):
             total, most = np.add.reduceat(count, starts), np.maximum.reduceat(newest, starts)
             least = np.minimum.reduceat(newest, starts)
             old = place[starts]
-            total = total + np.where(old >= 0, self.taken[old], 0) if self.rows else total
-            least = np.where(old >= 0, self.base[old], least) if self.rows else least
+            if self.rows:
+                total = total + np.where(old >= 0, self.taken[old], 0)
+                most = np.maximum(most, np.where(old >= 0, self.mark[old] // 1000, NEVER))
+                least = np.minimum(least, np.where(old >= 0, self.base[old], _FAR))
             long = (total > self._limit) | (most - least >= 2 * self._grace)
             for index in np.flatnonzero(long).tolist():
                 part = slice(int(starts[index]), int(ends[index]))

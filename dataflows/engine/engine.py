@@ -213,7 +213,6 @@ class Engine:
         ]
         for closing in closings:
             events += self._late_events(closing, rules, names)
-        rollups = _rollups(ended, ids)
         return Outcome(
             sensor_id=ids,
             panes=panes,
@@ -221,8 +220,8 @@ class Engine:
             late=closed.late,
             closings=closings,
             events=sorted(events, key=lambda event: (event.at, event.status, event.event_key)),
-            rollups=rollups,
-            stale=self._stale_buckets(readings, closed, closings, too_late, rollups, ended),
+            rollups=_rollups(ended, ids),
+            stale=self._stale_buckets(readings, closed, closings, too_late, ended),
             predictions=self._predicted(made, rules),
         )
 
@@ -275,13 +274,12 @@ class Engine:
             if not (change.cut and (change.row, change.changed_at) in whole)
         ]
 
-    def _stale_buckets(  # noqa: PLR0917 - all that is in no live pane
+    def _stale_buckets(
         self,
         readings: ReadingRows,
         closed: PaneResult,
         closings: list[Closing],
         too_late: Late,
-        rollups: Rollups,
         ended: list[RollupRows],
     ) -> StaleRollups:
         late = [
@@ -297,8 +295,9 @@ class Engine:
         return self._stale.step(
             np.concatenate(rows),
             np.concatenate(times),
-            rollups,
-            np.concatenate([of_period.row for of_period in ended]),
+            self._rollups,
+            ended,
+            self._panes.watermark,
             self._rows.sensors.id,
         )
 

@@ -3,14 +3,17 @@
 Readings that are stored but in no pane of the live lane are missing in the buckets that the engine
 emits: late readings, those dated in the future, and those that a repeated packet brings under other
 identities. The rows of their buckets are computed again once they are stored. A bucket that the
-live lane emits after such a reading is computed again too.
+live lane still fills has no row yet: it is computed again when the live lane emits it.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
-from contract.columns import NEVER, Ints
-from contract.rollups import ROLLUP_MS, Rollups, StaleRollups
+from contract.columns import NEVER, Ints, concatenate
+from contract.rollups import StaleRollups
 from contract.table import Table, column
+from dataflows.engine.rollups import RollupRows, RollupState
 from dataflows.segments import begins
 
 
@@ -20,21 +23,32 @@ class StaleBuckets(Table):
     mark: Ints = column(np.int64, NEVER)
     """Event time, epoch milliseconds UTC."""
 
-    def step(
-        self, row: Ints, ts: Ints, emitted: Rollups, emitted_row: Ints, ids: Ints
+    def step(  # noqa: PLR0917 - what the live lane has made of the piece
+        self,
+        row: Ints,
+        ts: Ints,
+        live: Sequence[RollupState],
+        emitted: Sequence[RollupRows],
+        watermark: Ints,
+        ids: Ints,
     ) -> StaleRollups:
         """The stale buckets of a piece. `row` and `ts` (N,), microseconds, are of readings in no
-        live pane, `emitted_row` (B,) are the rows of the emitted buckets, and `ids` (S,) the sensor
-        of each row.
+        live pane. After the piece, `live` are the live lane's buckets and `emitted` those that it
+        emitted, by period, and `watermark` and `ids` (S,) are of each sensor.
         """
         self.grow(len(ids))
         ms = ts // 1000
         np.maximum.at(self.mark, row, ms)
-        again = np.flatnonzero(self.mark[emitted_row] >= emitted.bucket)
-        period = np.concatenate((np.repeat(ROLLUP_MS, len(row)), emitted.period[again]))
-        sensor_id = np.concatenate((np.tile(ids[row], len(ROLLUP_MS)), emitted.sensor_id[again]))
-        bucket = np.concatenate((np.tile(ms, len(ROLLUP_MS)), emitted.bucket[again]))
-        bucket = bucket // np.maximum(period, 1) * period
-        order = np.lexsort((bucket, sensor_id, period))
-        distinct = order[begins(period[order], sensor_id[order], bucket[order])]
-        return StaleRollups(period[distinct], sensor_id[distinct], bucket[distinct])
+        stale = []
+        for buckets, ended in zip(live, emitted, strict=True):
+            start = ms // buckets.period * buckets.period
+            told = (buckets.start[row] == start) & buckets.told[row]
+            filling = (start == watermark[row] // buckets.period * buckets.period) & ~told
+            again = self.mark[ended.row] >= ended.start
+            sensor_id = ids[np.concatenate((row[~filling], ended.row[again]))]
+            start = np.concatenate((start[~filling], ended.start[again]))
+            order = np.lexsort((start, sensor_id))
+            distinct = order[begins(sensor_id[order], start[order])]
+            period = np.full(len(distinct), buckets.period)
+            stale.append(StaleRollups(period, sensor_id[distinct], start[distinct]))
+        return concatenate(stale)

@@ -10,7 +10,7 @@ from dataflows.engine.engine import Times
 from tests.dataflows.events.test_levels import changes, make, threshold
 from tests.dataflows.streams import HELD_MS, Partition, closed, heartbeat, laid_open
 
-MINUTE = 60_000
+MINUTE, HOUR = 60_000, 3_600_000
 PERIODS = (MINUTE, 5 * MINUTE, 60 * MINUTE)
 N, W, C = "NORMAL", "WARN", "CRITICAL"
 START = 1_000_000_000_000
@@ -645,12 +645,13 @@ def test_old_panes_of_a_long_session_close_when_the_newest_reading_is_two_hours_
     ]
 
 
+@pytest.mark.parametrize("cut", [False, True])
 @pytest.mark.parametrize(("behind", "too_late"), [(3_599.5, 1), (3_600, 0), (3_601, 0), (7_000, 0)])
-def test_a_late_reading_may_be_an_hour_behind_the_newest_one_of_its_session(behind, too_late):
+def test_a_late_reading_may_be_an_hour_behind_the_newest_one_of_its_session(behind, too_late, cut):
     back = 10_000
     steady = [at_second(back + n, back + n) for n in range(10)]
     late = [at_second(back + 5, 0), at_second(back + 5.1, 7_200), at_second(back + 5.2, behind)]
-    partition = Partition().run(merged(steady, late))
+    partition = Partition().run(merged(steady, late), range(20) if cut else ())
     assert partition.engine.counts.late == 3
     assert partition.engine.counts.too_late == too_late
 
@@ -678,6 +679,25 @@ def test_a_late_reading_behind_a_closed_late_pane_is_counted_and_in_no_window(cu
     w1 = [row[2:4] for row in partition.late_windows if row[1] == "w1"]
     assert w1 == [(START + 21_000 + 1_000 * n, 1) for n in range(8)]
     assert written_rollups([*records, heartbeat(START + 90 * MINUTE)]) == stored_rollups(records)
+
+
+@pytest.mark.parametrize("repeats", ["late readings", "the first packet"])
+def test_a_bucket_is_computed_again_only_when_the_live_lane_has_emitted_it(repeats):
+    steady = live(series([20.0] * 300))
+    if repeats == "late readings":
+        more = [packet(START + 100_250, [(1, START + 20_500, 30.0)])]
+    else:
+        at, device, name, readings = steady[0]
+        more = [(at + 100, device, name, readings)]
+    partition, stale = Partition(), []
+    for record in [*merged(steady, more), heartbeat(START + 3 * HOUR)]:
+        before = set(partition.stale)
+        partition.step(record)
+        stale += [(period, record[0]) for period, _, _ in partition.stale - before]
+    ((_, minute),) = [place for place in stale if place[0] == MINUTE]
+    ((_, hour),) = [place for place in stale if place[0] == HOUR]
+    assert minute < START + 130_000
+    assert hour == START + 3 * HOUR
 
 
 # cuts
