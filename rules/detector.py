@@ -65,7 +65,9 @@ class Findings:
     """A detector's result for P panes."""
 
     level: NDArray[np.int8]
-    """(P,) the level of each pane."""
+    """(P,) the level that each pane reaches or holds."""
+    told: NDArray[np.int8]
+    """(P,) the level that is reported: NORMAL until enough consecutive panes have reached one."""
     usual: Floats
     """(P,) the usual value of the pane's sensor."""
     score: Floats
@@ -74,6 +76,26 @@ class Findings:
     """(2, P) the scores at which a pane becomes WARN and CRITICAL."""
     view: NDArray[np.int8]
     """(P,) index into `VIEWS`: what was most unusual."""
+    compared: Floats
+    """(3, P) where a level is reported, what the view compares: the present figure, what is normal
+    for it, and the usual deviation from that. For the shape, those of the noise."""
+    accepted: Floats
+    """(P,) the value that is accepted as normal, from the pane at which the last report ended by
+    that until the next report; else NaN."""
+
+    @classmethod
+    def nothing(cls, panes: int) -> "Findings":
+        """Nothing is found in any pane."""
+        return cls(
+            level=np.zeros(panes, np.int8),
+            told=np.zeros(panes, np.int8),
+            usual=np.zeros(panes),
+            score=np.zeros(panes),
+            bound=np.zeros((2, panes)),
+            view=np.zeros(panes, np.int8),
+            compared=np.zeros((3, panes)),
+            accepted=np.full(panes, np.nan),
+        )
 
 
 class DetectorKind(Kind[Rule]):

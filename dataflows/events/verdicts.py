@@ -11,7 +11,7 @@ from contract.table import ROWS, Table, column, single
 from dataflows.events.detector import Detector
 from dataflows.segments import begins, lengths
 from rules.columns import Rules
-from rules.kind import RAISE_AFTER_SLOWLY, Closed, Group, Judged, Memory, Rule
+from rules.kind import Closed, Group, Judged, Memory, Rule
 from rules.panes import Panes, Windows
 from rules.tables import KINDS, RuleSet, kind_of
 
@@ -138,7 +138,7 @@ class VerdictState(Table):
             met = findings.level >= wanted
             run, last = _runs(met, panes.row, self.unusual[index])
             self.unusual[index, panes.row[last]] = run[last]
-            more = met & (run >= RAISE_AFTER_SLOWLY) & (verdicts.asked < wanted)
+            more = (findings.told >= wanted) & (verdicts.asked < wanted)
             verdicts.asked[more] = wanted
             verdicts.rule[more] = BY_DETECTOR
             verdicts.streak[more] = run[more]
