@@ -35,11 +35,12 @@ from rules.kind import RAISE_AFTER_SLOWLY
 MOST = 12.0
 """Scores are capped here."""
 _DAY_MS = 86_400_000.0
-_RISE, _ABOVE = 3.0, 0.5
+_PANES = 5.0
+_RISE, _ABOVE = 1.0, 0.5
 """An episode raises the height to this many decades above its highest score, by at most so many."""
 _SINK = 0.1
 """Decades that the height sinks, in the time that one alarm is allowed for."""
-_DEBT = 3.0
+_DEBT = 2.0
 """Decades that a WARN adds to its debt."""
 _HOLDS = 1.0
 """An episode holds while scores are at most this many decades below its bound."""
@@ -124,6 +125,7 @@ class Budget(Table):
         end: Ints,
         score: Floats,
         seen: Floats,
+        moves: Floats,
         interval: Floats,
         allowed: Floats,
     ) -> Judgement:
@@ -133,9 +135,10 @@ class Budget(Table):
         if (new := np.isnan(self.numbers[_SINCE].take(row))).any():
             self.numbers[_SINCE, row[new]] = end[new]
         panes_a_day = np.log10(_DAY_MS / np.maximum(interval, 1.0))
-        usual = np.maximum(panes_a_day - np.log10(allowed), _LEAST)
+        usual = np.maximum(panes_a_day - np.log10(_PANES * allowed), _LEAST)
         height, *debts = self._sunk(self.numbers[:_RUN].take(row, axis=1), end, allowed)
-        height += np.maximum(panes_a_day - np.log10(seen + 1.0), 0.0)
+        still = np.log10((seen + 1.0) / (moves + 1.0))
+        height += still
         bound = usual + height
         bound += debts
         level, told = np.zeros(len(row), np.int8), np.zeros(len(row), np.int8)
@@ -150,7 +153,7 @@ class Budget(Table):
         told[at] = np.where(over, 0.0, np.maximum(numbers[_EPISODE], 0.0))
         level[at] = np.maximum(told[at], (numbers[_RUN] > 0) & old)
         accepted = over & (numbers[_LOW] < RAISE_AFTER_SLOWLY) & (numbers[_EPISODE] > 0)
-        self._settle_up(numbers, begins & old, rises, over, end[at], usual[0, at], allowed[:, at])
+        self._settle_up(numbers, begins & old, rises, over, end[at], usual[0, at], still[at], allowed[:, at])
         self.numbers[:, row[at]] = numbers
         return Judgement(bound, level, told, at[accepted])
 
@@ -186,6 +189,7 @@ class Budget(Table):
         over: NDArray[np.bool_],
         end: Ints,
         usual: Floats,
+        still: Floats,
         allowed: Floats,
     ) -> None:
         """Add what was reported to the debts, and raise the height after each episode."""
@@ -199,7 +203,7 @@ class Budget(Table):
         raised = np.maximum(height, np.minimum(above, height + _RISE))
         numbers[_SINCE, changed] = end[changed]
         numbers[_HEIGHT, changed] = np.where(over[changed], raised, height)
-        numbers[_WARN, changed] = warn + _DEBT * reported[changed]
+        numbers[_WARN, changed] = warn + (_DEBT + still[changed]) * reported[changed]
         numbers[_CRITICAL, changed] = critical + MOST * rises[changed]
         numbers[_EPISODE, over] = numbers[_LENGTH, over] = numbers[_PEAK, over] = 0.0
         numbers[_RUN_CRITICAL, over] = 0.0

@@ -63,6 +63,8 @@ _MOVED = 4.0
 """Number of steps after which the smallest one is known."""
 _LARGER = 1.01
 """The smallest step grows by this factor with each larger one, in case it was an exception."""
+_STILL = 0.02
+"""A pane without a step teaches by this share: it says little about how the sensor moves."""
 _NOISE_QUANTA = 0.25
 """Noise is unusual from this share of the smallest step per pane."""
 _NEAR, _OF_GAP = 4.0, 0.02
@@ -162,6 +164,11 @@ class LevelNoise(Table):
         seen: Floats = self.numbers[_SEEN, row]
         return seen
 
+    def moves(self, row: Ints) -> Floats:
+        """(P,) the number of panes that differed from the one before."""
+        moves: Floats = self.numbers[_MOVES, row]
+        return moves
+
     def compared(self, row: Ints, view: NDArray[np.int8]) -> Floats:
         """(3, P) what the last pane of each sensor was scored by in that view: the short mean of
         its values or of its steps, what is normal for it, and the usual deviation from that.
@@ -207,6 +214,7 @@ class LevelNoise(Table):
         before[:] = value
         np.abs(change, out=change)
         quantum = self._quantum(numbers, change)
+        pace = np.where(change > 0, 1.0, _STILL)
         change -= steps
         change *= self._noise_rate
         if gap.any():
@@ -221,9 +229,9 @@ class LevelNoise(Table):
         least += _TINY
         np.maximum(least, quantum, out=least)
         moves = np.where(steps < _QUIET * normal[_NOISE.start], _BY_QUIET, _BY_NOISE)
-        score = self._compare(normal[_LEVEL], settled, short, least)
+        score = self._compare(normal[_LEVEL], settled, short, least, pace)
         least -= (1.0 - _NOISE_QUANTA) * quantum
-        of_noise = self._compare(normal[_NOISE], settled, steps, least, quiet=True)
+        of_noise = self._compare(normal[_NOISE], settled, steps, least, pace, quiet=True)
         view = np.where(of_noise > score, moves, _BY_LEVEL).astype(np.int8)
         np.maximum(score, of_noise, out=score)
         score -= _TWICE
@@ -257,8 +265,14 @@ class LevelNoise(Table):
         np.minimum(quantum, step, out=quantum, where=moved)
         return known
 
-    def _compare(
-        self, normal: Floats, settled: Floats, short: Floats, least: Floats, quiet: bool = False
+    def _compare(  # noqa: PLR0917 - columns of the panes
+        self,
+        normal: Floats,
+        settled: Floats,
+        short: Floats,
+        least: Floats,
+        pace: Floats,
+        quiet: bool = False,
     ) -> Floats:
         """Score a short mean, then learn from it. Deviations below `least` count as zero. With
         `quiet`, for the noise, a very low mean is unusual too.
@@ -281,6 +295,7 @@ class LevelNoise(Table):
         if settled.min() < _UNCUT:
             np.copyto(unit, away, where=settled < _UNCUT)
         rate = np.maximum(1.0 / (settled + 1.0), self._rate)
+        rate *= pace
         np.minimum(away, unit, out=away)
         cut = np.copysign(away, off)
         cut *= rate

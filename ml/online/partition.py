@@ -133,7 +133,7 @@ class PartitionDetector(Table):
         seen = light.seen(row)
         held = budget.reporting(row)
         score, view = self._score(row, end, mean, held if held.any() else None)
-        judged = budget.step(row, end, score, seen, light.interval(row), allowed)
+        judged = budget.step(row, end, score, seen, light.moves(row), light.interval(row), allowed)
         findings.score[pane], findings.view[pane], findings.bound[:, pane] = score, view, judged.bound
         findings.level[pane], findings.told[pane] = judged.level, judged.told
         if len(at := np.flatnonzero(judged.told)):
