@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from bench.nab import LabelledSeries, load
 from bench.signals import SIGNALS
-from contract.columns import Floats, Ints, PacketColumns, ReadingColumns, RecordColumns
+from contract.columns import Ints, PacketColumns, ReadingColumns, RecordColumns
 from contract.event import Event
 from contract.level import Level
 from contract.packet import NO_TIME, pack
@@ -141,13 +141,16 @@ def healthy(interval: int, panes: int, sensors: int) -> dict[str, Cell]:
     return cells
 
 
-def _signal(kind: str, interval: int, panes: int, number: int) -> Floats:
+def _signal(kind: str, interval: int, panes: int, number: int) -> NDArray[np.float32]:
     """A sensor's values, in 32 bits: they are kept for all sensors at once."""
     random = np.random.default_rng([crc32(kind.encode()), interval, number])
-    return SIGNALS[kind](random, np.arange(panes) * (interval / 1000)).astype(np.float32)
+    value: NDArray[np.float32] = SIGNALS[kind](
+        random, np.arange(panes) * (interval / 1000)
+    ).astype(np.float32)
+    return value
 
 
-def _piece(interval: int, first: int, value: Floats) -> PacketColumns:
+def _piece(interval: int, first: int, value: NDArray[np.float32]) -> PacketColumns:
     """A record for each column of `value` (S, R): one packet with a reading of every sensor."""
     sensors, records = value.shape
     at = START_MS + (first + np.arange(records)) * interval
@@ -193,7 +196,7 @@ def _events_of(name: str, seed: int) -> list[Event]:
     events: list[Event] = []
     for partition in sorted({post.partition for post in scenario.posts}):
         posts = [post for post in scenario.posts if post.partition == partition]
-        packets = [post.packet and pack(post.packet) for post in posts]
+        packets = [None if post.packet is None else pack(post.packet) for post in posts]
         duplicates, engine = DuplicateLogic(None), Engine(Times(), PartitionDetector())
         piece = record_columns([post.arrival for post in posts], packets)
         ((marked,), _) = duplicates.on_batch([piece])
@@ -234,7 +237,7 @@ def labelled(every: Sequence[LabelledSeries]) -> tuple[dict[str, float], dict[st
     found: Counter[str] = Counter()
     windows: Counter[str] = Counter()
     alarms: Counter[str] = Counter()
-    days: Counter[str] = Counter()
+    days = dict.fromkeys(LABELLED, 0.0)
     sensor_id = np.repeat(np.arange(len(every)), [len(series.end) for series in every])
     end = np.concatenate([series.end for series in every])
     value = np.concatenate([series.value for series in every])

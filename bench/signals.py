@@ -44,7 +44,7 @@ def _segments(random: Generator, t: Floats, *lengths: float) -> Ints:
     least = _interval(t)
     mean = np.resize(np.maximum(lengths, least), int(2 * t[-1] / np.mean(lengths)) + 200)
     ends = np.cumsum(least + random.exponential(mean - 0.99 * least))
-    return np.searchsorted(ends, t - t[0], "right")
+    return np.asarray(np.searchsorted(ends, t - t[0], "right"), np.int64)
 
 
 def _white_noise(random: Generator, t: Floats) -> Floats:

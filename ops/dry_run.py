@@ -130,7 +130,10 @@ class DryRun:
             _log.error("rule refused", table=refusal.table, id=refusal.id, error=refusal.error)
         self._rules, self._names = Rules(rules), _names(tables, settings.iot_lang)
         self._times = Times(
-            settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000
+            settings.grace_ms,
+            settings.idle_close_ms,
+            settings.predict_every_seconds * 1000,
+            settings.prediction_deviation == "on",
         )
         self._partitions: dict[int, _Partition] = defaultdict(
             lambda: _Partition(Engine(self._times, PartitionDetector()))

@@ -3,12 +3,15 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contract.columns import Ints
 from rules.detector import Bounds
 from rules.kind import Group, Kind, Rule
 from rules.models import DetectorModel, TrendModel, Trends
+from rules.silences import Silences
 from rules.tables import KINDS, RuleSet
+from rules.threshold import THRESHOLD
 
 
 class Rules:
@@ -43,7 +46,20 @@ class Rules:
             .T,
         )
         """The allowed number of false alarms per day."""
+        self.without_deviations: Ints = np.array(
+            [model.sensor_id for model in detectors if not model.deviations], np.int64
+        )
+        """The sensors whose deviations from predictions are not reported, ascending."""
+        self.silences = Silences(rules.silences)
+        """How long sensors and devices may be silent, where it is set."""
+        self._thresholds = np.unique(
+            np.array([rule.sensor_id for rule in rules.of(THRESHOLD)], np.int64)
+        )
         self.trends = Trends([model for model in rules.models if isinstance(model, TrendModel)])
+
+    def thresholds_watch(self, sensor_id: Ints) -> NDArray[np.bool_]:
+        """(P,) whether a threshold watches each sensor."""
+        return np.isin(sensor_id, self._thresholds)
 
     def watch(self, sensor_id: int) -> bool:
         """Whether any rule watches the sensor."""

@@ -20,6 +20,7 @@ from dataflows.engine.predictions import PredictionState
 from dataflows.engine.rollups import RollupRows, RollupState
 from dataflows.engine.rows import PartitionRows
 from dataflows.engine.windows import WindowState
+from dataflows.events.abnormal import abnormal
 from dataflows.events.detector import Detector
 from dataflows.events.levels import LevelState
 from dataflows.events.verdicts import VerdictState
@@ -38,11 +39,13 @@ _FULL_CONFIDENCE = 60
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The time settings of an installation, in milliseconds."""
+    """The settings of an installation; times in milliseconds."""
 
     grace_ms: int = 1_000
     idle_ms: int = 3_000
     predict_ms: int = 60_000
+    deviations: bool = True
+    """Whether deviations from predictions are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +147,25 @@ class Engine:
         rows = self._rows
         readings = rows.enter(piece)
         ids, arrival = rows.sensors.id, rows.arrival
-        no_data = self._no_data.step(readings, rows.sensors.device, rows.devices.rows)
+        limits = (rules.silences.of_sensors(ids), rules.silences.of_devices(rows.devices.id))
+        no_data = self._no_data.step(readings, rows.sensors.device, limits)
         rows.settle_devices(readings)
         closed = self._panes.step(readings, len(ids))
         panes = closed.panes
         windows = self._windows.step(panes, len(ids))
         verdicts = self._verdicts.step(panes, windows, ids, rules)
+        levels = self._levels.level.copy()
         transitions, flappings = self._levels.step(panes, verdicts, rules, len(ids))
-        made, deviations = self._predictions.step(closed, windows, arrival, ids, rules.trends)
+        watched = ~np.isin(ids, rules.without_deviations) & self._times.deviations
+        made, deviations = self._predictions.step(
+            closed,
+            windows,
+            arrival,
+            ids,
+            rules.trends,
+            abnormal(levels, transitions, verdicts),
+            watched,
+        )
         ended = [rollups.step(closed, arrival, len(ids)) for rollups in self._rollups]
         writer = EventWriter(names, ids, rows.devices.id, rules, verdicts)
         events = [

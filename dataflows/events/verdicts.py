@@ -14,12 +14,13 @@ from rules.columns import Rules
 from rules.kind import Closed, Group, Judged, Memory, Rule
 from rules.panes import Panes, Windows
 from rules.tables import KINDS, RuleSet, kind_of
+from rules.threshold import THRESHOLD
 
 BY_DETECTOR = -2
 """In place of a rule's index: the detector calls for the level."""
 NO_RULE = -1
 """In place of a rule's index: no rule calls for a level."""
-_NOTED = 4
+_NOTED = 7
 """The number of figures that a kind may note for a pane."""
 
 
@@ -39,7 +40,12 @@ class Verdicts:
     streak: Ints
     """(P,) consecutive panes up to this one that met that rule's condition."""
     noted: Floats
-    """(4, P) figures that the kind of that rule noted for the event."""
+    """(7, P) figures that the kind of that rule noted for the event."""
+    breached: NDArray[np.bool_]
+    """(P,) whether the condition of a threshold is met."""
+    accepted: Floats
+    """(P,) the value that the detector accepted as normal instead of reporting it any longer; NaN
+    if its last report ended otherwise."""
 
 
 class VerdictState(Table):
@@ -85,6 +91,8 @@ class VerdictState(Table):
             rule=np.full(len(panes.row), NO_RULE),
             streak=np.zeros(len(panes.row), np.int64),
             noted=np.full((_NOTED, len(panes.row)), np.nan),
+            breached=np.zeros(len(panes.row), np.bool_),
+            accepted=np.full(len(panes.row), np.nan),
         )
         sensors = sensor_id[panes.row]
         for kind, group in rules.groups:
@@ -96,9 +104,11 @@ class VerdictState(Table):
                 rule = first[pane] + turn
                 judged = kind.judge(group.bounds[:, rule], pane, rule, closed, memory)
                 self._add(verdicts, group, pane, rule, judged)
+                if kind is THRESHOLD:
+                    verdicts.breached[pane] |= judged.met
         np.add.at(self.seen, panes.row, panes.count)
         if self._detector is not None and len(panes.row):
-            self._detect(verdicts, panes, sensors)
+            self._detect(verdicts, panes, sensors, rules.thresholds_watch(sensors))
         return verdicts
 
     def _readings_before(self, panes: Panes) -> Ints:
@@ -130,20 +140,26 @@ class VerdictState(Table):
         if judged.noted is not None:
             verdicts.noted[: len(judged.noted), pane[more]] = judged.noted[:, more]
 
-    def _detect(self, verdicts: Verdicts, panes: Panes, sensors: Ints) -> None:
+    def _detect(
+        self, verdicts: Verdicts, panes: Panes, sensors: Ints, watched: NDArray[np.bool_]
+    ) -> None:
+        """Add what the detector finds: WARN at most where a threshold watches (`watched`)."""
         assert self._detector is not None
-        findings = self._detector.step(sensors, panes.end, panes.mean)
-        verdicts.held[:] = np.maximum(verdicts.held, findings.level)
+        findings = self._detector.step(sensors, panes.end, panes.mean, verdicts.breached)
+        most = np.where(watched, Level.WARN, Level.CRITICAL)
+        level, told = np.minimum(findings.level, most), np.minimum(findings.told, most)
+        verdicts.held[:] = np.maximum(verdicts.held, level)
+        verdicts.accepted[:] = findings.accepted
         for index, wanted in enumerate((Level.WARN, Level.CRITICAL)):
-            met = findings.level >= wanted
+            met = level >= wanted
             run, last = _runs(met, panes.row, self.unusual[index])
             self.unusual[index, panes.row[last]] = run[last]
-            more = (findings.told >= wanted) & (verdicts.asked < wanted)
+            more = (told >= wanted) & (verdicts.asked < wanted)
             verdicts.asked[more] = wanted
             verdicts.rule[more] = BY_DETECTOR
             verdicts.streak[more] = run[more]
             noted = (findings.usual, findings.score, findings.bound[index], findings.view)
-            verdicts.noted[:, more] = [values[more] for values in noted]
+            verdicts.noted[:, more] = [values[more] for values in (*noted, *findings.compared)]
 
     def _use(self, rules: Rules) -> None:
         """Replace the rules. Rules that stay keep their streaks."""

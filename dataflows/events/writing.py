@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -66,12 +67,18 @@ class EventWriter:
         payload = self._payload(pane, change.after) | {
             "from": change.before.name, "to": change.after.name
         }  # fmt: skip
+        headline: Level | str = change.after
         if change.after is Level.NORMAL:
+            words = {"value": value, "duration": duration(end - change.since)}
             payload["duration_seconds"] = (end - change.since) / 1000
-            lasted = duration(end - change.since)
             watched = change.kind_before == DETECTOR.number or self.rules.watch(sensor_id)
             kind = "recovered" if watched else "unwatched"
-            text = message(self.names.language, kind, named, None, value=value, duration=lasted)
+            accepted = float(self.verdicts.accepted[pane])
+            if change.kind_before == DETECTOR.number and isfinite(accepted):
+                headline = kind = "accepted"
+                payload["accepted_value"] = accepted
+                words["accepted"] = quantity(float(f"{accepted:.6g}"), named.unit)
+            text = message(self.names.language, kind, named, None, **words)
         else:
             cause = self._cause(pane, change, named.unit)
             payload |= cause.payload
@@ -91,7 +98,7 @@ class EventWriter:
             pane,
             _code(change.after, change.kind),
             change.after,
-            title(self.names.language, named, change.after),
+            title(self.names.language, named, headline),
             text,
             payload,
             resolves,
@@ -151,19 +158,19 @@ class EventWriter:
         """A sensor started or stopped deviating from its predictions."""
         pane, end = change.pane, int(self.panes.end[change.pane])
         named, sensor_id, _ = self._who(pane)
-        level = Level.NORMAL
-        if change.begins:
-            level = Level.CRITICAL if change.far else Level.WARN
+        level = Level.WARN if change.begins else Level.NORMAL
         kind = "deviation" if change.begins else "as_predicted"
         words = {"value": quantity(change.seen, named.unit)}
         payload = self._payload(pane, level) | {
             "predicted_value": change.value,
             "error_abs": finite(change.error),
             "error_rel": finite(change.relative),
+            "error_band": finite(change.band),
             "predicted_at": change.predicted_at,
         }
         if change.begins:
             words["predicted"] = quantity(change.value, named.unit)
+            words["band"] = quantity(float(f"{change.band:.3g}"), named.unit)
         else:
             words["duration"] = duration(end - change.since)
             payload["duration_seconds"] = (end - change.since) / 1000

@@ -35,7 +35,7 @@ from rules.kind import RAISE_AFTER_SLOWLY
 MOST = 12.0
 """Scores are capped here."""
 _DAY_MS = 86_400_000.0
-_PANES = 5.0
+_PANES = 4.0
 _RISE, _ABOVE = 1.0, 0.5
 """An episode raises the height to this many decades above its highest score, by at most so many."""
 _SINK = 0.1
@@ -153,7 +153,9 @@ class Budget(Table):
         told[at] = np.where(over, 0.0, np.maximum(numbers[_EPISODE], 0.0))
         level[at] = np.maximum(told[at], (numbers[_RUN] > 0) & old)
         accepted = over & (numbers[_LOW] < RAISE_AFTER_SLOWLY) & (numbers[_EPISODE] > 0)
-        self._settle_up(numbers, begins & old, rises, over, end[at], usual[0, at], still[at], allowed[:, at])
+        self._settle_up(
+            numbers, begins & old, rises, over, end[at], usual[0, at], still[at], allowed[:, at]
+        )
         self.numbers[:, row[at]] = numbers
         return Judgement(bound, level, told, at[accepted])
 

@@ -63,6 +63,9 @@ _MOVED = 4.0
 """Number of steps after which the smallest one is known."""
 _LARGER = 1.01
 """The smallest step grows by this factor with each larger one, in case it was an exception."""
+_RECOVERED = 5
+"""Number of consecutive normal values that end an episode at once."""
+_LESS = 0.8
 _STILL = 0.02
 """A pane without a step teaches by this share: it says little about how the sensor moves."""
 _NOISE_QUANTA = 0.25
@@ -205,21 +208,10 @@ class LevelNoise(Table):
             new = seen == 0
             before[new] = short[new] = value[new]
         if (known := numbers[_FORMER.stop - 1] > 0).any():
-            back = _return(numbers, np.flatnonzero(known), value)
-            gap[back] = 1.0
-        change = value - short
-        change *= self._level_rate
-        short += change
-        np.subtract(value, before, out=change)
-        before[:] = value
-        np.abs(change, out=change)
-        quantum = self._quantum(numbers, change)
-        pace = np.where(change > 0, 1.0, _STILL)
-        change -= steps
-        change *= self._noise_rate
-        if gap.any():
-            change *= gap == 0  # a step across missing panes is not representative
-        steps += change
+            gap[_return(numbers, np.flatnonzero(known), value)] = 1.0
+        if held is not None:
+            _recover(numbers, np.flatnonzero(held), value)
+        quantum, pace = self._move(numbers, value, gap)
         normal = numbers
         if self._learn_for is not None and (done := seen >= self._learn_for).any():
             normal = numbers.copy()
@@ -232,6 +224,7 @@ class LevelNoise(Table):
         score = self._compare(normal[_LEVEL], settled, short, least, pace)
         least -= (1.0 - _NOISE_QUANTA) * quantum
         of_noise = self._compare(normal[_NOISE], settled, steps, least, pace, quiet=True)
+        of_noise *= _LESS
         view = np.where(of_noise > score, moves, _BY_LEVEL).astype(np.int8)
         np.maximum(score, of_noise, out=score)
         score -= _TWICE
@@ -246,13 +239,37 @@ class LevelNoise(Table):
             learnt = ~done
             numbers[_LEVEL.start :, learnt] = normal[_LEVEL.start :, learnt]
         unusual += 1
-        unusual *= score >= _UNUSUAL_FROM
+        if held is None:
+            unusual *= score >= _UNUSUAL_FROM
+        else:
+            unusual -= held
+            unusual *= held | (score >= _UNUSUAL_FROM)
         if normal is not numbers:
             unusual *= learnt
         if (over := unusual >= self._settle).any():
             _reset(numbers, np.flatnonzero(over))
         score[seen <= self.grace_period] = 0.0
         return score, view
+
+    def _move(self, numbers: Floats, value: Floats, gap: Floats) -> tuple[Floats, Floats]:
+        """Move the short means. Returns (S,) the smallest step of each sensor, 0 if it is not
+        known, and (S,) how much the pane teaches.
+        """
+        _, before, short, steps = numbers[:4]
+        change = value - short
+        change *= self._level_rate
+        short += change
+        np.subtract(value, before, out=change)
+        before[:] = value
+        np.abs(change, out=change)
+        quantum = self._quantum(numbers, change)
+        pace = np.where(change > 0, 1.0, _STILL)
+        change -= steps
+        change *= self._noise_rate
+        if gap.any():
+            change *= gap == 0  # a step across missing panes is not representative
+        steps += change
+        return quantum, pace
 
     @staticmethod
     def _quantum(numbers: Floats, step: Floats) -> Floats:
@@ -320,13 +337,29 @@ def _reset(numbers: Floats, at: NDArray[np.intp]) -> None:
     numbers[_UNUSUAL, at] = numbers[_SETTLED, at] = 0
 
 
+def _recover(numbers: Floats, at: NDArray[np.intp], value: Floats) -> None:
+    """End what short means still say of an episode for those sensors `at` whose last values and
+    steps are normal. Meanwhile, `unusual` counts these.
+    """
+    now, value = numbers[:, at], value[at]
+    mean, size, noise, *_ = (now[index] for index in _NORMAL)
+    near = np.abs(value - mean) <= _NEAR * (size + noise) + _SMALLEST * np.abs(mean)
+    near &= np.abs(value - now[_BEFORE]) <= _NEAR * noise + _SMALLEST * np.abs(mean)
+    near &= now[_STEPS] >= _QUIET * noise
+    count = np.where(near, now[_UNUSUAL] + 1, 0.0)
+    over = count >= _RECOVERED
+    numbers[_UNUSUAL, at] = np.where(over, 0.0, count)
+    numbers[_SHORT, at[over]] = mean[over]
+    numbers[_STEPS, at[over]] = noise[over]
+
+
 def _return(numbers: Floats, at: NDArray[np.intp], value: Floats) -> NDArray[np.intp]:
     """Exchange the present and the former normal of those sensors `at` whose value is near the
     former one and not near the present one, and return them. The short mean and the step start
     again there.
     """
     now, value = numbers[:, at], value[at]
-    mean, size, noise, noise_size, settled = (now[index] for index in _NORMAL)
+    mean, size, noise, _, settled = (now[index] for index in _NORMAL)
     former = now[_FORMER]
     apart = _OF_GAP * np.abs(mean - former[0])
     near = np.abs(value - mean) <= _NEAR * (size + noise) + apart

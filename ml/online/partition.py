@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
-from contract.level import Level
 from contract.table import Table, column
 from ml.online.budget import MOST, Budget
 from ml.online.level_noise import LevelNoise
@@ -134,7 +133,11 @@ class PartitionDetector(Table):
         held = budget.reporting(row)
         score, view = self._score(row, end, mean, held if held.any() else None)
         judged = budget.step(row, end, score, seen, light.moves(row), light.interval(row), allowed)
-        findings.score[pane], findings.view[pane], findings.bound[:, pane] = score, view, judged.bound
+        findings.score[pane], findings.view[pane], findings.bound[:, pane] = (
+            score,
+            view,
+            judged.bound,
+        )
         findings.level[pane], findings.told[pane] = judged.level, judged.told
         if len(at := np.flatnonzero(judged.told)):
             findings.compared[:, pane[at]] = light.compared(row[at], view[at])

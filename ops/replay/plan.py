@@ -228,4 +228,9 @@ def _write(folder: Path, plan: ReplayPlan) -> None:
 
 def times_of(settings: Settings) -> Times:
     """The times that the live flow reads from its settings."""
-    return Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)
+    return Times(
+        settings.grace_ms,
+        settings.idle_close_ms,
+        settings.predict_every_seconds * 1000,
+        settings.prediction_deviation == "on",
+    )
