@@ -144,9 +144,9 @@ def healthy(interval: int, panes: int, sensors: int) -> dict[str, Cell]:
 def _signal(kind: str, interval: int, panes: int, number: int) -> NDArray[np.float32]:
     """A sensor's values, in 32 bits: they are kept for all sensors at once."""
     random = np.random.default_rng([crc32(kind.encode()), interval, number])
-    value: NDArray[np.float32] = SIGNALS[kind](
-        random, np.arange(panes) * (interval / 1000)
-    ).astype(np.float32)
+    value: NDArray[np.float32] = SIGNALS[kind](random, np.arange(panes) * (interval / 1000)).astype(
+        np.float32
+    )
     return value
 
 

@@ -11,7 +11,6 @@ from rules.kind import Group, Kind, Rule
 from rules.models import DetectorModel, TrendModel, Trends
 from rules.silences import Silences
 from rules.tables import KINDS, RuleSet
-from rules.threshold import THRESHOLD
 
 
 class Rules:
@@ -52,14 +51,13 @@ class Rules:
         """The sensors whose deviations from predictions are not reported, ascending."""
         self.silences = Silences(rules.silences)
         """How long sensors and devices may be silent, where it is set."""
-        self._thresholds = np.unique(
-            np.array([rule.sensor_id for rule in rules.of(THRESHOLD)], np.int64)
-        )
+        bound = [group.sensor_id for kind, group in groups if kind.breaches]
+        self._bound: Ints = np.unique(np.concatenate([np.empty(0, np.int64), *bound]))
         self.trends = Trends([model for model in rules.models if isinstance(model, TrendModel)])
 
-    def thresholds_watch(self, sensor_id: Ints) -> NDArray[np.bool_]:
-        """(P,) whether a threshold watches each sensor."""
-        return np.isin(sensor_id, self._thresholds)
+    def bound(self, sensor_id: Ints) -> NDArray[np.bool_]:
+        """(P,) whether the user has set bounds for the values of each sensor."""
+        return np.isin(sensor_id, self._bound)
 
     def watch(self, sensor_id: int) -> bool:
         """Whether any rule watches the sensor."""

@@ -168,6 +168,9 @@ class Kind(Generic[R]):
     sources: ClassVar[tuple[Source[Any], ...]] = ()
     texts: ClassVar[Texts]
     """language -> name -> event message."""
+    breaches: ClassVar[bool] = False
+    """Whether the user has set bounds for values: a pane that meets the condition is not normal for
+    the sensor, and one that does not is no emergency."""
     width: ClassVar[int] = 0
     """The number of bounds of a rule."""
 

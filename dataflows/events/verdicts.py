@@ -14,7 +14,6 @@ from rules.columns import Rules
 from rules.kind import Closed, Group, Judged, Memory, Rule
 from rules.panes import Panes, Windows
 from rules.tables import KINDS, RuleSet, kind_of
-from rules.threshold import THRESHOLD
 
 BY_DETECTOR = -2
 """In place of a rule's index: the detector calls for the level."""
@@ -104,11 +103,11 @@ class VerdictState(Table):
                 rule = first[pane] + turn
                 judged = kind.judge(group.bounds[:, rule], pane, rule, closed, memory)
                 self._add(verdicts, group, pane, rule, judged)
-                if kind is THRESHOLD:
+                if kind.breaches:
                     verdicts.breached[pane] |= judged.met
         np.add.at(self.seen, panes.row, panes.count)
         if self._detector is not None and len(panes.row):
-            self._detect(verdicts, panes, sensors, rules.thresholds_watch(sensors))
+            self._detect(verdicts, panes, sensors, rules.bound(sensors))
         return verdicts
 
     def _readings_before(self, panes: Panes) -> Ints:

@@ -6,7 +6,9 @@ from what was reported, as in adaptive conformal inference (Gibbs and Candes, "A
 inference under distribution shift", 2021). In decades, it is the sum of
 
 - the score that follows from the allowed number of alarms and the interval between panes;
-- for a sensor with less than a day of panes, the decades that its history is short of a day;
+- for a sensor that seldom moves, the decades by which its moves are rarer than its panes: how it
+  moves is known from those alone;
+- for a sensor with few panes, the decades that it is short of `_YOUNG`;
 - the height: an episode that is reported raises it to just above the episode's highest score, by at
   most `_RISE`, and it sinks slowly;
 - the debt: each report adds to it, and it sinks by as much in the time that one report is allowed
@@ -35,13 +37,16 @@ from rules.kind import RAISE_AFTER_SLOWLY
 MOST = 12.0
 """Scores are capped here."""
 _DAY_MS = 86_400_000.0
-_PANES = 4.0
-_RISE, _ABOVE = 1.0, 0.5
+_PANES = 5.0
+"""Panes that may reach the lowest bound, for each alarm that is allowed: an episode has several."""
+_YOUNG = 1_200.0
+"""Panes after which the tail of a sensor's scores is known."""
+_RISE, _ABOVE = 0.8, 0.5
 """An episode raises the height to this many decades above its highest score, by at most so many."""
 _SINK = 0.1
 """Decades that the height sinks, in the time that one alarm is allowed for."""
 _DEBT = 2.0
-"""Decades that a WARN adds to its debt."""
+"""Decades that a WARN adds to its debt, and more for a sensor that seldom moves."""
 _HOLDS = 1.0
 """An episode holds while scores are at most this many decades below its bound."""
 _LEAST = 1.0
@@ -139,6 +144,7 @@ class Budget(Table):
         height, *debts = self._sunk(self.numbers[:_RUN].take(row, axis=1), end, allowed)
         still = np.log10((seen + 1.0) / (moves + 1.0))
         height += still
+        height += np.maximum(np.log10(_YOUNG / (seen + 1.0)), 0.0)
         bound = usual + height
         bound += debts
         level, told = np.zeros(len(row), np.int8), np.zeros(len(row), np.int8)

@@ -65,9 +65,11 @@ _LARGER = 1.01
 """The smallest step grows by this factor with each larger one, in case it was an exception."""
 _RECOVERED = 5
 """Number of consecutive normal values that end an episode at once."""
-_LESS = 0.8
+_CLEAR = 6.0
+"""A level with this score is what is unusual, even if its first step made the noise score higher."""
 _STILL = 0.02
-"""A pane without a step teaches by this share: it says little about how the sensor moves."""
+"""The forgetting rate of a pane without a step, as a share: it says little about how the sensor
+moves."""
 _NOISE_QUANTA = 0.25
 """Noise is unusual from this share of the smallest step per pane."""
 _NEAR, _OF_GAP = 4.0, 0.02
@@ -224,8 +226,7 @@ class LevelNoise(Table):
         score = self._compare(normal[_LEVEL], settled, short, least, pace)
         least -= (1.0 - _NOISE_QUANTA) * quantum
         of_noise = self._compare(normal[_NOISE], settled, steps, least, pace, quiet=True)
-        of_noise *= _LESS
-        view = np.where(of_noise > score, moves, _BY_LEVEL).astype(np.int8)
+        view = np.where(np.minimum(of_noise, _CLEAR) > score, moves, _BY_LEVEL).astype(np.int8)
         np.maximum(score, of_noise, out=score)
         score -= _TWICE
         np.maximum(score, 0.0, out=score)
@@ -263,7 +264,7 @@ class LevelNoise(Table):
         before[:] = value
         np.abs(change, out=change)
         quantum = self._quantum(numbers, change)
-        pace = np.where(change > 0, 1.0, _STILL)
+        pace = np.where((change > 0) | (numbers[_SETTLED] < _UNCUT), 1.0, _STILL)
         change -= steps
         change *= self._noise_rate
         if gap.any():
@@ -312,11 +313,11 @@ class LevelNoise(Table):
         if settled.min() < _UNCUT:
             np.copyto(unit, away, where=settled < _UNCUT)
         rate = np.maximum(1.0 / (settled + 1.0), self._rate)
-        rate *= pace
         np.minimum(away, unit, out=away)
         cut = np.copysign(away, off)
         cut *= rate
         mean += cut
+        rate *= pace
         away -= size
         away *= rate
         size += away

@@ -25,6 +25,9 @@ from ml.online.self_similarity import SelfSimilarity
 from rules.detector import VIEWS, Bounds, Findings
 
 _NO_ROW = -1
+_BY_NOISE = list(VIEWS).index("noise")
+_OF_NOISE = 0.8
+"""Scores of the noise are multiplied by this: a short mean of steps has the longer tail."""
 _BY_SHAPE = list(VIEWS).index("shape")
 _TWICE = float(np.log10(2.0))
 _SHARE = 0.5
@@ -165,6 +168,7 @@ class PartitionDetector(Table):
         """
         score = self._light.score_then_learn(row, end, value, held)
         view = self._light.view
+        score *= np.where(view == _BY_NOISE, _OF_NOISE, 1.0)
         deep_row = self.deep_row[row]
         if len(on := np.flatnonzero(deep_row >= 0)):
             on = on[np.argsort(deep_row[on])]
