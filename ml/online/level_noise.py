@@ -66,7 +66,7 @@ _LARGER = 1.01
 _RECOVERED = 5
 """Number of consecutive normal values that end an episode at once."""
 _CLEAR = 6.0
-"""A level with this score is what is unusual, even if its first step made the noise score higher."""
+"""A level with this score is what is unusual, even if its step made the noise score higher."""
 _STILL = 0.02
 """The forgetting rate of a pane without a step, as a share: it says little about how the sensor
 moves."""
