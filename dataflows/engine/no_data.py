@@ -4,8 +4,8 @@ A sensor or device with a rhythm is silent after five times its longest recent i
 data, and at least 30 s. Its intervals are the last eight gaps between the seconds with data, except
 for the gap of a silence. It has a rhythm
 
-- with two gaps, if they differ by less than a tenth, or a second;
-- with three to seven, if they differ by less than a quarter, or two seconds;
+- with two gaps, if they differ by at most a twentieth, or a second;
+- with three to seven, if they differ by at most a quarter, or two seconds;
 - with eight, if all but one are near the median, or near twice or three times the median, as they
   are when packets are lost.
 
@@ -39,12 +39,12 @@ FACTOR = 5
 _GAPS = 4
 _ALL_GAPS = 2 * _GAPS
 _FOREVER = 2**62
-_FEW = (0.10, 1), (0.25, 2)
+_FEW = (0.05, 1), (0.25, 2)
 """How much two gaps, and three to seven, may differ: a share of the shortest, or seconds."""
-_NEAR, _SECOND = 1.5, 1
+_NEAR, _SECOND = 1.35, 1
 """A gap is near the median within this factor, and a second."""
 _MULTIPLES = (2, 3)
-_OF_MULTIPLE = 0.25
+_OF_MULTIPLE = 0.15
 """A gap is near a multiple of the median within this share of the median."""
 _MOST_S = 2**31 - 1
 _LONGEST_S = 86_400
@@ -100,7 +100,7 @@ class HeardTable(Table):
         limit = limit_of(every.astype(np.int64), self.silences[:, rows])
         given = self.set_ms[rows]
         limit = np.where(given > 0, given, np.where(given == 0, _FOREVER, limit))
-        return np.where(limit < _FOREVER, since + limit, _FOREVER)
+        return np.where((limit < _FOREVER) & (since > NEVER), since + limit, _FOREVER)
 
     def enter_all(self, row: Ints, at: Ints) -> None:
         """Note data of rows, sorted by row and time. None of them is silent or becomes silent."""

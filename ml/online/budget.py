@@ -54,7 +54,7 @@ _LEAST = 1.0
 _SILENT = -1.0
 """An episode that is not reported."""
 
-_FIELDS = {
+FIELDS = {
     "since": np.nan,
     "height": 0.0,
     "debt_warn": 0.0,
@@ -71,7 +71,7 @@ _FIELDS = {
 (
     _SINCE, _HEIGHT, _WARN, _CRITICAL, _RUN, _RUN_CRITICAL, _EPISODE, _LENGTH, _LOW, _PEAK, _BOUND,
     _NORMAL,
-) = range(len(_FIELDS))  # fmt: skip
+) = range(len(FIELDS))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Budget(Table):
         settle: number of panes after which an episode is accepted as normal.
     """
 
-    numbers: Floats = block(_FIELDS)
+    numbers: Floats = block(FIELDS)
     """(12, S) `since`: the time in ms for which height and debts are valid. `run`, `run_critical`:
     consecutive panes that reach each bound. `episode`: the level that is reported, `_SILENT`, or 0.
     `length`, `low`, `peak`, `bound`: its panes, the last consecutive ones below it, its highest

@@ -65,7 +65,7 @@ _LARGER = 1.01
 """The smallest step grows by this factor with each larger one, in case it was an exception."""
 _RECOVERED = 5
 """Number of consecutive normal values that end an episode at once."""
-_CLEAR = 6.0
+CLEAR = 6.0
 """A level with this score is what is unusual, even if its step made the noise score higher."""
 _STILL = 0.02
 """The forgetting rate of a pane without a step, as a share: it says little about how the sensor
@@ -226,7 +226,7 @@ class LevelNoise(Table):
         score = self._compare(normal[_LEVEL], settled, short, least, pace)
         least -= (1.0 - _NOISE_QUANTA) * quantum
         of_noise = self._compare(normal[_NOISE], settled, steps, least, pace, quiet=True)
-        view = np.where(np.minimum(of_noise, _CLEAR) > score, moves, _BY_LEVEL).astype(np.int8)
+        view = np.where(np.minimum(of_noise, CLEAR) > score, moves, _BY_LEVEL).astype(np.int8)
         np.maximum(score, of_noise, out=score)
         score -= _TWICE
         np.maximum(score, 0.0, out=score)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from contract.columns import Floats, Ints
 from contract.table import Table, column
 from ml.online.budget import MOST, Budget
-from ml.online.level_noise import LevelNoise
+from ml.online.level_noise import CLEAR, LevelNoise
 from ml.online.self_similarity import SelfSimilarity
 from rules.detector import VIEWS, Bounds, Findings
 
@@ -117,9 +117,14 @@ class PartitionDetector(Table):
         """(P,) whether no pane of each sensor, however unusual, can reach WARN at the time `end`
         (P,): its signal raised so many alarms that its bound is out of reach until it sinks.
         """
-        row = self._rows(sensor_id)
-        allowed = _SHARE * self.bounds.of(sensor_id)
-        return self._budget.unreachable(row, end, self._light.interval(row), allowed)
+        place = np.searchsorted(self.sensor_id, sensor_id)
+        known = place < self.rows
+        known[known] = self.sensor_id[place[known]] == sensor_id[known]
+        row, unjudged = self.row[place[known]], np.zeros(len(sensor_id), np.bool_)
+        allowed = _SHARE * self.bounds.of(sensor_id[known])
+        interval = self._light.interval(row)
+        unjudged[known] = self._budget.unreachable(row, end[known], interval, allowed)
+        return unjudged
 
     def _judge(  # noqa: PLR0917 - the columns of the panes
         self,
@@ -175,7 +180,7 @@ class PartitionDetector(Table):
             ready = self._deep.ready(deep_row[on])
             deep = self._deep.score_then_learn(deep_row[on], end[on], value[on])
             on, deep = on[ready], deep[ready]
-            view[on[deep > score[on]]] = _BY_SHAPE
+            view[on[np.minimum(deep, CLEAR) > score[on]]] = _BY_SHAPE
             score[on] = np.maximum(np.maximum(score[on], deep) - _TWICE, 0.0)
         return np.minimum(score, MOST), view
 
