@@ -144,10 +144,8 @@ def healthy(interval: int, panes: int, sensors: int) -> dict[str, Cell]:
 def _signal(kind: str, interval: int, panes: int, number: int) -> NDArray[np.float32]:
     """A sensor's values, in 32 bits: they are kept for all sensors at once."""
     random = np.random.default_rng([crc32(kind.encode()), interval, number])
-    value: NDArray[np.float32] = SIGNALS[kind](random, np.arange(panes) * (interval / 1000)).astype(
-        np.float32
-    )
-    return value
+    value = SIGNALS[kind](random, np.arange(float(panes)) * (interval / 1000.0))
+    return np.asarray(value, np.float32)
 
 
 def _piece(interval: int, first: int, value: NDArray[np.float32]) -> PacketColumns:

@@ -75,7 +75,8 @@ class Findings:
     score: Floats
     """(P,) -log10 of the share of the sensor's normal panes that are at least as unusual."""
     bound: Floats
-    """(2, P) the scores at which a pane becomes WARN and CRITICAL."""
+    """(2, P) the scores at which a pane becomes WARN and CRITICAL; infinite for a pane whose score
+    is below every bound."""
     view: NDArray[np.int8]
     """(P,) index into `VIEWS`: what was most unusual."""
     compared: Floats

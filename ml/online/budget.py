@@ -79,7 +79,7 @@ class Judgement:
     """The result for P panes."""
 
     bound: Floats
-    """(2, P) the scores for WARN and CRITICAL."""
+    """(2, P) the scores for WARN and CRITICAL; infinite for a score that is below every bound."""
     level: NDArray[np.int8]
     """(P,) the level that each pane reaches or holds."""
     told: NDArray[np.int8]
@@ -97,7 +97,8 @@ class Budget(Table):
     """
 
     numbers: Floats = block(FIELDS)
-    """(12, S) `since`: the time in ms for which height and debts are valid. `run`, `run_critical`:
+    """(12, S) `since`: the time in ms for which height and debts are valid, at first that of the
+    first score that a bound can have. `run`, `run_critical`:
     consecutive panes that reach each bound. `episode`: the level that is reported, `_SILENT`, or 0.
     `length`, `low`, `peak`, `bound`: its panes, the last consecutive ones below it, its highest
     score, and the bound it began with. `normal`: the value accepted by the last episode."""
@@ -137,31 +138,31 @@ class Budget(Table):
         """Judge one pane of each sensor of `row`. `seen` (P,) is the number of earlier panes,
         `interval` (P,) the usual one in ms, `allowed` (2, P) the number of alarms per day.
         """
-        if (new := np.isnan(self.numbers[_SINCE].take(row))).any():
-            self.numbers[_SINCE, row[new]] = end[new]
-        panes_a_day = np.log10(_DAY_MS / np.maximum(interval, 1.0))
-        usual = np.maximum(panes_a_day - np.log10(_PANES * allowed), _LEAST)
-        height, *debts = self._sunk(self.numbers[:_RUN].take(row, axis=1), end, allowed)
-        still = np.log10((seen + 1.0) / (moves + 1.0))
-        height += still
-        height += np.maximum(np.log10(_YOUNG / (seen + 1.0)), 0.0)
-        bound = usual + height
-        bound += debts
+        bound = np.full((2, len(row)), np.inf)
         level, told = np.zeros(len(row), np.int8), np.zeros(len(row), np.int8)
-        busy = score >= bound[0]
+        busy = score >= _LEAST
         busy |= self.numbers[_RUN].take(row) > 0
         busy |= self.numbers[_EPISODE].take(row) != 0
         at = np.flatnonzero(busy)
         if not len(at):
             return Judgement(bound, level, told, at)
-        numbers, old = self.numbers[:, row[at]], seen[at] >= self._silent
-        begins, rises, over = self._follow(numbers, score[at], bound[:, at], old)
+        seen, end, allowed = seen[at], end[at], allowed[:, at]
+        numbers, old = self.numbers[:, row[at]], seen >= self._silent
+        np.copyto(numbers[_SINCE], end, where=np.isnan(numbers[_SINCE]))
+        panes_a_day = np.log10(_DAY_MS / np.maximum(interval[at], 1.0))
+        usual = np.maximum(panes_a_day - np.log10(_PANES * allowed), _LEAST)
+        still = np.log10((seen + 1.0) / (moves[at] + 1.0))
+        height, *debts = self._sunk(numbers[:_RUN], end, allowed)
+        height += still
+        height += np.maximum(np.log10(_YOUNG / (seen + 1.0)), 0.0)
+        now = usual + height
+        now += debts
+        bound[:, at] = now
+        begins, rises, over = self._follow(numbers, score[at], now, old)
         told[at] = np.where(over, 0.0, np.maximum(numbers[_EPISODE], 0.0))
         level[at] = np.maximum(told[at], (numbers[_RUN] > 0) & old)
         accepted = over & (numbers[_LOW] < RAISE_AFTER_SLOWLY) & (numbers[_EPISODE] > 0)
-        self._settle_up(
-            numbers, begins & old, rises, over, end[at], usual[0, at], still[at], allowed[:, at]
-        )
+        self._settle_up(numbers, begins & old, rises, over, end, usual[0], still, allowed)
         self.numbers[:, row[at]] = numbers
         return Judgement(bound, level, told, at[accepted])
 

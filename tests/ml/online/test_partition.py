@@ -5,7 +5,7 @@ import pytest
 
 from contract.level import Level
 from contract.table import restore, snapshot_of
-from ml.online.budget import FIELDS
+from ml.online.budget import FIELDS, Budget
 from ml.online.level_noise import LevelNoise
 from ml.online.partition import PartitionDetector
 from ml.online.self_similarity import SelfSimilarity
@@ -115,11 +115,11 @@ def test_reports_stay_within_the_budget_for_every_signal(kind, step):
     points, sensors = 7000, 12
     value = rng.normal(size=(points, sensors))
     if kind == "Student's t":
-        value = rng.standard_t(1, size=value.shape)
+        value[:] = rng.standard_t(1, size=value.shape)
     elif kind == "bursts":
         value *= np.where(np.arange(points) % 400 < 30, 40.0, 1.0)[:, None]
     elif kind == "two values":
-        value = (np.arange(points)[:, None] % rng.integers(300, 900, sensors) < 20) * 1.0
+        value[:] = np.arange(points)[:, None] % rng.integers(300, 900, sensors) < 20
     elif kind == "growing":
         value *= np.exp(np.arange(points) / 700)[:, None]
     days = points * step / 86_400_000
@@ -191,6 +191,7 @@ def test_a_sensor_that_cannot_be_judged_is_recognised():
     detector = PartitionDetector()
     detector.step(sensor_id, end, noise(1000)[:, 0])
     budget = detector.tables["alarm_budget"]
+    assert isinstance(budget, Budget)
     budget.numbers[list(FIELDS).index("height"), 0] = 9.0
     ids = np.array([3, 4, 6, 7])
     assert detector.unjudged(ids, np.full(4, 501_000)).tolist() == [False, True, False, False]
