@@ -252,9 +252,9 @@ class LevelNoise(Table):
         score[seen <= self.grace_period] = 0.0
         return score, view
 
-    def _move(self, numbers: Floats, value: Floats, gap: Floats) -> tuple[Floats, Floats]:
+    def _move(self, numbers: Floats, value: Floats, gap: Floats) -> tuple[Floats, Floats | None]:
         """Move the short means. Returns (S,) the smallest step of each sensor, 0 if it is not
-        known, and (S,) how much the pane teaches.
+        known, and (S,) how much the pane teaches; None if every pane teaches all.
         """
         _, before, short, steps = numbers[:4]
         change = value - short
@@ -263,25 +263,23 @@ class LevelNoise(Table):
         np.subtract(value, before, out=change)
         before[:] = value
         np.abs(change, out=change)
-        quantum = self._quantum(numbers, change)
-        pace = np.where((change > 0) | (numbers[_SETTLED] < _UNCUT), 1.0, _STILL)
+        quantum, moves = numbers[_QUANTUM], numbers[_MOVES]
+        known = np.where(moves >= _MOVED, quantum, 0.0)
+        moved, pace = change > 0, None
+        moves += moved
+        if moved.all():
+            quantum *= _LARGER
+            np.minimum(quantum, change, out=quantum)
+        else:
+            pace = np.where(moved | (numbers[_SETTLED] < _UNCUT), 1.0, _STILL)
+            quantum *= np.where(moved, _LARGER, 1.0)
+            np.minimum(quantum, change, out=quantum, where=moved)
         change -= steps
         change *= self._noise_rate
         if gap.any():
             change *= gap == 0  # a step across missing panes is not representative
         steps += change
-        return quantum, pace
-
-    @staticmethod
-    def _quantum(numbers: Floats, step: Floats) -> Floats:
-        """The smallest step of each sensor, 0 if it is not known; then learn from `step`."""
-        quantum, moves = numbers[_QUANTUM], numbers[_MOVES]
-        known = np.where(moves >= _MOVED, quantum, 0.0)
-        moved = step > 0
-        moves += moved
-        quantum *= np.where(moved, _LARGER, 1.0)
-        np.minimum(quantum, step, out=quantum, where=moved)
-        return known
+        return known, pace
 
     def _compare(  # noqa: PLR0917 - columns of the panes
         self,
@@ -289,7 +287,7 @@ class LevelNoise(Table):
         settled: Floats,
         short: Floats,
         least: Floats,
-        pace: Floats,
+        pace: Floats | None,
         quiet: bool = False,
     ) -> Floats:
         """Score a short mean, then learn from it. Deviations below `least` count as zero. With
@@ -317,7 +315,8 @@ class LevelNoise(Table):
         cut = np.copysign(away, off)
         cut *= rate
         mean += cut
-        rate *= pace
+        if pace is not None:
+            rate *= pace
         away -= size
         away *= rate
         size += away
