@@ -457,7 +457,7 @@ def test_a_deviation_is_explained_with_the_prediction(story):
     day = 90_000  # and an hour
     past = [(at, [(BOILER, at, 20.25 + at % 180 / 600)]) for at in range(0, day, 60)]
     minute = [(at, [(BOILER, at, 20.25)]) for at in range(day, day + 61, 5)]
-    later = [(at, [(BOILER, at, 29.5)]) for at in range(day + 640, day + 671)]
+    later = [(at, [(BOILER, at, 29.5)]) for at in range(day + 659, day + 671)]
     story.tell(closed([*past, *minute, *later]))
     event = story.event("PREDICTION_DEVIATION")
     assert event.at == START + 1000 * day + 660_000
