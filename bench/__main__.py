@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bench import alarms as alarms_bench
 from bench import dataflow as dataflow_bench
 from bench import detector as detector_bench
 from bench import edge as edge_bench
@@ -237,6 +238,34 @@ def detector(
     Console(stderr=True).print(table)
     figures = result.figures
     print(dumps(figures) if json else f"panes_per_s {figures['panes_per_s']:.0f}")
+
+
+@app.command()
+def alarms(
+    data_dir: Annotated[
+        Path, typer.Argument(help="Directory of labelled series with windows.json; may be missing.")
+    ] = alarms_bench.DATA,
+    scale: Annotated[
+        float, typer.Option(min=0.01, max=10, help="Multiplies the days of each sensor.")
+    ] = 1.0,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end.")
+    ] = False,
+) -> None:
+    """Alarms per day on healthy sensors of many kinds, and the share of labelled windows found."""
+    err = Console(stderr=True, highlight=False)
+    with _report_errors(err):
+        result = alarms_bench.run(data_dir, partial(err.print, soft_wrap=True), scale)
+    for title, header, rows in result.tables:
+        table = Table(title, *header, box=None)
+        for row in rows:
+            table.add_row(*row)
+        err.print(table)
+    if json:
+        print(dumps(result.figures))
+        return
+    for name, figure in result.figures.items():
+        print(name, dumps(figure))
 
 
 @app.command()

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     grace_ms: int = Field(1000, ge=0)
     idle_close_ms: int = Field(3000, ge=1)
     predict_every_seconds: int = Field(60, ge=1, le=86_400)
+    prediction_deviation: Literal["on", "off"] = "on"
     rules_refresh_seconds: float = Field(30.0, ge=1)
     auto_create_model: bool = False
     start_from: Literal["earliest", "latest"] = "earliest"

@@ -123,7 +123,7 @@ def open_installation() -> Installation:
     )
     atexit.register(_end, stop)
     settle_memory()
-    times = Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)
+    times = Times.of(settings)
     return Installation(settings, kafka, source, Watch(book, times), topic.topic_id, stop)
 
 

@@ -132,9 +132,7 @@ class DryRun:
         for refusal in refused:
             _log.error("rule refused", table=refusal.table, id=refusal.id, error=refusal.error)
         self._rules, self._names = Rules(rules), _names(tables, settings.iot_lang)
-        self._times = Times(
-            settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000
-        )
+        self._times = Times.of(settings)
         self._partitions: dict[int, _Partition] = defaultdict(
             lambda: _Partition(Engine(self._times, PartitionDetector()))
         )
@@ -376,7 +374,7 @@ def _names(tables: Tables, language: str) -> Names:
     }
     sensors = {}
     for row in tables.get("sensors", ()):
-        if isinstance(number := row.get("id"), int):
+        if isinstance(number := row.get("id"), int) and row.keys() & {"name", "device_id"}:
             device = row.get("device_id")
             known = devices.get(device) if isinstance(device, int) else None
             sensors[number] = Named(

@@ -4,11 +4,13 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contract.columns import Ints
 from rules.detector import Bounds
 from rules.kind import Group, Kind, Rule
 from rules.models import DetectorModel, TrendModel, Trends
+from rules.silences import Silences
 from rules.tables import KINDS, RuleSet, kind_of
 
 
@@ -50,7 +52,19 @@ class Rules:
             .T,
         )
         """The allowed number of false alarms per day."""
+        self.without_deviations: Ints = np.array(
+            [model.sensor_id for model in detectors if not model.deviations], np.int64
+        )
+        """The sensors whose deviations from predictions are not reported, ascending."""
+        self.silences = Silences(rules.silences)
+        """How long sensors and devices may be silent, where it is set."""
+        bound = [group.sensor_id for kind, group in groups if kind.breaches]
+        self._bound: Ints = np.unique(np.concatenate([np.empty(0, np.int64), *bound]))
         self.trends = Trends([model for model in rules.models if isinstance(model, TrendModel)])
+
+    def bound(self, sensor_id: Ints) -> NDArray[np.bool_]:
+        """(P,) whether the user has set bounds for the values of each sensor."""
+        return np.isin(sensor_id, self._bound)
 
     def watch(self, sensor_id: int) -> bool:
         """Whether any rule watches the sensor."""

@@ -178,6 +178,9 @@ class Kind(Generic[R]):
     sources: ClassVar[tuple[Source[Any], ...]] = ()
     texts: ClassVar[Texts]
     """language -> name -> event message."""
+    breaches: ClassVar[bool] = False
+    """Whether its rules are a user's bounds for values: a pane that breaches one is not normal for
+    the sensor, and one that breaches none is no emergency."""
     width: ClassVar[int] = 0
     """The number of bounds of a rule."""
     judges_late: ClassVar[bool] = True
@@ -220,13 +223,9 @@ class Kind(Generic[R]):
         """
         raise NotImplementedError
 
-    def breached(
-        self, bounds: Floats, pane: NDArray[np.intp], closed: Closed
-    ) -> NDArray[np.bool_] | None:
-        """(N,) whether each pane breaches a bound that a user set: what is usual for a sensor is
-        not learned from such a pane. None for a kind whose rules have no such bound.
-        """
-        return None
+    def breached(self, bounds: Floats, pane: NDArray[np.intp], closed: Closed) -> NDArray[np.bool_]:
+        """(N,) whether each pane breaches the bound; only of kinds with `breaches`."""
+        raise NotImplementedError
 
     def cause(self, rule: R, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
         """Why the pane raised the level. `noted` (4,) has the judge's figures."""

@@ -16,9 +16,9 @@ from rules.line import decode as decode_line
 _TABLE = "ml_models"
 
 
-class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, tag="detector"):
+class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, tag="detector", omit_defaults=True):
     """A sensor's detector settings: whether the deep detector runs beside the light one (`deep`),
-    and the allowed false alarms per day.
+    the allowed false alarms per day, and whether deviations from predictions are reported.
     """
 
     table: str
@@ -27,6 +27,7 @@ class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, tag="detector"):
     deep: bool
     warn_per_day: float
     critical_per_day: float
+    deviations: bool = True
 
 
 class TrendModel(msgspec.Struct, frozen=True, kw_only=True, tag="trend"):
@@ -57,6 +58,7 @@ class _DetectorData(msgspec.Struct):
     kind: Literal["light", "deep"]
     warn_per_day: Annotated[float, msgspec.Meta(gt=0)] = WARN_PER_DAY
     critical_per_day: Annotated[float, msgspec.Meta(gt=0)] = CRITICAL_PER_DAY
+    deviations: bool = True
 
 
 def _of_row(values: Mapping[str, Any]) -> list[Model]:
@@ -74,6 +76,7 @@ def _of_row(values: Mapping[str, Any]) -> list[Model]:
             DetectorModel(
                 table=_TABLE, id=row.id, sensor_id=row.sensor_id, deep=detector.kind == "deep",
                 warn_per_day=detector.warn_per_day, critical_per_day=detector.critical_per_day,
+                deviations=detector.deviations,
             )
         ]  # fmt: skip
     if row.model_type == LINE_TYPE:

@@ -18,8 +18,9 @@ from rules.delta import DELTA
 from rules.detector import DETECTOR
 from rules.forecast import FORECAST
 from rules.kind import Kind, Rule, Source
-from rules.models import MODELS, Model, chosen
+from rules.models import MODELS, DetectorModel, Model, chosen
 from rules.rate import RATE
+from rules.silences import SILENCES, Silence
 from rules.threshold import THRESHOLD, Threshold
 from rules.words import Named, Names
 from sql.database import Database
@@ -58,8 +59,8 @@ def kind_of_code(code: str) -> Kind[Any] | None:
 
 
 def sources() -> tuple[Source[Any], ...]:
-    """The tables of all kinds, and the table of models."""
-    return (*(source for kind in _STORED for source in kind.sources), MODELS)
+    """The tables of all kinds, of models, and of how long sensors and devices may be silent."""
+    return (*(source for kind in _STORED for source in kind.sources), MODELS, *SILENCES)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class RuleSet:
     """Field of a kind -> its rules in order, at least one."""
     models: tuple[Model, ...] = ()
     """Sorted by sensor; at most one of each type per sensor."""
+    silences: tuple[Silence, ...] = ()
+    """How long sensors and devices may be silent, where it is set."""
     schema: int = 1
     unknown: Mapping[str, msgspec.Raw] = field(default_factory=dict)
     """Fields that only a newer program knows."""
@@ -102,6 +105,8 @@ class RuleSet:
         content: dict[str, Any] = dict.fromkeys(_ALWAYS, ())
         content |= self.rules
         content["models"] = self.models
+        if self.silences:
+            content["silences"] = self.silences
         if self.schema > 1:
             content["schema"] = self.schema
         return msgspec.json.encode({**content, **self.unknown})
@@ -115,13 +120,21 @@ class RuleSet:
         return sha256(self.encode()).hexdigest()[:12]
 
 
-def rule_set(rules: Mapping[str, Iterable[Any]], models: Iterable[Model] = ()) -> RuleSet:
-    """The set of these rules, given by the field of their kind, and these models."""
+def rule_set(
+    rules: Mapping[str, Iterable[Any]],
+    models: Iterable[Model] = (),
+    silences: Iterable[Silence] = (),
+) -> RuleSet:
+    """The set of these rules, given by the field of their kind, these models and silences."""
+    models, silences = tuple(models), tuple(silences)
     by_field = {kind.field: tuple(rules.get(kind.field, ())) for kind in _STORED}
-    schemas = (kind.schema(rule) for kind in _STORED for rule in by_field[kind.field])
+    schemas = [kind.schema(rule) for kind in _STORED for rule in by_field[kind.field]]
+    if silences or any(isinstance(m, DetectorModel) and not m.deviations for m in models):
+        schemas.append(3)
     return RuleSet(
         {name: of_kind for name, of_kind in by_field.items() if of_kind},
-        tuple(models),
+        models,
+        silences,
         max(schemas, default=1),
     )
 
@@ -146,8 +159,9 @@ def decode_rules(text: str | bytes) -> RuleSet:
         for kind in _STORED
     }
     models = msgspec.json.decode(content.pop("models", b"[]"), type=tuple[Model, ...])
+    silences = msgspec.json.decode(content.pop("silences", b"[]"), type=tuple[Silence, ...])
     schema = msgspec.json.decode(content.pop("schema", b"1"), type=int)
-    return replace(rule_set(rules, models), schema=schema, unknown=content)
+    return replace(rule_set(rules, models, silences), schema=schema, unknown=content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +188,12 @@ def make_rules(tables: Tables, good: RuleSet | None = None) -> tuple[RuleSet, li
             of_kind += _read(tables, source, before.of(kind), refused)
         rules[kind.field] = kind.chosen(of_kind)
     models = _read(tables, MODELS, before.models, refused)
-    return rule_set(rules, chosen(models)), refused
+    silences = [
+        silence
+        for source in SILENCES
+        for silence in _read(tables, source, before.silences, refused)
+    ]
+    return rule_set(rules, chosen(models), silences), refused
 
 
 def _read(

@@ -260,6 +260,7 @@ class ThresholdKind(Kind[Threshold]):
 
     number = 0
     name = "threshold"
+    breaches = True
     code = "ML_BEHAVIOR_STATE"
     field = "thresholds"
     rule_type = Threshold

@@ -15,6 +15,7 @@ from contract.event import Event
 from contract.level import Level
 from contract.predictions import HORIZON_MS, Predictions
 from contract.rollups import ROLLUP_MS, Rollups, StaleRollups
+from contract.settings import Settings
 from contract.table import Snapshot, Table, restore, snapshot_of
 from dataflows.engine.backlog import GRACE_MS, LIMIT, Backlog, Closing
 from dataflows.engine.gaps import DeviceGaps
@@ -25,7 +26,7 @@ from dataflows.engine.rollups import RollupRows, RollupState
 from dataflows.engine.rows import PartitionRows, ReadingRows
 from dataflows.engine.stale import StaleBuckets
 from dataflows.engine.windows import WindowState
-from dataflows.events.changes import Deviation, Incident, Transition
+from dataflows.events.abnormal import abnormal
 from dataflows.events.detector import Detector
 from dataflows.events.levels import LevelState, NoSilences, Silence
 from dataflows.events.lookback import LOOKBACK_MS, Change, added, judged
@@ -43,9 +44,9 @@ _FULL_CONFIDENCE = 60
 """The number of readings that give a moving average a confidence of 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """The time settings of an installation, in milliseconds if not stated."""
+    """The settings of an installation; times in milliseconds if not stated."""
 
     grace_ms: int = 1_000
     idle_ms: int = 3_000
@@ -53,6 +54,18 @@ class Times:
     late_limit: int = LIMIT
     """Readings, see `dataflows.engine.backlog`."""
     late_grace_ms: int = GRACE_MS
+    deviations: bool = True
+    """Whether deviations from predictions are reported."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Times":
+        """Those of an installation."""
+        return cls(
+            grace_ms=settings.grace_ms,
+            idle_ms=settings.idle_close_ms,
+            predict_ms=settings.predict_every_seconds * 1000,
+            deviations=settings.prediction_deviation == "on",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +198,15 @@ class Engine:
         rows.rules_version = rules.version
         readings = rows.enter(piece)
         ids, arrival = rows.sensors.id, rows.arrival
-        no_data = self._no_data.step(readings, rows.sensors.device, rows.devices.rows)
+        limits = (rules.silences.of_sensors(ids), rules.silences.of_devices(rows.devices.id))
+        no_data = self._no_data.step(readings, rows.sensors.device, limits)
         rows.settle_devices(readings)
         gap = self._gaps.step(readings, rows.devices.rows)
         closed = self._panes.step(readings, gap, len(ids))
         panes = closed.panes
         windows = self._windows.step(panes, len(ids))
         verdicts = self._verdicts.step(panes, closed.value, windows, ids, rules)
+        levels = self._levels.level.copy()
         silences = _Silences(self._panes, closed, arrival)
         transitions, flappings = self._levels.step(panes, verdicts, rules, len(ids), silences)
         self._told.live(transitions)
@@ -199,16 +214,22 @@ class Engine:
             closed.late, readings.arrival, gap, ids, (rules, self._told)
         )
         self._told.compress(self._panes.closed_until, self._backlog.sensor)
-        made, deviations = self._predictions.step(closed, windows, arrival, ids, rules.trends)
+        watched = ~np.isin(ids, rules.without_deviations) & self._times.deviations
+        made, deviations = self._predictions.step(
+            closed,
+            windows,
+            arrival,
+            ids,
+            rules.trends,
+            abnormal(levels, transitions, verdicts),
+            watched,
+        )
         ended = [rollups.step(closed, arrival, len(ids)) for rollups in self._rollups]
         writer = EventWriter(names, ids, rows.devices.id, rules, verdicts)
         events += [
             *map(writer.transition, transitions),
             *map(writer.flapping, flappings),
-            *(
-                writer.deviation(change, self._incident_at(change, panes, transitions))
-                for change in deviations
-            ),
+            *map(writer.deviation, deviations),
             *map(writer.no_data, no_data),
         ]
         for closing in closings:
@@ -245,19 +266,6 @@ class Engine:
         self._told.live(transitions)
         writer = EventWriter(names, ids, self._rows.devices.id, rules, verdicts)
         return [*map(writer.transition, transitions), *map(writer.flapping, flappings)]
-
-    def _incident_at(
-        self, change: Deviation, panes: Panes, transitions: list[Transition]
-    ) -> Incident | None:
-        """The incident that a sensor was in at the pane of a change."""
-        row, end = int(panes.row[change.pane]), int(panes.end[change.pane])
-        mine = [other for other in transitions if other.row == row]
-        before = [other for other in mine if other.at <= end]
-        if before:
-            return before[-1].incident if before[-1].after else None
-        if mine:
-            return mine[0].incident if mine[0].before else None
-        return self._levels.incident(row) if self._levels.level[row] else None
 
     def _late_events(self, closing: Closing, rules: Rules, names: Names) -> list[Event]:
         """The events of late panes."""

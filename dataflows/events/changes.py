@@ -17,6 +17,8 @@ class Standing(NamedTuple):
     mean: float
     minimum: float
     maximum: float
+    accepted: float
+    """The value that the detector accepted as normal; NaN if it did not."""
 
 
 class Incident(NamedTuple):
@@ -91,14 +93,14 @@ class Deviation:
     pane: int
     """Index into the panes of the step."""
     begins: bool
-    far: bool
-    """Whether the error is at least half of the predicted value."""
     seen: float
     """The mean of w10."""
     value: float
     """The predicted value."""
     error: float
     relative: float
+    band: float
+    """The largest error that would have been as predicted."""
     predicted_at: int
     since: int
     """End of the pane with which the deviation began, epoch milliseconds UTC."""

@@ -2,6 +2,9 @@
 
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from contract.columns import Floats, Ints
 from contract.table import Table
 from rules.detector import Bounds, Findings
@@ -13,10 +16,15 @@ class Detector(Protocol):
     def use(self, deep: Ints, bounds: Bounds) -> None:
         """Replace the bounds, and the sensors that get the deep detector as well."""
 
-    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> Findings:
-        """Score P panes, each one before learning from it. The level is NORMAL while the sensor is
-        new to the detector. The panes of a sensor are consecutive and sorted by end. The result
-        must not depend on how the sequence is split into pieces.
+    def step(
+        self, sensor_id: Ints, end: Ints, mean: Floats, breached: NDArray[np.bool_]
+    ) -> Findings:
+        """Score P panes, each one before learning from it; neither where a user's threshold is
+        `breached` (P,).
+
+        The level is NORMAL while the sensor is new to the detector. The panes of a sensor are
+        consecutive and sorted by end. The result must not depend on how the sequence is split into
+        pieces.
         """
 
     @property

@@ -309,6 +309,8 @@ class Timers(Table):
     mean: NDArray[np.float64] = column(np.float64, 0.0)
     minimum: NDArray[np.float64] = column(np.float64, 0.0)
     maximum: NDArray[np.float64] = column(np.float64, 0.0)
+    accepted: NDArray[np.float64] = column(np.float64, np.nan)
+    """See `Verdicts`."""
 
     def keep_due(self, rules: Rules) -> None:
         """Let only these rules be due: one that is dropped and returns starts over."""
@@ -361,6 +363,7 @@ class Timers(Table):
             mean=panes.mean[pane],
             minimum=panes.minimum[pane],
             maximum=panes.maximum[pane],
+            accepted=verdicts.accepted[pane],
         )
         self.keep(np.argsort(self.row, kind="stable"))
 
@@ -389,6 +392,7 @@ class Timers(Table):
             mean=float(self.mean[place]),
             minimum=float(self.minimum[place]),
             maximum=float(self.maximum[place]),
+            accepted=float(self.accepted[place]),
         )
 
 

@@ -12,17 +12,19 @@ _WORDS = {
         Level.NORMAL: "normal", Level.WARN: "advertencia", Level.CRITICAL: "crítico",
         "flapping": "oscilación", "silent": "sin datos", "back": "datos de nuevo",
         "deviation": "desviación de lo previsto", "as_predicted": "según lo previsto",
-        "settled": "fin de la oscilación",
+        "settled": "fin de la oscilación", "accepted": "nuevo comportamiento normal",
     },
     "en": {
         Level.NORMAL: "normal", Level.WARN: "warning", Level.CRITICAL: "critical",
         "flapping": "flapping", "silent": "no data", "back": "data resumed",
         "deviation": "deviation from prediction", "as_predicted": "as predicted",
-        "settled": "stopped flapping",
+        "settled": "stopped flapping", "accepted": "new normal",
     },
 }  # fmt: skip
 _MESSAGES = {
     "es": {
+        "accepted": "{sensor} de {device} está en {value}. Tras {duration}, lo que hace se acepta "
+                    "como normal, con un nivel de {accepted}.",
         "recovered": "{sensor} de {device} volvió a la normalidad con {value}, tras {duration}.",
         "flapping": "{sensor} de {device} cambia de nivel casi cada segundo, ahora con {value}. "
                     "Sus cambios no se notificarán hasta que se estabilice. Revise el sensor o "
@@ -39,11 +41,14 @@ _MESSAGES = {
                          "su red.",
         "sensor_back": "{sensor} de {device} vuelve a enviar datos, tras {duration}.",
         "device_back": "{device} vuelve a enviar datos, tras {duration}.",
-        "deviation": "{sensor} de {device} está en {value}; se había previsto {predicted}.",
+        "deviation": "{sensor} de {device} está en {value}; diez minutos antes se había "
+                     "previsto {predicted}, y el error no suele pasar de {band}.",
         "as_predicted": "{sensor} de {device} está en {value}, de nuevo cerca de lo previsto, tras "
                         "{duration}.",
     },
     "en": {
+        "accepted": "{sensor} of {device} is at {value}. After {duration}, what it does is "
+                    "accepted as its normal, with a level of {accepted}.",
         "recovered": "{sensor} of {device} is back to normal at {value}, after {duration}.",
         "flapping": "{sensor} of {device} changes its level almost every second and is now at "
                     "{value}. Its changes send no notifications until it settles. Check the "
@@ -59,7 +64,8 @@ _MESSAGES = {
         "device_silent": "{device} has sent no data for {duration}. Check its power and network.",
         "sensor_back": "{sensor} of {device} sends data again, after {duration}.",
         "device_back": "{device} sends data again, after {duration}.",
-        "deviation": "{sensor} of {device} is at {value}; the prediction was {predicted}.",
+        "deviation": "{sensor} of {device} is at {value}; ten minutes ago the prediction was "
+                     "{predicted}, and its error is usually at most {band}.",
         "as_predicted": "{sensor} of {device} is at {value}, close to its prediction again, after "
                         "{duration}.",
     },

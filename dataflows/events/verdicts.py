@@ -13,7 +13,7 @@ from contract.table import ROWS, Table, column, single
 from dataflows.events.detector import Detector
 from dataflows.segments import begins, lengths
 from rules.columns import Rules
-from rules.kind import RAISE_AFTER_SLOWLY, Closed, Group, Judged, Kind, Memory, Rule
+from rules.kind import Closed, Group, Judged, Kind, Memory, Rule
 from rules.panes import PANE_MS, Panes, Windows
 from rules.tables import KINDS, RuleSet, kind_numbered, kind_of
 
@@ -25,7 +25,7 @@ NEVER_DUE = 2**62
 """In place of a time: the value may stand for as long as it likes."""
 _UNKNOWN = 2**61
 """When a streak began that a state of an earlier version has: only its panes count."""
-_NOTED = 4
+_NOTED = 7
 """The number of figures that a kind may note for a pane."""
 _LARGEST = 1e300
 """Limit of the means that are learned from, so that differences are finite."""
@@ -53,15 +53,20 @@ class Verdicts:
     streak: Ints
     """(P,) consecutive panes up to this one that met that rule's condition."""
     noted: Floats
-    """(4, P) figures that the kind of that rule noted for the event."""
+    """(7, P) figures that the kind of that rule noted for the event."""
     due: Ints
     """(2, P) event time from which a rule calls for WARN, and for CRITICAL, if the pane's value
     stands until then; `NEVER_DUE` if none will."""
     due_rule: Ints
     """(2, P) that rule."""
+    breached: NDArray[np.bool_]
+    """(P,) whether a bound of a user's is breached."""
+    accepted: Floats
+    """(P,) the value that the detector accepted as normal instead of reporting it any longer; NaN
+    if its last report ended otherwise."""
 
     @classmethod
-    def none(cls, closed: Closed) -> "Verdicts":
+    def none(cls, closed: Closed, breached: NDArray[np.bool_]) -> "Verdicts":
         """No rule calls for a level, or holds one."""
         panes = len(closed.panes.row)
         return cls(
@@ -73,6 +78,8 @@ class Verdicts:
             noted=np.full((_NOTED, panes), np.nan),
             due=np.full((2, panes), NEVER_DUE),
             due_rule=np.full((2, panes), NO_RULE),
+            breached=breached,
+            accepted=np.full(panes, np.nan),
         )
 
 
@@ -145,15 +152,15 @@ class VerdictState(Table):
         usual = np.full(len(panes.row), np.nan)
         closed = Closed(panes, windows, value, self._readings_before(panes), usual)
         pairs = list(self._pairs(rules, sensors))
-        self._learn(closed, pairs)
-        verdicts = Verdicts.none(closed)
+        breached = self._learn(closed, pairs)
+        verdicts = Verdicts.none(closed, breached)
         for kind, group, pane, rule in pairs:
             memory = self.memories.get(kind.number)
             judged = kind.judge(group.bounds[:, rule], pane, rule, closed, memory)
             self._add(verdicts, kind, group, pane, rule, judged)
         np.add.at(self.seen, panes.row, panes.count)
         if self._detector is not None and len(panes.row):
-            self._detect(verdicts, panes, sensors)
+            self._detect(verdicts, panes, sensors, rules.bound(sensors))
         return verdicts
 
     def forget(self, rows: NDArray[np.intp], sensor_id: Ints) -> None:
@@ -186,14 +193,16 @@ class VerdictState(Table):
         before -= np.repeat(before[starts], lengths(starts, len(panes.row)))
         return before + self.seen[panes.row]
 
-    def _learn(self, closed: Closed, pairs: Sequence[_Pairs]) -> None:
-        """Fill in what is usual before each pane, and learn from panes without a breach."""
+    def _learn(self, closed: Closed, pairs: Sequence[_Pairs]) -> NDArray[np.bool_]:
+        """Fill in what is usual before each pane, and learn from panes without a breach. Returns
+        (P,) whether a bound of a user's is breached.
+        """
         panes = closed.panes
-        learns = np.ones(len(panes.row), bool)
+        breached = np.zeros(len(panes.row), bool)
         for kind, group, pane, rule in pairs:
-            breached = kind.breached(group.bounds[:, rule], pane, closed)
-            if breached is not None:
-                learns[pane] &= ~breached
+            if kind.breaches:
+                breached[pane] |= kind.breached(group.bounds[:, rule], pane, closed)
+        learns = ~breached
         mean = np.minimum(np.maximum(panes.mean, -_LARGEST), _LARGEST)
         starts = np.flatnonzero(begins(panes.row))
         count = lengths(starts, len(panes.row))
@@ -211,6 +220,7 @@ class VerdictState(Table):
             change *= learn
             usual += change
             self.usual[row], self.learned[row] = usual, learned
+        return breached
 
     def _add(  # noqa: PLR0917 - the pairs of panes and rules, and what was judged
         self,
@@ -245,21 +255,27 @@ class VerdictState(Table):
                 verdicts.due[index, pane[sooner]] = due[sooner]
                 verdicts.due_rule[index, pane[sooner]] = number[sooner]
 
-    def _detect(self, verdicts: Verdicts, panes: Panes, sensors: Ints) -> None:
+    def _detect(
+        self, verdicts: Verdicts, panes: Panes, sensors: Ints, watched: NDArray[np.bool_]
+    ) -> None:
+        """Add what the detector finds: WARN at most where a threshold watches (`watched`)."""
         assert self._detector is not None
-        findings = self._detector.step(sensors, panes.end, panes.mean)
-        verdicts.held[:] = np.maximum(verdicts.held, findings.level)
+        findings = self._detector.step(sensors, panes.end, panes.mean, verdicts.breached)
+        most = np.where(watched, Level.WARN, Level.CRITICAL)
+        level, told = np.minimum(findings.level, most), np.minimum(findings.told, most)
+        verdicts.held[:] = np.maximum(verdicts.held, level)
+        verdicts.accepted[:] = findings.accepted
         for index, wanted in enumerate((Level.WARN, Level.CRITICAL)):
-            met = findings.level >= wanted
+            met = level >= wanted
             never = np.zeros(self.rows, np.int64)
             run, _, last = _runs(met, panes.row, panes.end, self.unusual[index], never)
             self.unusual[index, panes.row[last]] = run[last]
-            more = met & (run >= RAISE_AFTER_SLOWLY) & (verdicts.asked < wanted)
+            more = (told >= wanted) & (verdicts.asked < wanted)
             verdicts.asked[more] = wanted
             verdicts.rule[more] = BY_DETECTOR
             verdicts.streak[more] = run[more]
             noted = (findings.usual, findings.score, findings.bound[index], findings.view)
-            verdicts.noted[:, more] = [values[more] for values in noted]
+            verdicts.noted[:, more] = [values[more] for values in (*noted, *findings.compared)]
 
     def _use(self, rules: Rules) -> None:
         """Replace the rules. Rules that stay keep their streaks."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -101,11 +102,18 @@ class EventWriter:
         }  # fmt: skip
         value = about.value
         words = {"value": quantity(value, named.unit)}
+        headline: Level | str = change.after
         if change.after is Level.NORMAL:
             payload["duration_seconds"] = (change.at - change.since) / 1000
             words["duration"] = duration(change.at - change.since)
             watched = change.kind_before == DETECTOR.number or self.rules.watch(about.sensor_id)
             kind = "cut" if change.cut else "recovered" if watched else "unwatched"
+            stood = change.standing
+            accepted = stood.accepted if stood else float(self.verdicts.accepted[pane])
+            if change.kind_before == DETECTOR.number and isfinite(accepted):
+                headline = kind = "accepted"
+                payload["accepted_value"] = accepted
+                words["accepted"] = quantity(float(f"{accepted:.6g}"), named.unit)
             text = message(self.names.language, kind, named, None, **words)
         else:
             cause = self._cause(about, change)
@@ -137,7 +145,7 @@ class EventWriter:
             at=change.at,
             event_type=_TYPES[change.after],
             event_code=code,
-            title=title(self.names.language, named, change.after),
+            title=title(self.names.language, named, headline),
             message=text,
             value=value,
             payload=msgspec.json.encode(payload).decode(),
@@ -231,25 +239,23 @@ class EventWriter:
             silent=not change.rings,
         )
 
-    def deviation(self, change: Deviation, incident: Incident | None = None) -> Event:
-        """A sensor started or stopped deviating from its predictions. `incident` is that of its
-        level, if it is raised.
-        """
+    def deviation(self, change: Deviation) -> Event:
+        """A sensor started or stopped deviating from its predictions."""
         pane, end = change.pane, int(self.panes.end[change.pane])
         named, sensor_id, _ = self._who(pane)
-        level = Level.NORMAL
-        if change.begins:
-            level = Level.CRITICAL if change.far else Level.WARN
+        level = Level.WARN if change.begins else Level.NORMAL
         kind = "deviation" if change.begins else "as_predicted"
         words = {"value": quantity(change.seen, named.unit)}
         payload = self._payload(pane, level) | {
             "predicted_value": change.value,
             "error_abs": finite(change.error),
             "error_rel": finite(change.relative),
+            "error_band": finite(change.band),
             "predicted_at": change.predicted_at,
         }
         if change.begins:
             words["predicted"] = quantity(change.value, named.unit)
+            words["band"] = quantity(float(f"{change.band:.3g}"), named.unit)
         else:
             words["duration"] = duration(end - change.since)
             payload["duration_seconds"] = (end - change.since) / 1000
@@ -262,10 +268,8 @@ class EventWriter:
             payload,
             None if change.begins else event_key(sensor_id, change.since, DEVIATION),
             ends=not change.begins,
-            incident_key=self._incident(sensor_id, incident)
-            if incident
-            else event_key(sensor_id, change.since, DEVIATION),
-            silent=incident is not None or not change.begins,
+            incident_key=event_key(sensor_id, change.since, DEVIATION),
+            silent=not change.begins,
         )
 
     def no_data(self, change: NoDataChange) -> Event:

@@ -5,9 +5,11 @@ detector (`level_noise`) misses usual values at an unusual time. A sensor with t
 therefore keeps the light one.
 
 `PartitionDetector` has the interface of the flow's `Detector`: sensors by id, several panes of a
-sensor per call, levels instead of scores. A bound is the number of panes per day that may be
-reported as unusual while nothing is wrong; the score for it follows from the interval between the
-sensor's panes.
+sensor per call, levels instead of scores. The number of alarms per day that are allowed while
+nothing is wrong becomes a bound for scores in `budget`.
+
+While an episode is reported, what is normal is not learned, so that the sensor stays unusual until
+its values are normal again, or until what it does is accepted as normal.
 """
 
 from collections.abc import Sequence
@@ -16,16 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.columns import Floats, Ints
-from contract.level import Level
 from contract.table import Table, column
-from ml.online.level_noise import LevelNoise
+from ml.online.budget import MOST, Budget
+from ml.online.level_noise import CLEAR, LevelNoise
 from ml.online.self_similarity import SelfSimilarity
 from rules.detector import VIEWS, Bounds, Findings
 
-_DAY_MS = 86_400_000.0
 _NO_ROW = -1
+_BY_NOISE = list(VIEWS).index("noise")
+_OF_NOISE = 0.8
+"""Scores of the noise are multiplied by this: a short mean of steps has the longer tail."""
 _BY_SHAPE = list(VIEWS).index("shape")
 _TWICE = float(np.log10(2.0))
+_SHARE = 0.5
+"""The detector's share of the alarms that are allowed; the rest is for deviations from
+predictions."""
 
 
 class PartitionDetector(Table):
@@ -35,7 +42,8 @@ class PartitionDetector(Table):
         light: scores every sensor; without state yet.
         deep: also scores the sensors that `use` names, once it is past its grace period; without
             state yet.
-        bounds: the scores for WARN and CRITICAL.
+        bounds: the alarms per day that are allowed.
+        budget: turns scores into levels; without state yet.
     """
 
     sensor_id: Ints = column(np.int64, 0)
@@ -50,9 +58,11 @@ class PartitionDetector(Table):
         light: LevelNoise | None = None,
         deep: SelfSimilarity | None = None,
         bounds: Bounds | None = None,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__()
         self.bounds = bounds or Bounds()
+        self._budget = budget or Budget()
         self._light, self._deep = light or LevelNoise(), deep or SelfSimilarity()
         self._deep_ids = np.empty(0, np.int64)
 
@@ -64,6 +74,7 @@ class PartitionDetector(Table):
         self.bounds = bounds
         self._deep_ids = np.unique(np.asarray(deep, np.int64))
         self._light.grow(self.rows)  # a snapshot of an older version may lack these tables
+        self._budget.grow(self.rows)
         self._deep.grow(int((self.deep_row >= 0).sum()))
         kept = np.flatnonzero((self.deep_row >= 0) & np.isin(self._ids_by_row(), self._deep_ids))
         self._deep.keep(self.deep_row[kept])
@@ -71,61 +82,107 @@ class PartitionDetector(Table):
         self.deep_row[kept] = np.arange(len(kept))
         self._add_deep(np.flatnonzero(np.isin(self._ids_by_row(), self._deep_ids)))
 
-    def step(self, sensor_id: Ints, end: Ints, mean: Floats) -> Findings:
+    def step(
+        self,
+        sensor_id: Ints,
+        end: Ints,
+        mean: Floats,
+        breached: NDArray[np.bool_] | None = None,
+    ) -> Findings:
         """What is found in P panes, each scored before it is learned from.
 
-        The panes of a sensor are contiguous and sorted by end.
+        The panes of a sensor are contiguous and sorted by end. Where `breached` (P,), a threshold
+        of the user's is met: the pane is neither scored nor learned from.
         """
-        panes = len(sensor_id)
-        findings = Findings(
-            level=np.zeros(panes, np.int8),
-            usual=np.zeros(panes),
-            score=np.zeros(panes),
-            bound=np.zeros((2, panes)),
-            view=np.zeros(panes, np.int8),
-        )
-        if not panes:
+        findings = Findings.nothing(len(sensor_id))
+        if not len(sensor_id):
             return findings
         starts = np.flatnonzero(np.r_[True, sensor_id[1:] != sensor_id[:-1]])
         count = np.diff(np.r_[starts, len(sensor_id)])
         row = self._rows(sensor_id[starts])
         order = np.argsort(row, kind="stable")
         starts, count, row = starts[order], count[order], row[order]
-        bounds = np.log10(self.bounds.of(sensor_id[starts]))
+        allowed = _SHARE * self.bounds.of(sensor_id[starts])
         for turn in range(int(count.max())):  # the n-th pane of every sensor at once
             on = count > turn
-            pane, rows = starts[on] + turn, row[on]
-            findings.usual[pane] = self._light.usual(rows)
-            score, findings.view[pane] = self._score(rows, end[pane], mean[pane])
-            panes_a_day = np.log10(_DAY_MS / np.maximum(self._light.interval(rows), 1.0))
-            bound = np.maximum(panes_a_day - bounds[:, on], 1.0)
-            reached = score >= bound
-            findings.score[pane], findings.bound[:, pane] = score, bound
-            findings.level[pane] = np.where(
-                reached[1], Level.CRITICAL, np.where(reached[0], Level.WARN, Level.NORMAL)
-            )
+            pane, rows, limits = starts[on] + turn, row[on], allowed[:, on]
+            if breached is not None and (outside := breached[pane]).any():
+                self._skip(findings, pane[outside], rows[outside])
+                pane, rows, limits = pane[~outside], rows[~outside], limits[:, ~outside]
+            if len(pane):
+                self._judge(findings, pane, rows, end[pane], mean[pane], limits)
         return findings
+
+    def unjudged(self, sensor_id: Ints, end: Ints) -> NDArray[np.bool_]:
+        """(P,) whether no pane of each sensor, however unusual, can reach WARN at the time `end`
+        (P,): its signal raised so many alarms that its bound is out of reach until it sinks.
+        """
+        place = np.searchsorted(self.sensor_id, sensor_id)
+        known = place < self.rows
+        known[known] = self.sensor_id[place[known]] == sensor_id[known]
+        row, unjudged = self.row[place[known]], np.zeros(len(sensor_id), np.bool_)
+        allowed = _SHARE * self.bounds.of(sensor_id[known])
+        interval = self._light.interval(row)
+        unjudged[known] = self._budget.unreachable(row, end[known], interval, allowed)
+        return unjudged
+
+    def _judge(  # noqa: PLR0917 - the columns of the panes
+        self,
+        findings: Findings,
+        pane: NDArray[np.intp],
+        row: Ints,
+        end: Ints,
+        mean: Floats,
+        allowed: Floats,
+    ) -> None:
+        light, budget = self._light, self._budget
+        findings.usual[pane] = light.usual(row)
+        seen = light.seen(row)
+        held = budget.reporting(row)
+        score, view = self._score(row, end, mean, held if held.any() else None)
+        judged = budget.step(row, end, score, seen, light.moves(row), light.interval(row), allowed)
+        findings.score[pane], findings.view[pane], findings.bound[:, pane] = (
+            score,
+            view,
+            judged.bound,
+        )
+        findings.level[pane], findings.told[pane] = judged.level, judged.told
+        if len(at := np.flatnonzero(judged.told)):
+            findings.compared[:, pane[at]] = light.compared(row[at], view[at])
+        if len(at := judged.accepted):
+            budget.accept(row[at], light.accept(row[at]))
+        findings.accepted[pane] = budget.normal(row)
+
+    def _skip(self, findings: Findings, pane: NDArray[np.intp], row: Ints) -> None:
+        """A breached pane keeps the level that is reported."""
+        findings.usual[pane] = self._light.usual(row)
+        findings.level[pane] = findings.told[pane] = self._budget.level(row)
+        findings.accepted[pane] = self._budget.normal(row)
 
     @property
     def tables(self) -> dict[str, Table]:
         """All tables that are kept between pieces, by name."""
-        return {"detector": self, "level_noise": self._light} | self._deep.tables
+        light = {"detector": self, "level_noise": self._light, "alarm_budget": self._budget}
+        return light | self._deep.tables
 
-    def _score(self, row: Ints, end: Ints, value: Floats) -> tuple[Floats, NDArray[np.int8]]:
+    def _score(
+        self, row: Ints, end: Ints, value: Floats, held: NDArray[np.bool_] | None
+    ) -> tuple[Floats, NDArray[np.int8]]:
         """The score and its view; where both detectors score, the higher one. Because there are two
         detectors, its share is doubled.
         """
-        score = self._light.score_then_learn(row, end, value)
+        score = self._light.score_then_learn(row, end, value, held)
         view = self._light.view
+        score *= np.where(view == _BY_NOISE, _OF_NOISE, 1.0)
         deep_row = self.deep_row[row]
         if len(on := np.flatnonzero(deep_row >= 0)):
             on = on[np.argsort(deep_row[on])]
             ready = self._deep.ready(deep_row[on])
             deep = self._deep.score_then_learn(deep_row[on], end[on], value[on])
             on, deep = on[ready], deep[ready]
-            view[on[deep > score[on]]] = _BY_SHAPE
+            view[on[np.minimum(deep, CLEAR) > score[on]]] = _BY_SHAPE
             score[on] = np.maximum(np.maximum(score[on], deep) - _TWICE, 0.0)
-        return score, view
+        return np.minimum(score, MOST), view
 
     def _rows(self, sensor_id: Ints) -> Ints:
         """The rows of distinct sensors. Sensors without a row get a new one."""
@@ -139,6 +196,7 @@ class PartitionDetector(Table):
             order = np.argsort(self.sensor_id)
             self.sensor_id, self.row = self.sensor_id[order], self.row[order]
             self._light.grow(self.rows)
+            self._budget.grow(self.rows)
             self._add_deep(rows[np.isin(new, self._deep_ids)])
             place = np.searchsorted(self.sensor_id, sensor_id)
         return self.row[place]

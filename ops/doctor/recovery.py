@@ -62,7 +62,7 @@ def _store(directory: Path, claim: Claim | None) -> Iterator[Finding]:
         if MARK in state.steps:
             DuplicateLogic(state.steps[MARK])
         if WATCH in state.steps:
-            Engine(Times(1_000, 3_000, 60_000), PartitionDetector()).restore(state.steps[WATCH])
+            Engine(Times(), PartitionDetector()).restore(state.steps[WATCH])
     text = f"{directory} has the state of {len(states)} partitions, in a version we can read"
     yield Finding(State.OK, "recovery", text)
 

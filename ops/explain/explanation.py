@@ -29,7 +29,7 @@ from rules.tables import RuleSet, kind_of
 from rules.words import duration, quantity
 from sql.database import Database
 
-_USUAL_GAPS = 4
+_USUAL_GAPS, _FEWEST_GAPS = 8, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,12 +400,12 @@ def _silence(evidence: Evidence, arrivals: list[ArrivalLine], notes: list[str]) 
     timers = [Timer(f"{who} last seen", clock(seen))]
     before = [arrival.at // 1000 for arrival in arrivals if arrival.at <= seen]
     gaps = [b - a for a, b in pairwise(before) if b > a][-_USUAL_GAPS:]
-    if len(gaps) == _USUAL_GAPS:
+    if len(gaps) >= _FEWEST_GAPS:
         longest = max(gaps)
         limit = max(LEAST_MS, FACTOR * 1000 * longest)
         timers.append(
             Timer("limit", f"{duration(limit)}: {FACTOR} times {duration(longest * 1000)}, the "
-                           f"longest of the last {_USUAL_GAPS} gaps, and at least "
+                           f"longest of the last {len(gaps)} gaps, and at least "
                            f"{duration(LEAST_MS)}")
         )  # fmt: skip
         if (not back or evidence.ended) and silent_at - limit > seen:

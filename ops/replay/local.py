@@ -8,12 +8,13 @@ import msgspec
 
 from contract.settings import Settings
 from rules.models import MODELS
+from rules.silences import COLUMN, DEVICES, SENSORS, SILENCES
 from rules.tables import Tables, sources
 from sql.database import Database
 from sql.schema import apply_schema, open_database
 from sql.statements import LIST_ALL_MODELS, LIST_INSTALLATION
 
-_RULES = [source.table for source in sources() if source is not MODELS]
+_RULES = [s.table for s in sources() if s is not MODELS and "sensor_id" in s.columns]
 
 
 def local_settings(settings: Settings, file: Path) -> Settings:
@@ -26,6 +27,11 @@ def make_local(settings: Settings, live: Database, rules: Tables) -> None:
     and models of `live`, and the rows in `rules`.
     """
     apply_schema(settings)
+    silences = {
+        (source.table, row["id"]): row.get(COLUMN)
+        for source in SILENCES
+        for row in rules.get(source.table, ())
+    }
     tables: dict[str, Sequence[Mapping[str, Any]]] = {"devices": [], "sensors": []}
     devices: dict[int, dict[str, Any]] = {}
     sensors = []
@@ -36,6 +42,7 @@ def make_local(settings: Settings, live: Database, rules: Tables) -> None:
             "name": row.device,
             "device_type": row.device_type,
             "status": row.status,
+            COLUMN: silences.get((DEVICES, row.device_id)),
         }
         if row.sensor_id is not None:
             sensors.append(
@@ -47,6 +54,7 @@ def make_local(settings: Settings, live: Database, rules: Tables) -> None:
                     "name": row.sensor,
                     "unit": row.unit,
                     "is_active": int(row.is_active or 0),
+                    COLUMN: silences.get((SENSORS, row.sensor_id)),
                 }
             )
     tables["devices"], tables["sensors"] = list(devices.values()), sensors

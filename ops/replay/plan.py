@@ -12,8 +12,6 @@ from shutil import rmtree
 import msgspec
 
 from contract.errors import SetupError
-from contract.settings import Settings
-from dataflows.engine import Times
 from ops.replay.spans import Part
 
 LIVE, DRY_RUN = "live", "dry-run"
@@ -224,8 +222,3 @@ def _write(folder: Path, plan: ReplayPlan) -> None:
     new = folder / f"{_PLAN}~"
     new.write_bytes(msgspec.json.format(msgspec.json.encode(plan)))
     new.rename(folder / _PLAN)
-
-
-def times_of(settings: Settings) -> Times:
-    """The times that the live flow reads from its settings."""
-    return Times(settings.grace_ms, settings.idle_close_ms, settings.predict_every_seconds * 1000)

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from contract.errors import SetupError, error_of_ours
 from contract.settings import Settings
-from dataflows.engine import Watch
+from dataflows.engine import Times, Watch
 from dataflows.log import TopicWatch, group
 from dataflows.state import make_store
 from ops.replay.cut import Cut
@@ -36,7 +36,6 @@ from ops.replay.plan import (
     Run,
     check_name,
     open_run,
-    times_of,
 )
 from ops.replay.progress import Progressed
 from ops.replay.rules import given_rules, rule_book
@@ -156,7 +155,7 @@ def _arguments(request: Request, settings: Settings, given: str | None) -> Repla
         raise SetupError("--notify requires --into live: other replays create no notifications")
     if request.margin is not None and request.begin is None and request.end is None:
         raise SetupError("--margin requires --from or --to: without them the whole log is replayed")
-    times = times_of(settings)
+    times = Times.of(settings)
     return ReplayArguments(
         into=request.into,
         topic=settings.kafka_topic,
@@ -208,7 +207,7 @@ def _run(
     stop = Stop()
     flow = replay_graph(
         span_source(settings, plan.parts, lambda: stop.asked, progress.at),
-        Watch(rule_book(settings, database, plan.rules), times_of(settings)),
+        Watch(rule_book(settings, database, plan.rules), Times.of(settings)),
         _cut(plan),
         tally,
         events_sink(local_settings(settings, run.events)),

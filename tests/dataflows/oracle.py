@@ -12,7 +12,8 @@ from math import inf
 from statistics import correlation, fmean, linear_regression, pstdev
 from types import SimpleNamespace
 
-NEVER, HORIZON = -(10**15), 600_000
+NEVER, HORIZON, DAY = -(10**15), 600_000, 86_400_000
+LARGEST = 9_999_999_999.0  # of an error
 ROLLUPS = ("rollup", 60_000), ("rollup", 300_000), ("rollup", 3_600_000)
 Stats = namedtuple("Stats", "count mean min max std first last trend fit")
 Reading = namedtuple("Reading", "ts value seq", defaults=[0])
@@ -44,6 +45,18 @@ def expects_more(readings, before):
     continues = not known or times[0] - before < 1_000_000
     rest = pane_end(times[-1]) * 1000 - times[-1]
     return continues and 0 < times[-1] - times[0] < rest * (len(times) - 1)
+
+
+def is_rhythm(gaps):
+    """Whether the last of these gaps between packets, in seconds, are alike."""
+    gaps = gaps[-8:]
+    if len(gaps) < 8:
+        share, least = (0.05, 1) if len(gaps) == 2 else (0.25, 2)
+        return len(gaps) > 1 and max(gaps) - min(gaps) <= max(share * min(gaps), least)
+    m = sorted(gaps)[3]
+    near = [g for g in gaps if m / 1.35 - 1 <= g <= 1.35 * m + 1]
+    missed = [g for g in gaps if abs(g - 2 * m) <= 0.15 * m or abs(g - 3 * m) <= 0.15 * m]
+    return sum(g in near or g in missed for g in gaps) >= 7
 
 
 def in_order(rules):
@@ -104,6 +117,7 @@ class Levels:
     # need: the panes or seconds of quiet that lower the level; clear_due: when the seconds are over
     level = quiet = need = clear_due = 0
     usual = calm = 0  # the mean of the means of so many panes in which no threshold was met
+    abnormal = False  # the last pane: it plays no part in comparisons with predictions
 
     def __init__(self, rules):
         # a streak: so many panes in a row met the rule; asks: the rule asks for its level
@@ -129,7 +143,8 @@ class Levels:
                 s.due = end - 1000 + s.raise_after * 1000
             s.asks = met and (s.count >= s.raise_after or (s.kind != "forecast" and end >= s.due))
             held = max(held, s.level if holds else 0)
-        if not any(s.count for s in self.streaks if s.kind == "threshold"):
+        met = any(s.count for s in self.streaks if s.kind == "threshold")
+        if not met:
             self.calm += 1
             self.usual += (w1.mean - self.usual) / min(self.calm, 1000)
         asked, floor = self.asked(), max(self.asked(), held)
@@ -137,7 +152,9 @@ class Levels:
         if self.quiet == 1:
             self.clear_due = end - 1000 + self.need * 1000
         cleared = self.quiet and (self.quiet >= self.need or end >= self.clear_due)
-        return asked, floor, [self.change(end)] if asked > self.level or cleared else []
+        changes = [self.change(end)] if asked > self.level or cleared else []
+        self.abnormal = met or self.level > 0
+        return asked, floor, changes
 
     def stand(self, until):
         """The changes up to this time, the last pane's value having stood."""
@@ -154,6 +171,38 @@ class Levels:
                 changes.append(self.change(due, "timer"))
             elif due == clear:
                 self.quiet = 0
+
+
+class Band:
+    """How far a sensor usually is from its predictions, and whether it is further off now."""
+
+    # largest: an error, which fades from largest_at on; worst: the error while it is off
+    count = first = largest_at = 0
+    usual = largest = worst = 0.0
+    off, told_at = False, NEVER
+
+    def __init__(self, errors=200, span=DAY, apart=2 * DAY):
+        self.errors, self.span, self.apart = errors, span, apart
+
+    def compare(self, t, e, watched=True):
+        """Take the error of a pane that ends at `t`. The result is the band, None if unknown."""
+        self.first = self.first if self.count else t
+        largest = self.largest * max(0, 1 - (t - self.largest_at) / DAY / 20)
+        band, was = 1.5 * max(largest, 2 * self.usual), self.off
+        known = self.count >= self.errors and t - self.first >= self.span
+        self.off = watched and known and e > band and (was or t - self.told_at >= self.apart)
+        self.told_at = t if self.off and not was else self.told_at
+        self.worst = max(self.worst, e)
+        if not self.off:
+            most = 4 * max(largest, self.usual) if known and band > 0 else inf
+            if min(self.worst, most) >= largest:
+                self.largest, self.largest_at = min(self.worst, most), t
+            self.worst = 0.0
+        x = min(e, 10 * self.usual) if known and self.usual > 0 else e
+        share = max(1 / (self.count + 1), 0.002) * (0.95 if x > self.usual else 0.05)
+        self.usual = self.usual + share * (x - self.usual) if self.count else e
+        self.count = min(self.count + 1, 1_000_000)
+        return band if known else None
 
 
 def remember(told, lasting, change):
@@ -188,19 +237,32 @@ class Heard:
 
     last_arrival = returned = NEVER
     k, device, session = 0, None, None
-    silent = flapping = deviating = False
+    silent = flapping = False
+    silences = 0, 0  # the last two, in seconds
 
-    def __init__(self, who, rules=()):
+    def __init__(self, who, rules=(), band=None):
         self.who, self.gaps, self.packets, self.pauses = who, [], [], []
         self.rules, self.live, self.told = rules, Lane(rules), []
         self.changes, self.dirty = [False] * 20, set()
+        # made: the predictions that are compared; abnormal: the ends of panes
+        self.band, self.made, self.abnormal = band, {}, set()
 
 
 class Oracle:
-    """The engine: `record` takes the input; the lists and counters have the results."""
+    """The engine: `record` takes the input; the lists and counters have the results.
 
-    def __init__(self, grace, idle, rules=(), predict_ms=60_000, limit=10_000, late_grace=600_000):
+    `sensor_silence`, `device_silence`: {id: seconds} of those that state when they are silent.
+    `deviations`: whether they are watched; `errors`, `span`, `apart`: what a band needs.
+    """
+
+    def __init__(
+        self, grace, idle, rules=(), predict_ms=60_000, limit=10_000, late_grace=600_000,
+        sensor_silence=None, device_silence=None, deviations=True,
+        errors=200, span=DAY, apart=2 * DAY,
+    ):  # fmt: skip
         self.grace, self.idle, self.rules, self.predict_ms = grace, idle, rules, predict_ms
+        self.sensor_silence, self.device_silence = sensor_silence or {}, device_silence or {}
+        self.deviations, self.band = deviations, (errors, span, apart)
         self.limit, self.late_grace, self.now = limit, late_grace, NEVER
         self.devices, self.sensors, self.stored = {}, {}, set()
         self.windows, self.rollups, self.predictions, self.events = [], [], [], []
@@ -284,6 +346,8 @@ class Oracle:
             if s.session and s.session.idle_at <= self.now:
                 self.judge_late(s, s.session, s.session.open, over=True)
                 s.session = None
+            if self.own_silence(s) is not None:
+                self.fall_silent(s, s.last_arrival)
         for d in self.devices.values():
             self.fall_silent(d, d.last_arrival)
 
@@ -293,14 +357,30 @@ class Oracle:
             if s.device == device and name not in named:
                 self.fall_silent(s, max(s.last_arrival, d.returned))
         for name in named:
-            rules = in_order([rule for rule in self.rules if rule["sensor"] == name])
-            s = self.sensors.setdefault(name, Heard((name, None), rules))
+            if name not in self.sensors:
+                rules = in_order([rule for rule in self.rules if rule["sensor"] == name])
+                self.sensors[name] = Heard((name, None), rules, Band(*self.band))
+            s = self.sensors[name]
             s.device = device
-            self.hear(s, d.returned)
+            self.hear(s, d.returned if self.own_silence(s) is None else NEVER)
+
+    def own_silence(self, source):
+        """The seconds that a device or a sensor states, or None; with 0 it is never silent."""
+        sensor, device = source.who
+        return self.sensor_silence.get(sensor, self.device_silence.get(device))
+
+    def silent_after(self, source):
+        """After which time without data a device or a sensor is silent."""
+        own = self.own_silence(source)
+        if own is not None:
+            return 1000 * own or inf
+        usual = min(2 * min(source.silences), 86_400)
+        longest = max([usual, *(5 * gap for gap in source.gaps[-8:])])
+        return max(30_000, 1000 * longest) if is_rhythm(source.gaps) else inf
 
     def fall_silent(self, source, since):
-        at = since + max(30_000, 5000 * max(source.gaps[-4:], default=0))
-        if len(source.gaps) >= 4 and not source.silent and at <= self.now:
+        at = since + self.silent_after(source)
+        if not source.silent and at <= self.now:
             source.silent = True
             self.event(source, at, "NO_DATA", None, "begin")
 
@@ -310,6 +390,8 @@ class Oracle:
             source.pauses.append(gap * 1000)
         if source.silent:
             source.silent, source.returned = False, self.now
+            silence = min((self.now - source.last_arrival) // 1000, 2**31 - 1)
+            source.silences = source.silences[1], silence
             self.event(source, self.now, "DATA_RESUMED", None, "end")
         elif gap > 0 and NEVER < source.last_arrival >= device_returned:
             source.gaps.append(gap)
@@ -345,6 +427,8 @@ class Oracle:
             clear = w10.count >= 5 and w10.fit >= 0.9 and w5.trend * w10.trend > 0
             trend = min(w5.trend, w10.trend, key=abs) if clear else 0  # a forecast goes on with it
             asked, floor, changes = s.live.levels.pane(s.live.panes, w1, trend)
+            if s.live.levels.abnormal:
+                s.abnormal.add(end)
             self.flap(s, end, asked, floor)
             self.tell(s, s.live, changes)
             for kind, period in (*ROLLUPS, ("prediction", self.predict_ms)):
@@ -404,16 +488,18 @@ class Oracle:
                     self.rollups.append((period, name, start, *b[:4], b.last))
                 else:
                     self.predictions.append((name, start + period, b.mean, b.count))
+                    if not any(start < at <= start + period for at in s.abnormal):
+                        s.made[start + period] = b.mean
 
     def deviate(self, s, end, w10):
         target = (end - HORIZON) // self.predict_ms * self.predict_ms + HORIZON
-        made = [p[2] for p in self.predictions if p[:2] == (s.who[0], target - HORIZON)]
-        if made and target > max([NEVER, *s.live.panes][-2], end - 60_000):
-            error, size = abs(w10.mean - made[0]), max(abs(made[0]), 1e-6)
-            off = (error >= 0.5 or error / size >= 0.2) and error > 2 * w10.std * (1 + 1e-9)
-            if off != s.deviating:
-                s.deviating, after = off, off and (1 if error / size < 0.5 else 2)
-                self.event(s, end, "PREDICTION_DEVIATION", None, after)
+        made = s.made.get(target - HORIZON)
+        due = made is not None and target > max([NEVER, *s.live.panes][-2], end - 60_000)
+        if due and end not in s.abnormal:
+            off = s.band.off
+            s.band.compare(end, min(abs(w10.mean - made), LARGEST), self.deviations)
+            if s.band.off != off:
+                self.event(s, end, "PREDICTION_DEVIATION", None, int(s.band.off))
 
     def final_rollups(self):
         """{(period, sensor, bucket): (count, mean, min, max, last)} of what is stored."""

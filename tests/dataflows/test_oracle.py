@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.dataflows.oracle import NEVER, Change, Oracle, Reading, expects_more, remember, resets
+from tests.dataflows.oracle import (
+    DAY,
+    LARGEST,
+    NEVER,
+    Band,
+    Change,
+    Oracle,
+    Reading,
+    expects_more,
+    remember,
+    resets,
+)
 
 
 def threshold(high=inf, level=1, *, low=-inf, raise_after=1, clear_after=3, number=0, **more):
@@ -58,6 +69,15 @@ class Stream:
         return [
             (e[2], e[4], e[5], e[9]) for e in self.oracle.events if e[3] == "LEVEL" and not e[7]
         ]
+
+    def silences(self):
+        """(sensor, device, at in seconds, begin or end) of the times without data."""
+        codes = "NO_DATA", "DATA_RESUMED"
+        return [(*e[:2], e[2] / 1000, e[5]) for e in self.oracle.events if e[3] in codes]
+
+    def deviations(self):
+        """(at, after) of the deviations from predictions."""
+        return [(e[2], e[5]) for e in self.oracle.events if e[3] == "PREDICTION_DEVIATION"]
 
     def late_levels(self):
         """(at, before, after, detected_at, reason) of the lane's level changes."""
@@ -803,6 +823,399 @@ def test_told_episodes():
     assert found()[2:] == [(2, 19_000, 22_000), (1, 22_000, inf)]
 
 
+# No data
+
+
+def packets(*gaps, sensor=False, **more):
+    """Records of device 1, the first at 0; the gaps are seconds."""
+    stream = Stream(**more)
+    for n in range(len(gaps) + 1):
+        at = 1000 * sum(gaps[:n])
+        stream.send(at, *[(at, 1)] * sensor)
+    return stream
+
+
+def silent_after(*gaps, **more):
+    """After how many seconds of silence the device is silent, or None."""
+    found = packets(*gaps, **more).beat(10**12).silences()
+    assert [row[:2] + row[3:] for row in found] == [(None, 1, "begin")] * len(found)
+    return found[0][2] - sum(gaps) if found else None
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"),
+    [
+        ((), None),
+        ((20,), None),
+        ((100, 105), 525),  # 5 % of 100
+        ((106, 100), None),
+        ((1, 2), 30),  # 1 s apart; 5 * 2 are less than 30
+        ((1, 3), None),
+        ((100, 125, 110), 625),  # 25 % of 100
+        ((100, 126, 110), None),
+        ((1, 3, 2), 30),  # 2 s apart
+        ((1, 4, 2), None),
+        ((8, 8, 9, 8, 10, 8, 8), 50),
+        ((8, 8, 9, 8, 11, 8, 8), None),
+        ((20, 20, 20, 99, 20, 20, 20), None),
+        ((20, 20, 20, 99, 20, 20, 20, 20), 495),  # one of eight may differ
+        ((20, 20, 20, 99, 20, 20, 20, 98), None),
+        ((14, 14, 28, 20, 20, 20, 20, 20), 140),  # 20 / 1.35 - 1 is 13.8; 20 * 1.35 + 1 is 28
+        ((28, 28, 14, 20, 20, 20, 20, 20), 140),
+        ((14, 29, 20, 20, 20, 20, 20, 20), 145),
+        ((13, 29, 20, 20, 20, 20, 20, 20), None),
+        ((20, 20, 37, 43, 57, 63, 20, 20), 315),  # two and three times 20, give or take 3
+        ((20, 20, 36, 43, 57, 63, 20, 20), 315),
+        ((20, 20, 36, 44, 57, 63, 20, 20), None),
+        ((20, 20, 37, 43, 56, 64, 20, 20), None),
+        ((10, 25, 10, 25, 10, 25, 25, 25), None),  # the fourth is 25: 10 is too short
+        ((10, 10, 10, 10, 30, 30, 30, 30), 150),  # the fourth is 10: 30 is three times that
+        ((5, 300, 7, 20, 20, 20, 20, 20, 20, 20, 20), 100),  # the last eight
+        ((20, 99, 20, 20, 20, 20, 20, 20), 495),
+        ((20, 99, 20, 20, 20, 20, 20, 20, 99), None),
+        ((5, 60, 300, 7, 31, 900, 2, 90, 400, 15), None),
+    ],
+)
+def test_only_a_sender_with_a_rhythm_falls_silent(gaps, expected):
+    assert silent_after(*gaps) == expected
+
+
+def test_a_device_falls_silent_at_a_heartbeat():
+    stream = packets(20, 20, sensor=True).beat(139_999)
+    assert stream.silences() == []
+    assert stream.beat(140_000).silences() == [(None, 1, 140, "begin")]  # 40 + 5 * 20
+    # its sensor does not: it is the device that sends nothing
+    assert stream.beat(900_000).send(900_000, (900_000, 1)).silences()[1:] == [
+        (None, 1, 900, "end")
+    ]
+    assert stream.oracle.devices[1].gaps == [20, 20]
+    assert stream.oracle.sensors[1].gaps == [20, 20]
+
+
+def test_a_sensor_falls_silent_when_its_device_sends_without_it():
+    stream = packets(20, 20, sensor=True)
+    for at in range(60_000, 139_000, 20_000):
+        stream.send(at)
+    assert stream.silences() == []
+    assert stream.beat(140_000).silences() == []
+    assert stream.send(145_000).silences() == [(1, None, 140, "begin")]
+    assert stream.send(150_000, (150_000, 1)).silences()[1:] == [(1, None, 150, "end")]
+
+
+def test_a_sensor_is_waited_for_from_the_return_of_its_device():
+    def back(*after):
+        stream = packets(20, 20, sensor=True)
+        for at in (900, 920, 940, 960, 980, *after):
+            stream.send(1000 * at)
+        return stream.silences()[2:]  # the device: 140 to 900
+
+    assert back() == []
+    assert back(1000) == [(1, None, 1000, "begin")]  # 900 + 5 * 20
+
+
+def test_a_gap_that_the_devices_silence_is_part_of_does_not_count():
+    stream = packets(20, 20, sensor=True).send(900_000).send(920_000, (920_000, 1))
+    assert stream.oracle.sensors[1].gaps == [20, 20]
+    assert stream.send(930_000, (930_000, 1)).oracle.sensors[1].gaps == [20, 20, 10]
+    # it counts for a sensor that states when it is silent
+    stream = packets(20, 20, sensor=True, sensor_silence={1: 10_000})
+    stream.send(900_000).send(920_000, (920_000, 1))
+    assert stream.oracle.sensors[1].gaps == [20, 20, 880]
+
+
+def test_two_silences_become_part_of_the_rhythm():
+    # silent from 160 s to 1060 s and from 1180 s to 3080 s: 1000 s and 2000 s without data
+    stream = packets(20, 20, 20).send(1_060_000).send(1_080_000).send(3_080_000)
+    ends = [(None, 1, at, what) for at, what in
+            ((160, "begin"), (1060, "end"), (1180, "begin"), (3080, "end"))]  # fmt: skip
+    assert stream.silences() == ends
+    assert stream.oracle.devices[1].silences == (1000, 2000)
+    assert stream.oracle.devices[1].gaps == [20, 20, 20, 20]
+    # twice the shorter one
+    assert stream.beat(5_079_999).silences() == ends
+    assert stream.beat(5_080_000).silences() == [*ends, (None, 1, 5080, "begin")]
+    # the next one is 3000 s: twice 2000 s
+    stream.send(6_080_000).beat(10_000_000)
+    assert stream.silences()[5:] == [(None, 1, 6080, "end")]
+    assert stream.beat(10_080_000).silences()[6:] == [(None, 1, 10_080, "begin")]
+
+
+def test_silences_count_up_to_half_a_day():
+    stream = packets(20, 20).send(100_000_000).send(100_020_500).send(200_000_000)
+    assert stream.oracle.devices[1].silences == (99_960, 99_979)  # in whole seconds
+    assert stream.beat(286_399_999).silences()[4:] == []
+    assert stream.beat(286_400_000).silences()[4:] == [(None, 1, 286_400, "begin")]
+
+
+def test_a_device_that_states_when_it_is_silent():
+    assert silent_after(device_silence={1: 5}) == 5
+    assert silent_after(device_silence={2: 5}) is None
+    assert silent_after(20, 20, device_silence={1: 5000}) == 5000
+    assert silent_after(20, 20, device_silence={1: 0}) is None
+    assert silent_after(20, 20, sensor_silence={1: 5}) == 100  # it is of a sensor
+    stream = Stream(device_silence={1: 5}).send(10_500).send(15_500)  # before it is heard
+    assert stream.silences() == [(None, 1, 15.5, "begin"), (None, 1, 15.5, "end")]
+    # past silences play no part
+    stream.send(30_000).send(40_000)
+    assert stream.silences()[2:] == [
+        (None, 1, 20.5, "begin"), (None, 1, 30, "end"),
+        (None, 1, 35, "begin"), (None, 1, 40, "end"),
+    ]  # fmt: skip
+
+
+def test_a_sensor_that_states_when_it_is_silent():
+    def stream(seconds):
+        return packets(20, 20, sensor=True, sensor_silence={1: seconds})
+
+    found = Stream(sensor_silence={1: 7}).send(1000, (1000, 1)).beat(7999)
+    assert found.silences() == []
+    assert found.beat(8000).silences() == [(1, None, 8, "begin")]  # it was heard once
+    assert found.send(9000).send(9500, (9500, 1)).silences()[1:] == [(1, None, 9.5, "end")]
+    assert stream(0).send(60_000).send(100_000).send(190_000).silences() == []
+    # whatever its device does: that is silent from 140 s to 900 s
+    found = stream(870).send(900_000).beat(909_999)
+    assert found.silences()[2:] == []
+    assert found.beat(910_000).silences()[2:] == [(1, None, 910, "begin")]
+
+
+def test_the_present_setting_counts():
+    stream = packets(20, 20, sensor=True)
+    stream.oracle.sensor_silence[1] = 7
+    assert stream.beat(50_000).silences() == [(1, None, 47, "begin")]
+
+
+# Deviations from predictions
+
+
+def known_band(count=200, until=DAY, **more):
+    """A band after errors of 1.0, the next of which is due at `until`."""
+    band = Band(**more)
+    for n in range(count):
+        assert band.compare(until * n // count, 1.0) is None
+    assert (band.usual, band.largest, band.off) == (1, 1, False)
+    return band
+
+
+def test_a_band_is_known_after_200_errors_and_a_day():
+    assert known_band().compare(DAY, 1.0) == 3  # 1.5 * 2 * 1
+    assert known_band().compare(DAY - 1, 1.0) is None
+    assert known_band(199).compare(DAY, 1.0) is None
+
+
+def test_an_error_beyond_the_band_is_a_deviation():
+    def off(*errors, **more):
+        band = known_band()
+        for n, e in enumerate(errors):
+            band.compare(DAY + 60_000 * n, e, **more)
+        return band.off
+
+    assert not off(3.0)
+    assert off(3.01)
+    assert off(3.01, 3.1)  # 0.0475 % * 2.01 more: the band is 3.028 wide
+    assert not off(3.01, 3.02)
+    assert not off(3.01, watched=False)
+    early = known_band(199)
+    early.compare(DAY, 1000)
+    assert not early.off
+
+
+def test_the_usual_error_is_near_the_highest_ones():
+    band = Band()
+    usual = []
+    for e in (1, 5, 2):
+        band.compare(0, e)
+        usual.append(band.usual)
+    # 1 + 0.95 * (5 - 1) / 2; 2.9 - 0.05 * (2.9 - 2) / 3
+    assert usual == pytest.approx([1, 2.9, 2.885])
+    band.count = 9999
+    band.compare(0, 3.885)  # never less than 0.002
+    assert band.usual == pytest.approx(2.885 + 0.002 * 0.95)
+    assert band.count == 10_000
+
+
+def test_a_large_error_counts_ten_times_the_usual_one():
+    band = known_band()
+    band.compare(DAY, 1000)
+    assert band.usual == pytest.approx(1 + 0.95 * 9 / 201)
+    # a band that is not known takes all of it
+    band = known_band(199)
+    band.compare(DAY, 1000)
+    assert band.usual == pytest.approx(1 + 0.95 * 999 / 200)
+
+
+def test_the_largest_error_fades_in_twenty_days():
+    def band(days):
+        found = known_band(99)
+        found.compare(DAY, 21.0)
+        found.count = 200
+        assert found.usual == pytest.approx(1.19)  # 1 + 0.95 * 20 / 100
+        return found.compare(DAY * (1 + days), 0)
+
+    assert band(0) == 31.5
+    assert band(1) == pytest.approx(1.5 * 19.95)
+    assert band(10) == pytest.approx(1.5 * 10.5)
+    assert band(20) == pytest.approx(3 * 1.19)
+    assert band(40) == pytest.approx(3 * 1.19)
+
+
+def test_an_error_as_large_as_the_faded_largest_one_takes_its_place():
+    band = known_band(99)
+    band.compare(0, 20.0)
+    band.compare(10 * DAY, 9.99)
+    assert (band.largest, band.largest_at) == (20, 0)
+    band.compare(10 * DAY, 10.0)
+    assert (band.largest, band.largest_at) == (10, 10 * DAY)
+
+
+def test_a_deviation_widens_the_band_when_it_is_over():
+    band = known_band()
+    for n, e in enumerate((3.1, 3.6, 3.5)):
+        band.compare(DAY + n, e)
+        assert (band.off, band.largest, band.worst) == (True, 1, max(3.1, e, band.worst))
+    band.compare(DAY + 3, 1.0)
+    assert (band.off, band.largest, band.largest_at) == (False, 3.6, DAY + 3)
+    assert band.worst == 0
+
+
+def test_the_largest_error_grows_at_most_fourfold():
+    band = known_band()
+    band.compare(DAY, 50.0)  # usual is 1.0425 now
+    assert band.off
+    usual = band.usual
+    band.compare(DAY + 1, 1.0)
+    assert band.largest == pytest.approx(4 * usual)
+    # within two days of the first none follows, and the band still grows
+    assert band.compare(DAY + 1, 100.0) == pytest.approx(6 * usual)
+    assert not band.off
+    assert band.largest == pytest.approx(16 * usual)
+    # without a band it takes all of it
+    band = known_band(199)
+    band.compare(DAY, 50.0)
+    assert band.largest == 50
+    zero = Band(errors=1, span=0)
+    zero.compare(0, 0.0)
+    zero.compare(1, 50.0)  # beyond a band of 0: a deviation
+    assert (zero.off, zero.largest) == (True, 0)
+    zero.compare(2, 0.0)  # the usual error is 50 * 0.95 / 2 now: 23.75
+    assert zero.largest == 50
+    zero = Band(errors=1, span=0)
+    zero.compare(0, 0.0)
+    zero.compare(1, 50.0, watched=False)
+    assert zero.largest == 50
+
+
+def test_deviations_begin_two_days_apart():
+    def off(at):
+        band = known_band()
+        band.compare(DAY, 3.5)
+        band.compare(DAY + 1, 1.0)
+        assert not band.off
+        band.compare(DAY + at, 20.0)
+        return band.off
+
+    assert not off(2 * DAY - 1)
+    assert off(2 * DAY)
+    band = known_band()
+    for n in range(100):  # one that lasts is not cut
+        band.compare(DAY + n * DAY // 20, 1000.0)
+        assert band.off
+    assert band.told_at == DAY
+
+
+def predicted(values, *rules, until=800_000, **more):
+    """A reading every 10 s, of 10 but for {ts: value}: each pane is compared alone. With the
+    period of a minute the panes 661_000, 721_000 and 781_000 are due; the first sets the band."""
+    stream = Stream(*rules, errors=1, span=0, **more)
+    for at in range(0, until, 10_000):
+        stream.send(at + 500, (at, values.get(at, 10)))
+    return stream
+
+
+def errors(stream):
+    band = stream.oracle.sensors[1].band
+    return band.count, band.usual
+
+
+def test_a_deviation_from_the_predictions():
+    # the error 1 makes a band of 3
+    assert predicted({660_000: 11, 720_000: 13}).deviations() == []
+    stream = predicted({660_000: 11, 720_000: 13.1})
+    assert stream.deviations() == [(721_000, 1), (781_000, 0)]
+    assert stream.oracle.sensors[1].band.count == 3
+    assert predicted({660_000: 11, 730_000: 99}).deviations() == []  # that pane is not due
+    assert predicted({660_000: 11, 720_000: 99}, deviations=False).deviations() == []
+
+
+def test_a_deviation_also_ends_when_they_are_switched_off():
+    stream = predicted({660_000: 11, 720_000: 99}, until=740_000)
+    stream.oracle.deviations = False
+    for at in range(740_000, 800_000, 10_000):
+        stream.send(at + 500, (at, 99))
+    assert stream.deviations() == [(721_000, 1), (781_000, 0)]
+
+
+def test_an_error_has_a_limit():
+    assert errors(predicted({660_000: 1e12}, until=700_000)) == (1, LARGEST)
+
+
+def test_an_abnormal_pane_is_not_compared():
+    assert errors(predicted({660_000: 11}, until=700_000)) == (1, 1)
+    for rule in (
+        threshold(10.5, raise_after=99),  # its condition is met
+        threshold(11, low=11, equal=True, raise_after=99),
+        delta(abs_delta=1),  # it calls for a level
+    ):
+        stream = predicted({660_000: 11}, rule, until=700_000)
+        # nor are the panes that follow it, which are not due
+        assert errors(stream) == (0, 0)
+        assert errors(predicted({660_000: 10}, rule, until=700_000)) == (1, 0)
+    # a delta that does not call for a level yet
+    assert errors(predicted({660_000: 11}, delta(abs_delta=1, raise_after=99), until=700_000))[0]
+
+
+def test_a_pane_before_the_level_is_normal_again_is_abnormal():
+    rule = threshold(40, clear_after=30)  # quiet from 621_000 on: normal at the pane 651_000
+    assert errors(predicted({610_000: 41}, rule, until=700_000)) == (1, 0)
+    # quiet from 641_000 on: normal at the pane 671_000
+    assert errors(predicted({630_000: 41}, rule, until=700_000)) == (0, 0)
+    # quiet from 631_000 on: normal at 660_000, before the next pane
+    stream = predicted({620_000: 41}, rule, until=700_000)
+    assert stream.levels()[1:] == [(660_000, 1, 0, "timer")]
+    assert errors(stream) == (1, 0)
+    # a pane at which it becomes normal is compared
+    rule = threshold(40, clear_after=31)
+    stream = predicted({620_000: 41}, rule, until=700_000)
+    assert stream.levels()[1:] == [(661_000, 1, 0, "")]
+    assert errors(stream) == (1, 0)
+
+
+def test_a_prediction_of_a_minute_with_an_abnormal_pane_is_not_compared():
+    def compared(at):
+        stream = predicted({at: 41}, threshold(40, clear_after=1), until=800_000)
+        assert [p[1] for p in stream.oracle.predictions][:3] == [60_000, 120_000, 180_000]
+        return errors(stream)[0]
+
+    assert compared(-1) == 3
+    assert compared(60_000) == 2  # 60_000 to 120_000: it ends at 61_000
+    assert compared(110_000) == 2  # it is normal from 112_000 on
+    assert compared(240_000) == 3  # not due yet
+    # up to the pane that ends with the minute
+    stream = Stream(threshold(40, clear_after=1), errors=1, span=0)
+    for at in range(59_000, 800_000, 60_000):
+        stream.send(at + 500, (at, 41 if at in (59_000, 600_000) else 10))
+    assert 60_000 not in stream.oracle.sensors[1].made
+    assert 120_000 in stream.oracle.sensors[1].made
+
+
+def test_late_panes_are_not_abnormal():
+    stream = predicted({660_000: 11}, threshold(40), until=650_000)
+    stream.send(650_000, (85_000, 41), (650_000, 10)).beat(670_000)
+    for at in range(660_000, 800_000, 10_000):
+        stream.send(at + 20_000, (at, 10))
+    assert stream.late_levels() != []
+    assert errors(stream)[0] == 3
+
+
 # F. Rollups in the end
 
 
@@ -872,7 +1285,8 @@ def random_stream(seed):
 
 
 def found(records, beats=False):
-    o = Oracle(1000, 3000, RULES, predict_ms=5000, limit=7)
+    silence = {"sensor_silence": {2: 4}, "device_silence": {2: 20}}
+    o = Oracle(1000, 3000, RULES, predict_ms=5000, limit=7, **silence)
     for record in records:
         o.record(*record)
         if beats:
@@ -918,4 +1332,5 @@ def test_the_random_streams_reach_every_case():
             assert ("LEVEL", after, late, "timer") in seen
     assert ("LEVEL", 0, True, "late_end") in seen
     assert seen >= set("fdrt")
-    assert {("PATTERN_CHANGE", "begin", False, ""), ("NO_DATA", "begin", False, "")} <= seen
+    others = {("PATTERN_CHANGE", "begin"), ("NO_DATA", "begin"), ("DATA_RESUMED", "end")}
+    assert {(*event, False, "") for event in others} <= seen

@@ -408,33 +408,33 @@ def test_flapping_is_explained_by_the_panes_that_changed_the_level(story):
 
 
 def test_the_silence_of_a_device_is_explained_by_its_last_arrivals(story):
-    records = [(at, [(BOILER, at, 20), (PUMP, at, 5)]) for at in (0, 16, 20, 35, 45, 55)]
+    records = [(at, [(BOILER, at, 20), (PUMP, at, 5)]) for at in (0, 12, 24, 37, 49, 61)]
     story.tell([*records, (200, None), (300, [(BOILER, 300, 20)])])
     silent, back = story.event("NO_DATA"), story.event("DATA_RESUMED")
     assert silent.sensor_id is None
-    assert silent.at == START + 55_000 + 75_000
+    assert silent.at == START + 61_000 + 65_000
     read, told = story.explain(silent)
     assert "who rig" in read.lines
     assert told["panes"] == told["rules"] == []
     assert [(arrival["at"] - START, arrival["readings"]) for arrival in told["arrivals"]] == [
         (at * 1000, 2) for at, _ in records
     ]
-    assert "2024-11-24 10:00:35 2 15 s" in read.lines
+    assert "2024-11-24 10:00:37 2 13 s" in read.lines
     assert timers(told) == {
-        "device last seen": "2024-11-24 10:00:55",
-        "limit": "1 min 15 s: 5 times 15 s, the longest of the last 4 gaps, and at least 30 s",
-        "silent at": "2024-11-24 10:02:10, 1 min 15 s later",
-        "active for": "2 min 50 s",
+        "device last seen": "2024-11-24 10:01:01",
+        "limit": "1 min 5 s: 5 times 13 s, the longest of the last 5 gaps, and at least 30 s",
+        "silent at": "2024-11-24 10:02:06, 1 min 5 s later",
+        "active for": "2 min 54 s",
     }
     assert f"ended by DATA_RESUMED of 2024-11-24 10:05:00, {back.event_key}" in read
     read, told = story.explain(back)
     assert told["ended"]["key"] == silent.event_key
-    assert "2024-11-24 10:05:00 1 245 s" in read.lines
+    assert "2024-11-24 10:05:00 1 239 s" in read.lines
     said = timers(told)
-    assert said["silent at"] == "2024-11-24 10:02:10, 1 min 15 s later"
+    assert said["silent at"] == "2024-11-24 10:02:06, 1 min 5 s later"
     assert said["resumed at"] == "2024-11-24 10:05:00"
-    assert said["silent for"] == "4 min 5 s"
-    assert said["limit"].startswith("1 min 15 s: 5 times 15 s")
+    assert said["silent for"] == "3 min 59 s"
+    assert said["limit"].startswith("1 min 5 s: 5 times 13 s")
     assert told["notes"] == []
 
 
@@ -449,7 +449,7 @@ def test_the_silence_of_a_sensor_is_explained_with_its_device(story):
     assert [arrival["at"] - START for arrival in told["arrivals"]] == [at * 1000 for at in range(7)]
     assert timers(told) == {
         "sensor last seen": "2024-11-24 10:00:06",
-        "limit": "30 s: 5 times 1 s, the longest of the last 4 gaps, and at least 30 s",
+        "limit": "30 s: 5 times 1 s, the longest of the last 6 gaps, and at least 30 s",
         "silent at": "2024-11-24 10:00:36, 30 s later",
         "device last seen": "2024-11-24 10:00:36",
     }
@@ -457,24 +457,26 @@ def test_the_silence_of_a_sensor_is_explained_with_its_device(story):
 
 
 def test_a_deviation_is_explained_with_the_prediction(story):
-    minute = [(at, [(BOILER, at, 20.25)]) for at in range(0, 61, 5)]
-    later = [(at, [(BOILER, at, 29.5)]) for at in range(640, 671)]
-    story.tell(closed([*minute, *later]))
+    day = 90_000  # and an hour
+    past = [(at, [(BOILER, at, 20.25 + at % 180 / 600)]) for at in range(0, day, 60)]
+    minute = [(at, [(BOILER, at, 20.25)]) for at in range(day, day + 61, 5)]
+    later = [(at, [(BOILER, at, 29.5)]) for at in range(day + 659, day + 671)]
+    story.tell(closed([*past, *minute, *later]))
     event = story.event("PREDICTION_DEVIATION")
-    assert event.at == START + 660_000
+    assert event.at == START + 1000 * day + 660_000
     read, told = story.explain(event)
     (prediction,) = told["predictions"]
     assert prediction == {
-        "model": "baseline_moving_average", "predicted_at": START + 60_000,
-        "target": START + 660_000, "value": 20.25, "confidence": 0.2, "readings": 12,
+        "model": "baseline_moving_average", "predicted_at": START + 1000 * day + 60_000,
+        "target": START + 1000 * day + 660_000, "value": 20.25, "confidence": 0.2, "readings": 12,
     }  # fmt: skip
     assert (
-        "baseline_moving_average 2024-11-24 10:01:00 2024-11-24 10:11:00 20.25 °C 0.2 12"
+        "baseline_moving_average 2024-11-25 11:01:00 2024-11-25 11:11:00 20.25 °C 0.2 12"
         in read.lines
     )
     assert_panes_of_the_engine(story, told)
     assert told["panes"][-1]["end"] == event.at
-    assert timers(told)["predicted"] == "20.25 °C, predicted at 2024-11-24 10:01:00"
+    assert timers(told)["predicted"] == "20.25 °C, predicted at 2024-11-25 11:01:00"
     assert timers(told)["mean of 10 s"] == "29.5 °C"
     assert timers(told)["off by"] == "9.25 °C, 45.679 % of the prediction"
     assert {pane["said"] for pane in told["panes"]} == {""}

@@ -1,17 +1,18 @@
 -- ?1 is an object with a list of rows for each table; each row is an object of its columns.
 INSERT INTO devices (
-    id, device_uuid, name, device_type, status
+    id, device_uuid, name, device_type, status, no_data_after_seconds
 )
 SELECT
     json_extract(r.value, '$.id'),
     json_extract(r.value, '$.device_uuid'),
     json_extract(r.value, '$.name'),
     json_extract(r.value, '$.device_type'),
-    json_extract(r.value, '$.status')
+    json_extract(r.value, '$.status'),
+    json_extract(r.value, '$.no_data_after_seconds')
 FROM json_each(?1, '$.devices') AS r;
 
 INSERT INTO sensors (
-    id, device_id, sensor_uuid, sensor_type, name, unit, is_active
+    id, device_id, sensor_uuid, sensor_type, name, unit, is_active, no_data_after_seconds
 )
 SELECT
     json_extract(r.value, '$.id'),
@@ -20,7 +21,8 @@ SELECT
     json_extract(r.value, '$.sensor_type'),
     json_extract(r.value, '$.name'),
     json_extract(r.value, '$.unit'),
-    json_extract(r.value, '$.is_active')
+    json_extract(r.value, '$.is_active'),
+    json_extract(r.value, '$.no_data_after_seconds')
 FROM json_each(?1, '$.sensors') AS r;
 
 INSERT INTO alert_thresholds (

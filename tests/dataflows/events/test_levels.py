@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -410,6 +411,7 @@ class Above100(Table):
     """Finds values above 100 unusual after three values of the sensor."""
 
     seen = single({})
+    streaks = single({})
 
     def __init__(self):
         super().__init__()
@@ -418,15 +420,23 @@ class Above100(Table):
     def use(self, deep, bounds):
         pass
 
-    def step(self, sensor_id, end, mean):
-        found = np.zeros(len(mean), np.int8)
+    def step(self, sensor_id, end, mean, breached):
+        found, told = np.zeros(len(mean), np.int8), np.zeros(len(mean), np.int8)
         for index, (sensor, value) in enumerate(zip(sensor_id.tolist(), mean, strict=True)):
             if self.seen.get(sensor, 0) >= 3:
                 found[index] = int(value > 100) + int(value > 200)
             self.seen = self.seen | {sensor: self.seen.get(sensor, 0) + 1}
+            streaks = self.streaks.get(sensor, (0, 0))
+            streaks = tuple(
+                n + 1 if found[index] >= level else 0 for level, n in enumerate(streaks, 1)
+            )
+            self.streaks = self.streaks | {sensor: streaks}
+            told[index] = sum(n >= 3 for n in streaks)
         count = len(mean)
-        return Findings(
+        return replace(
+            Findings.nothing(count),
             level=found,
+            told=told,
             usual=np.full(count, 50.0),
             score=np.full(count, 6.5),
             bound=np.array([[4.0], [5.0]]).repeat(count, axis=1),

@@ -7,6 +7,7 @@ import pytest
 from contract.event import event_key
 from dataflows.engine.engine import Times
 from rules.columns import Rules
+from rules.detector import VIEWS
 from rules.words import Named, Names
 from tests.dataflows.engine.test_engine import RULES
 from tests.dataflows.events.test_levels import Above100, delta, make, threshold
@@ -135,30 +136,25 @@ def test_payloads_of_deltas_have_the_change_and_the_bounds_that_were_reached():
     assert payload(event)["triggered_thresholds"] == ["delta_abs", "slope_abs", "slope_rel"]
 
 
-def predicted(*then, minutes=11):
-    """Ten readings of 20 in the first minute, then one of `then` every five seconds from the target
-    time of their prediction."""
-    at = 60_000 * minutes
+def predicted(*then, minutes=1500):
+    """A reading of 20 or 20.3 every minute, so that the band is known, and then `then`."""
+    values = [20.3 if minute % 3 == 2 else 20.0 for minute in range(minutes)]
     return [
-        *each_second(*[20.0] * 10, device=3, start=0),
-        (60_000, 3, "minute", [(1, 60_000, 20.0)]),
-        *(
-            (at + 5_000 * n, 3, f"then {n}", [(1, at + 5_000 * n - 1_000, value)])
-            for n, value in enumerate(then)
-        ),
+        (60_000 * minute, 3, f"minute {minute}", [(1, 60_000 * minute, value)])
+        for minute, value in enumerate([*values, *then])
     ]
 
 
 def test_payloads_of_deviations_have_the_prediction_its_time_and_the_error():
     reported = events(predicted(25.0))
-    (event,) = (event for event in reported if event.event_code == "PREDICTION_DEVIATION")
+    (event, *_) = (event for event in reported if event.event_code == "PREDICTION_DEVIATION")
     told = payload(event)
-    assert (event.at, event.event_type, event.value) == (660_000, "warning", 25.0)
+    assert (event.at, event.event_type, event.value) == (90_001_000, "warning", 25.0)
     assert {name: told[name] for name in (
         "predicted_value", "error_abs", "error_rel", "predicted_at", "severity",
         "recommended_action",
     )} == {
-        "predicted_value": 20.0, "error_abs": 5.0, "error_rel": 0.25, "predicted_at": 60_000,
+        "predicted_value": 20.0, "error_abs": 5.0, "error_rel": 0.25, "predicted_at": 89_400_000,
         "severity": "WARN", "recommended_action": "check_soon",
     }  # fmt: skip
     assert told.keys() >= BACK_END_READS.keys()
@@ -288,9 +284,11 @@ KINDS = {
         "rig · boiler: data resumed", "rig · boiler: datos de nuevo",
     ),
     "deviation": (
-        NO_RULES, predicted(10.0), -2,
-        "boiler of rig is at 10 °C; the prediction was 20 °C. Act at once.",
-        "boiler de rig está en 10 °C; se había previsto 20 °C. Intervenga de inmediato.",
+        NO_RULES, predicted(10.0), 0,
+        "boiler of rig is at 10 °C; ten minutes ago the prediction was 20 °C, and its error is "
+        "usually at most 0.877 °C. Check it soon.",
+        "boiler de rig está en 10 °C; diez minutos antes se había previsto 20 °C, y el error no "
+        "suele pasar de 0.877 °C. Revíselo pronto.",
         "rig · boiler: deviation from prediction", "rig · boiler: desviación de lo previsto",
     ),
 }  # fmt: skip
@@ -306,30 +304,91 @@ def test_messages_and_titles_compare_the_value_with_its_reference(kind):
     assert (reported.message, reported.title) == (spanish, title_es)
 
 
-def test_the_message_of_the_detector_has_the_usual_value():
+FOUND = {
+    "level": (
+        (21.0, 20.0, 0.25),
+        "boiler of rig is at 150 °C. Its level is unusual: its recent mean is 21 °C; it is usually "
+        "20 °C, with deviations of about 0.25 °C. Check it soon.",
+        "boiler de rig está en 150 °C. Su nivel es inusual: su media reciente es 21 °C; suele ser "
+        "20 °C, con desviaciones de unos 0.25 °C. Revíselo pronto.",
+    ),
+    "noise": (
+        (3.25, 0.5, 0.1),
+        "boiler of rig is at 150 °C. It moves more than usual: by 3.25 °C from one value to the "
+        "next; usually by 0.5 °C. Check it soon.",
+        "boiler de rig está en 150 °C. Se mueve más de lo habitual: 3.25 °C de un valor al "
+        "siguiente; suele ser 0.5 °C. Revíselo pronto.",
+    ),
+    "quiet": (
+        (1e-9, 0.5, 0.1),
+        "boiler of rig is at 150 °C and hardly moves, which is unusual: by 0 °C from one value to "
+        "the next; usually by 0.5 °C. It may be stuck. Check it soon.",
+        "boiler de rig está en 150 °C y casi no se mueve, algo inusual: 0 °C de un valor al "
+        "siguiente; suele ser 0.5 °C. Puede estar atascado. Revíselo pronto.",
+    ),
+    "shape": (
+        (1.0, 1.0, 0.1),
+        "boiler of rig is at 150 °C. How it moves is unusual: of its earlier values, only one in "
+        "1000000 is less like its past. It is usually at about 50 °C. Check it soon.",
+        "boiler de rig está en 150 °C. Se mueve de un modo inusual: de sus valores anteriores, "
+        "solo uno de cada 1000000 se parece menos a su pasado. Suele estar alrededor de 50 °C. "
+        "Revíselo pronto.",
+    ),
+}
+
+
+@pytest.mark.parametrize("view", FOUND)
+def test_the_message_of_the_detector_says_what_was_unusual_and_compared_with_what(view):
+    figures, english, spanish = FOUND[view]
+
+    class Viewed(Above100):
+        def step(self, *panes):
+            found = super().step(*panes)
+            found.view[:] = list(VIEWS).index(view)
+            found.compared[:] = np.array(figures)[:, None]
+            return found
+
     records = second(*[20] * 3, *[150] * 3)
-    (event,) = events(records, detector=Above100)
-    assert event.message == (
-        "boiler of rig is at 150 °C, which is unusual: it is usually at about 50 °C. Check it soon."
+    (event,) = events(records, detector=Viewed)
+    assert event.message == english
+    (event,) = events(records, language="es", detector=Viewed)
+    assert event.message == spanish
+    bare = Named("boiler", "temperature", "", "rig")
+    (event,) = events(records, named=bare, detector=Viewed)
+    assert "°C" not in event.message
+
+
+def test_a_new_normal_is_not_called_a_return_to_normal():
+    class Accepting(Above100):
+        def step(self, sensor_id, end, mean, breached):
+            found = super().step(sensor_id, end, mean, breached)
+            found.accepted[mean < 100] = 33.0
+            return found
+
+    records = second(*[20] * 3, *[150] * 4, *[33] * 6)
+    _, over = events(records, detector=Accepting)
+    assert over.title == "rig · boiler: new normal"
+    assert over.message == (
+        "boiler of rig is at 33 °C. After 6 s, what it does is accepted as its normal, with a "
+        "level of 33 °C."
     )
-    (event,) = events(records, language="es", detector=Above100)
-    assert event.message == (
-        "boiler de rig está en 150 °C, algo inusual: suele estar alrededor de 50 °C."
-        " Revíselo pronto."
+    assert payload(over)["accepted_value"] == 33.0
+    _, over = events(records, language="es", detector=Accepting)
+    assert over.title == "rig · boiler: nuevo comportamiento normal"
+    assert over.message == (
+        "boiler de rig está en 33 °C. Tras 6 s, lo que hace se acepta como normal, con un nivel de "
+        "33 °C."
     )
 
 
 def test_a_return_to_the_prediction_resolves_the_deviation():
-    records = [*predicted(25.0), *second(20, start=710_000)]
-    records.insert(11, (120_000, 3, "second minute", [(1, 119_500, 20.0)]))
     for language, words in (
         ("en", "boiler of rig is at 20 °C, close to its prediction again, after 1 min 0 s."),
         ("es", "boiler de rig está en 20 °C, de nuevo cerca de lo previsto, tras 1 min 0 s."),
     ):
-        records[-1] = (721_000, 3, "back", [(1, 719_000, 20.0)])
         off, on = (
             event
-            for event in events(records, language=language)
+            for event in events(predicted(25.0, 20.0, 20.3), language=language)
             if event.event_code == "PREDICTION_DEVIATION"
         )
         assert (on.resolves, on.status, on.event_type) == (off.event_key, "resolved", "notice")

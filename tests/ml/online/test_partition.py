@@ -5,11 +5,12 @@ import pytest
 
 from contract.level import Level
 from contract.table import restore, snapshot_of
+from ml.online.budget import FIELDS, Budget
 from ml.online.level_noise import LevelNoise
 from ml.online.partition import PartitionDetector
 from ml.online.self_similarity import SelfSimilarity
 from rules.detector import Bounds
-from tests.ml.streams import QUARTER, SECOND, daily, noise, scores
+from tests.ml.streams import QUARTER, SECOND, daily, noise
 
 IDS = np.array([70, 3, 41, 8, 100])
 POINTS = 420
@@ -106,19 +107,97 @@ def test_a_sensor_keeps_its_deep_detector_while_others_get_or_lose_one():
         assert np.array_equal(np.concatenate(given)[of_41], whole[of_41])
 
 
-def test_a_bound_is_the_number_of_panes_per_day_that_reach_it():
-    points, sensors = 7000, 30
-    value = noise(points, sensors)
+@pytest.mark.parametrize("step", [1_000, 60_000, 3_600_000])
+@pytest.mark.parametrize("kind", ["normal", "Student's t", "bursts", "two values", "growing"])
+def test_reports_stay_within_the_budget_for_every_signal(kind, step):
+    """However its panes are distributed, and although nothing about the signal was known."""
+    rng = np.random.default_rng(6)
+    points, sensors = 7000, 12
+    value = rng.normal(size=(points, sensors))
+    if kind == "Student's t":
+        value[:] = rng.standard_t(1, size=value.shape)
+    elif kind == "bursts":
+        value *= np.where(np.arange(points) % 400 < 30, 40.0, 1.0)[:, None]
+    elif kind == "two values":
+        value[:] = np.arange(points)[:, None] % rng.integers(300, 900, sensors) < 20
+    elif kind == "growing":
+        value *= np.exp(np.arange(points) / 700)[:, None]
+    days = points * step / 86_400_000
+    for warn in (1.0, 5 / days):
+        told = reports(value, step, Bounds(warn=warn, critical=warn / 10))
+        assert (told >= Level.WARN).sum(axis=0).max() <= 3 + 0.6 * warn * days
+        assert (told == Level.CRITICAL).sum(axis=0).max() <= 0.1 * warn * days
+
+
+def reports(value, step, bounds, **how):
+    """(N, S) the level with which a report begins."""
+    points, sensors = value.shape
     sensor_id = np.repeat(np.arange(sensors), points)
-    for step in (1_000, 60_000):
-        warn = 1e-2 * 86_400_000 / step
-        detector = PartitionDetector(bounds=Bounds(warn=warn, critical=warn / 10))
-        end = np.tile(np.arange(1, points + 1) * step, sensors)
-        given = detector.step(sensor_id, end, value.T.ravel()).level.reshape(sensors, points)[
-            :, 1500:
-        ]
-        assert 1e-2 / 2 < (given >= Level.WARN).mean() < 1e-2 * 2
-        assert 1e-3 / 8 < (given == Level.CRITICAL).mean() < 1e-3 * 2
+    end = np.tile(np.arange(1, points + 1) * step, sensors)
+    found = PartitionDetector(bounds=bounds, **how).step(sensor_id, end, value.T.ravel())
+    told = found.told.reshape(sensors, points).T.astype(int)
+    return np.where(np.diff(told, axis=0, prepend=0) > 0, told, 0)
+
+
+@pytest.mark.parametrize("shift", [4.0, -30.0, 1e5])
+@pytest.mark.parametrize("length", [30, 100, 127, 140, 300, 900])
+@pytest.mark.parametrize("step", [1_000, 10_000])
+def test_a_shift_is_one_report_and_so_is_none_of_its_ends(shift, length, step):
+    value = 0.5 * noise(4000, 8)
+    value[2000 : 2000 + length] += shift
+    told = reports(value, step, Bounds())
+    assert not told[:2000].any()
+    assert (told[2000:2010] == Level.WARN).sum(axis=0).tolist() == [1] * 8
+    assert not told[2010:].any()
+
+
+@pytest.mark.parametrize("length", [140, 300])
+def test_what_is_accepted_as_normal_is_told_from_then_on(length):
+    value = 20 + 0.1 * noise(3000)
+    value[1000 : 1000 + length] += 13
+    end = np.arange(1, 3001) * SECOND
+    found = PartitionDetector().step(np.full(3000, 5), end, value[:, 0])
+    accepted = int(np.flatnonzero(~np.isnan(found.accepted))[0])
+    assert found.told[accepted - 1] == Level.WARN
+    assert not found.told[accepted:].any()
+    assert 1100 < accepted < 1140
+    assert found.accepted[accepted:] == pytest.approx(33, abs=0.2)
+
+
+def test_a_short_shift_is_not_accepted():
+    value = 20 + 0.1 * noise(3000)
+    value[1000:1100] += 13
+    end = np.arange(1, 3001) * SECOND
+    found = PartitionDetector().step(np.full(3000, 5), end, value[:, 0])
+    assert found.told[1010:1100].all()
+    assert np.isnan(found.accepted).all()
+    assert np.flatnonzero(found.told).max() < 1115
+
+
+def test_breached_panes_are_neither_learned_from_nor_reported():
+    value = 20 + 0.1 * noise(3000, 2)
+    value[1000:1600, 0] += 50
+    breached = np.zeros(value.shape, np.bool_)
+    breached[1000:1600, 0] = True
+    sensor_id, end = np.repeat([1, 2], 3000), np.tile(np.arange(1, 3001) * SECOND, 2)
+    found = PartitionDetector().step(sensor_id, end, value.T.ravel(), breached.T.ravel())
+    assert not found.told.any()
+    assert not found.score[1000:1600].any()
+    assert found.usual[100:3000] == pytest.approx(20, abs=0.2)
+
+
+def test_a_sensor_that_cannot_be_judged_is_recognised():
+    sensor_id, end = np.repeat([4, 6], 500), np.tile(np.arange(1, 501) * SECOND, 2)
+    detector = PartitionDetector()
+    detector.step(sensor_id, end, noise(1000)[:, 0])
+    budget = detector.tables["alarm_budget"]
+    assert isinstance(budget, Budget)
+    budget.numbers[list(FIELDS).index("height"), 0] = 9.0
+    ids = np.array([3, 4, 6, 7])
+    assert detector.unjudged(ids, np.full(4, 501_000)).tolist() == [False, True, False, False]
+    later = np.full(4, 501_000 + 100 * 86_400_000)
+    assert not detector.unjudged(ids, later).any()
+    assert detector.rows == 2
 
 
 def test_sensors_can_have_their_own_bounds():
@@ -162,12 +241,13 @@ def with_deep(detector, *sensor_id):
     return detector
 
 
-def test_levels_follow_from_the_scores_of_the_light_detector():
-    value = noise(400)
-    value[300] += 30
-    score = scores(LevelNoise(), value)[:, 0]
-    end = np.arange(1, 401) * SECOND
-    given = (
-        PartitionDetector(bounds=Bounds(86.4, 8.64)).step(np.full(400, 9), end, value[:, 0]).level
+def test_levels_follow_from_the_scores_and_their_bounds():
+    value = noise(1500)
+    value[1400] += 60
+    found = PartitionDetector(bounds=Bounds(8640.0, 864.0)).step(
+        np.full(1500, 9), np.arange(1, 1501) * SECOND, value[:, 0]
     )
-    assert np.array_equal(given, np.where(score >= 4, 2, np.where(score >= 3, 1, 0)))
+    reached = found.score >= found.bound[0]
+    assert found.level[1400] == Level.WARN
+    assert not found.level[:1400][~reached[:1400]].any() or found.told.any()
+    assert found.level[1500 - 1] == Level.NORMAL
