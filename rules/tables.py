@@ -18,7 +18,7 @@ from rules.delta import DELTA
 from rules.detector import DETECTOR
 from rules.forecast import FORECAST
 from rules.kind import Kind, Rule, Source
-from rules.models import MODELS, Model, chosen
+from rules.models import MODELS, Model, chosen, model_schema
 from rules.rate import RATE
 from rules.threshold import THRESHOLD, Threshold
 from rules.words import Named, Names
@@ -27,7 +27,7 @@ from sql.statements import LIST_SENSOR_NAMES, RULES_OF_VERSION
 
 KINDS: tuple[Kind[Any], ...] = (THRESHOLD, DELTA, FORECAST, RATE, DETECTOR)
 """In order of evaluation: of two rules that raise the same level, the first is its cause."""
-SCHEMA = 2
+SCHEMA = 3
 """The highest schema of an edition that this program knows."""
 
 _BY_NUMBER = {kind.number: kind for kind in KINDS}
@@ -118,11 +118,12 @@ class RuleSet:
 def rule_set(rules: Mapping[str, Iterable[Any]], models: Iterable[Model] = ()) -> RuleSet:
     """The set of these rules, given by the field of their kind, and these models."""
     by_field = {kind.field: tuple(rules.get(kind.field, ())) for kind in _STORED}
-    schemas = (kind.schema(rule) for kind in _STORED for rule in by_field[kind.field])
+    models = tuple(models)
+    schemas = [kind.schema(rule) for kind in _STORED for rule in by_field[kind.field]]
     return RuleSet(
         {name: of_kind for name, of_kind in by_field.items() if of_kind},
-        tuple(models),
-        max(schemas, default=1),
+        models,
+        max([*schemas, *map(model_schema, models)], default=1),
     )
 
 

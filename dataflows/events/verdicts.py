@@ -148,7 +148,7 @@ class VerdictState(Table):
     def _use(self, rules: Rules) -> None:
         """Replace the rules. Rules that stay keep their streaks."""
         if self._detector is not None:
-            self._detector.use(rules.deep, rules.unusual)
+            self._detector.use(rules.deep, rules.unusual, rules.deep_since)
         self.settle()
         self._rules = rules
         self._streak = np.array([self.streaks.get(_key(rule), 0) for rule in rules.rule], np.int64)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import Floats, Ints
+from contract.columns import NEVER, Floats, Ints
 from contract.level import Level
 from contract.table import Table, column
 from ml.online.level_noise import LevelNoise
@@ -55,14 +55,20 @@ class PartitionDetector(Table):
         self.bounds = bounds or Bounds()
         self._light, self._deep = light or LevelNoise(), deep or SelfSimilarity()
         self._deep_ids = np.empty(0, np.int64)
+        self._deep_since = np.empty(0, np.int64)
+        """The event time from which each of `_deep_ids` has the deep detector."""
 
-    def use(self, deep: Sequence[int] | Ints, bounds: Bounds) -> None:
-        """Apply these bounds, and enable the deep detector for exactly the sensors `deep`.
+    def use(
+        self, deep: Sequence[int] | Ints, bounds: Bounds, since: Ints | None = None
+    ) -> None:
+        """Apply these bounds, and enable the deep detector for exactly the sensors `deep`, each
+        from the event time `since` on; None: always. Before that it sees nothing of the sensor.
 
         A sensor that already had it keeps its state; a sensor that loses it loses its state.
         """
         self.bounds = bounds
-        self._deep_ids = np.unique(np.asarray(deep, np.int64))
+        self._deep_ids, place = np.unique(np.asarray(deep, np.int64), return_index=True)
+        self._deep_since = np.full(len(place), NEVER) if since is None else since[place]
         self._light.grow(self.rows)  # a snapshot of an older version may lack these tables
         self._deep.grow(int((self.deep_row >= 0).sum()))
         kept = np.flatnonzero((self.deep_row >= 0) & np.isin(self._ids_by_row(), self._deep_ids))
@@ -91,14 +97,16 @@ class PartitionDetector(Table):
         row = self._rows(sensor_id[starts])
         order = np.argsort(row, kind="stable")
         starts, count, row = starts[order], count[order], row[order]
-        bounds = np.log10(self.bounds.of(sensor_id[starts]))
+        bounds = np.log10(self.bounds.of(sensor_id, end))
+        deep_from = self._deep_from(sensor_id[starts])
         for turn in range(int(count.max())):  # the n-th pane of every sensor at once
             on = count > turn
             pane, rows = starts[on] + turn, row[on]
             findings.usual[pane] = self._light.usual(rows)
-            score, findings.view[pane] = self._score(rows, end[pane], mean[pane])
+            deep = end[pane] >= deep_from[on]
+            score, findings.view[pane] = self._score(rows, end[pane], mean[pane], deep)
             panes_a_day = np.log10(_DAY_MS / np.maximum(self._light.interval(rows), 1.0))
-            bound = np.maximum(panes_a_day - bounds[:, on], 1.0)
+            bound = np.maximum(panes_a_day - bounds[:, pane], 1.0)
             reached = score >= bound
             findings.score[pane], findings.bound[:, pane] = score, bound
             findings.level[pane] = np.where(
@@ -111,14 +119,16 @@ class PartitionDetector(Table):
         """All tables that are kept between pieces, by name."""
         return {"detector": self, "level_noise": self._light} | self._deep.tables
 
-    def _score(self, row: Ints, end: Ints, value: Floats) -> tuple[Floats, NDArray[np.int8]]:
+    def _score(
+        self, row: Ints, end: Ints, value: Floats, is_deep: NDArray[np.bool_]
+    ) -> tuple[Floats, NDArray[np.int8]]:
         """The score and its view; where both detectors score, the higher one. Because there are two
-        detectors, its share is doubled.
+        detectors, its share is doubled. The deep one sees only the panes that are marked.
         """
         score = self._light.score_then_learn(row, end, value)
         view = self._light.view
         deep_row = self.deep_row[row]
-        if len(on := np.flatnonzero(deep_row >= 0)):
+        if len(on := np.flatnonzero((deep_row >= 0) & is_deep)):
             on = on[np.argsort(deep_row[on])]
             ready = self._deep.ready(deep_row[on])
             deep = self._deep.score_then_learn(deep_row[on], end[on], value[on])
@@ -126,6 +136,15 @@ class PartitionDetector(Table):
             view[on[deep > score[on]]] = _BY_SHAPE
             score[on] = np.maximum(np.maximum(score[on], deep) - _TWICE, 0.0)
         return score, view
+
+    def _deep_from(self, sensor_id: Ints) -> Ints:
+        """The event time from which each sensor has the deep detector, if it has it."""
+        since = np.full(len(sensor_id), NEVER)
+        if len(self._deep_ids):
+            place = np.searchsorted(self._deep_ids, sensor_id).clip(max=len(self._deep_ids) - 1)
+            deep = self._deep_ids[place] == sensor_id
+            since[deep] = self._deep_since[place[deep]]
+        return since
 
     def _rows(self, sensor_id: Ints) -> Ints:
         """The rows of distinct sensors. Sensors without a row get a new one."""
