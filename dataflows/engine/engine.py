@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from contract.columns import Ints, PacketColumns
+from contract.columns import Ints, PacketColumns, taken
 from contract.event import Event
 from contract.predictions import HORIZON_MS, Predictions
 from contract.rollups import ROLLUP_MS, Rollups
 from contract.table import Snapshot, Table, restore, snapshot_of
 from dataflows.engine.no_data import NoDataState
-from dataflows.engine.panes import Late, PaneState
+from dataflows.engine.panes import PANE_MS, SECONDS, Late, PaneResult, PaneState
 from dataflows.engine.predictions import PredictionState
 from dataflows.engine.rollups import RollupRows, RollupState
 from dataflows.engine.rows import PartitionRows
@@ -25,6 +25,7 @@ from dataflows.events.levels import LevelState
 from dataflows.events.verdicts import VerdictState
 from dataflows.events.writing import EventWriter
 from dataflows.state.earlier import as_tables
+from ml.predict.flow_rows import told
 from rules.columns import Rules
 from rules.panes import Panes, Windows
 from rules.tables import kind_numbered
@@ -167,24 +168,49 @@ class Engine:
             late=closed.late,
             events=sorted(events, key=lambda event: (event.at, event.status, event.event_key)),
             rollups=_rollups(ended, ids),
-            predictions=self._predicted(made, rules),
+            predictions=self._predicted(made, closed, rules, names),
         )
 
-    def _predicted(self, made: RollupRows, rules: Rules) -> Predictions:
+    def _predicted(
+        self, made: RollupRows, closed: PaneResult, rules: Rules, names: Names
+    ) -> Predictions:
+        """The predictions that are forecasts: made before their target. A device that uploads what
+        it measured last week gets none for last week, which would look like current ones.
+        """
         at = made.start + self._times.predict_ms
+        ahead = at + HORIZON_MS > _made_at(closed, made.row, at)
+        made, at = taken(made, ahead), at[ahead]
         sensor_id = self._rows.sensors.id[made.row]
         model_id, slope, _ = rules.trends.of(sensor_id, at)
+        device_id = self._rows.devices.id[made.device]
+        confidence = np.minimum(1.0, made.count / _FULL_CONFIDENCE)
+        trend = np.where(np.abs(slope) > _STABLE, np.sign(slope), 0).astype(np.int64)
+        texts = told(
+            model_id, sensor_id, device_id, at, made.last, made.mean, confidence, made.count, trend,
+            slope, rules.thresholds_of, names,
+        )  # fmt: skip
         return Predictions(
             model_id=model_id,
             sensor_id=sensor_id,
-            device_id=self._rows.devices.id[made.device],
+            device_id=device_id,
             predicted_at=at,
             target=at + HORIZON_MS,
             value=made.mean,
-            confidence=np.minimum(1.0, made.count / _FULL_CONFIDENCE),
+            confidence=confidence,
             window=made.count,
-            trend=np.where(np.abs(slope) > _STABLE, np.sign(slope), 0).astype(np.int64),
+            trend=trend,
+            **texts._asdict(),
         )
+
+
+def _made_at(closed: PaneResult, row: Ints, end: Ints) -> Ints:
+    """(P,) the arrival time at which periods that end at `end` were over: when the first pane that
+    reaches their end closed.
+    """
+    panes = closed.panes
+    keys = panes.row * SECONDS + panes.end // PANE_MS
+    pane = np.searchsorted(keys, row * SECONDS + end // PANE_MS)
+    return closed.closed_at(row, panes.end[pane])
 
 
 def _rollups(ended: list[RollupRows], sensor_id: Ints) -> Rollups:

@@ -36,6 +36,8 @@ from rules.panes import Panes
 from sinks.decimals import rounded
 
 PANE_MS = 1_000
+SECONDS = 2**38
+"""Above any time in seconds: row * this + time is one sortable number."""
 LARGE = 1e150
 """The square of a larger value may overflow; moments then use the values times `SMALL`."""
 SMALL = 2.0**-600
@@ -72,6 +74,49 @@ class PaneResult:
     spells: IdleSpells
     idle: NDArray[np.bool_]
     """(S,) whether each sensor is idle at the end of the piece."""
+    closings: "Closings"
+
+    def closed_at(self, row: Ints, end: Ints) -> Ints:
+        """(N,) the arrival time at which the pane of sensor `row` that ends at `end` was due to
+        close. It closed in this piece.
+        """
+        return self.closings.of(row, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Closings:
+    """How far the panes of each sensor were closed by each reading of the piece. N readings, sorted
+    by row and arrival; S sensors.
+    """
+
+    idle_ms: int
+    row: Ints
+    """(N,)"""
+    by_idle: Ints
+    """(N,) the end up to which panes were closed by the idle rule, before the reading."""
+    by_reading: Ints
+    """(N,) the end up to which panes were closed by the watermark, with the reading."""
+    arrival: Ints
+    """(N,) the partition's arrival time at the reading."""
+    arrival_before: Ints
+    """(N,) the same at the sensor's record before."""
+    last_arrival: Ints
+    """(S,) the same at the sensor's last record."""
+
+    def of(self, row: Ints, end: Ints) -> Ints:
+        """See `PaneResult.closed_at`. A sensor that is idle closes its panes when its idle time is
+        over, whenever the next record or heartbeat shows that.
+        """
+        due: Ints = self.last_arrival[row] + self.idle_ms
+        if not len(self.row):
+            return due
+        closed = np.maximum(np.maximum(self.by_idle, self.by_reading), 0) // PANE_MS
+        place = np.searchsorted(self.row * SECONDS + closed, row * SECONDS + end // PANE_MS)
+        place, known = place.clip(max=len(self.row) - 1), place < len(self.row)
+        known &= self.row[place] == row
+        by_idle = self.arrival_before[place] + self.idle_ms
+        at = np.where(self.by_idle[place] >= end, by_idle, self.arrival[place])
+        return np.where(known, at, due)
 
 
 class OpenReadings(Table):
@@ -110,17 +155,23 @@ class PaneState(Table):
     def step(self, readings: ReadingRows, sensors: int) -> PaneResult:
         """Process the next piece of the sequence. `sensors` is S."""
         self.grow(sensors)
-        late, spells = self._take(readings)
+        late, spells, closings = self._take(readings)
         idle = self.last_arrival + self._idle <= readings.arrival[-1]
         at_end = np.maximum(self.closed_until, _pane_end(self.watermark))
         self.closed_until = np.where(idle, at_end, self.closed_until)
-        return PaneResult(self._close(), late, spells, idle)
+        return PaneResult(self._close(), late, spells, idle, closings)
 
-    def _take(self, readings: ReadingRows) -> tuple[Late, IdleSpells]:
+    def _take(self, readings: ReadingRows) -> tuple[Late, IdleSpells, Closings]:
         """Accept or reject readings, and advance watermarks and `closed_until`."""
         row, value, ts = readings.row, readings.value, readings.ts // 1000
         if not len(row):
-            return Late(_ints(), _ints(), np.empty(0)), IdleSpells(_ints(), _ints(), _ints())
+            nothing = (_ints() for _ in range(5))
+            closings = Closings(self._idle, *nothing, self.last_arrival)
+            return (
+                Late(_ints(), _ints(), np.empty(0)),
+                IdleSpells(_ints(), _ints(), _ints()),
+                closings,
+            )
         future = readings.ts > (readings.own_arrival[readings.record] + FUTURE_MS) * 1000
         order = readings.order
         s_row, s_arrival = row[order], readings.arrival[readings.record[order]]
@@ -150,7 +201,11 @@ class PaneState(Table):
 
         self.watermark[rows] = mark[lasts]
         self.last_arrival[rows] = s_arrival[lasts]
-        self.closed_until[rows] = np.maximum(by_idle[lasts], _floor(mark[lasts] - self._grace))
+        by_reading = _floor(mark - self._grace)
+        self.closed_until[rows] = np.maximum(by_idle[lasts], by_reading[lasts])
+        closings = Closings(
+            self._idle, s_row, by_idle, by_reading, s_arrival, arrival_before, self.last_arrival
+        )
 
         if any_future:
             late &= ~s_future
@@ -169,7 +224,7 @@ class PaneState(Table):
             seq=readings.seq[enters],
             value=value[enters],
         )
-        return Late(row[out], readings.ts[out], value[out]), spells
+        return Late(row[out], readings.ts[out], value[out]), spells, closings
 
     def _close(self) -> Panes:
         """Aggregate and drop the panes that end at or before their sensor's `closed_until`."""

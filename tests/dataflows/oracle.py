@@ -78,6 +78,7 @@ class Oracle:
         self.grace, self.idle, self.rules, self.predict_ms = grace, idle, rules, predict_ms
         self.now, self.devices, self.sensors = NEVER, {}, {}
         self.windows, self.rollups, self.predictions, self.events = [], [], [], []
+        self.forecasts = []  # the predictions that were made before their target
         self.future, self.duplicates, self.repeated, self.late = 0, 0, 0, []
 
     def record(self, arrival, device=None, packet_id="", readings=()):
@@ -100,13 +101,14 @@ class Oracle:
             else:
                 s.open[end].append((ts, value))
                 s.watermark = max(s.watermark, ts)
-                self.close(s, [end for end in s.open if end + self.grace <= s.watermark])
+                closing = [end for end in s.open if end + self.grace <= s.watermark]
+                self.close(s, closing, self.now)
                 s.closed_until = max(s.closed_until, (s.watermark - self.grace) // 1000 * 1000)
 
     def pass_time(self):
         for s in self.sensors.values():
             if s.last_arrival + self.idle <= self.now:
-                self.close(s, s.open)
+                self.close(s, s.open, s.last_arrival + self.idle)
                 s.closed_until = max(s.closed_until, s.watermark // 1000 * 1000 + 1000)
                 self.emit(s, self.now - 10_000, ["rollup"])
         for d in self.devices.values():
@@ -138,7 +140,7 @@ class Oracle:
             source.gaps.append(gap)
         source.last_arrival = self.now
 
-    def close(self, s, ends):
+    def close(self, s, ends, at):
         for end in sorted(ends):
             readings = s.open.pop(end)
             s.closed_until, s.panes[end] = max(s.closed_until, end), list(dict.fromkeys(readings))
@@ -150,10 +152,10 @@ class Oracle:
             for kind, period in (*ROLLUPS, ("prediction", self.predict_ms)):
                 s.dirty.add((kind, period, (end - 1000) // period * period))
             # earlier buckets, and this pane's bucket if it ends with it
-            self.emit(s, end, ["rollup", "prediction"])
+            self.emit(s, end, ["rollup", "prediction"], at)
             self.deviate(s, end, w10)
 
-    def emit(self, s, until, kinds):
+    def emit(self, s, until, kinds, at=NEVER):
         for kind, period, start in sorted(s.dirty):
             if kind in kinds and start + period <= until:
                 s.dirty.remove((kind, period, start))
@@ -162,6 +164,8 @@ class Oracle:
                     self.rollups.append((period, name, start, *b[:4], b.last))
                 else:
                     self.predictions.append((name, start + period, b.mean, b.count))
+                    if start + period + HORIZON > at:
+                        self.forecasts.append(self.predictions[-1])
 
     def judge(self, s, end, mean, trend):
         verdicts = [judged(rule, s.panes, mean, trend) for rule in s.rules]

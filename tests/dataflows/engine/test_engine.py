@@ -115,7 +115,7 @@ def check(records, cuts, restarts, predict_ms):
     assert_close(partition.windows, oracle.windows, 3)
     assert_close([row[:8] for row in partition.rollups], oracle.rollups, 4)
     predictions = [(row[1], row[3], row[5], row[7]) for row in partition.predictions]
-    assert_close(predictions, oracle.predictions, 2)
+    assert_close(predictions, oracle.forecasts, 2)
     assert order(map(oracle_row, partition.events)) == order(oracle.events)
     counts = partition.engine.counts
     assert (counts.late, counts.future, counts.duplicates) == (
