@@ -14,7 +14,7 @@ LARGEST = 9_999_999_999.0
 class Predictions:
     """P predictions, identified by (model, sensor, predicted_at, horizon, window).
 
-    Each one has all that its row shows: whoever reads the newest prediction of a sensor gets ours as
+    Each has all that its row shows: whoever reads the newest prediction of a sensor gets ours as
     often as the batch runner's.
     """
 

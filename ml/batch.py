@@ -77,12 +77,13 @@ class BatchSummary:
     def __str__(self) -> str:
         return (
             f"{self.predicted} of {self.due} sensors predicted ({self.few_readings} from few "
-            f"readings), {self.too_old} with readings too old for a forecast, {self.breaches} beyond a threshold, {self.anomalies} with an anomaly, "
+            f"readings), {self.too_old} with readings too old for a forecast, {self.breaches} "
+            f"beyond a threshold, {self.anomalies} with an anomaly, "
             f"{self.failed} failed, in {self.seconds:.1f} s"
         )
 
 
-def run_once(
+def run_once(  # noqa: PLR0917 - the hooks of a run
     database: Database,
     settings: Settings,
     dedupe_minutes: int,
@@ -127,7 +128,7 @@ def run_once(
     return summary
 
 
-def _rows(
+def _rows(  # noqa: PLR0917 - those of `run_once`
     database: Database,
     settings: Settings,
     dedupe: int,

@@ -2,8 +2,8 @@
 
 A model applies from the event time at which it was trained: one that was trained yesterday neither
 predicts nor judges last month, whenever that is read. So a replay uses each model no earlier than
-the live flow could. Models of editions from before models had that time apply always, and so do rows
-of a rules file without it.
+the live flow could. Models without that time apply always: those of older editions, and rows of a
+rules file that do not give it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,7 @@ _TABLE = "ml_models"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class DetectorModel(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="detector"
-):
+class DetectorModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="detector"):
     """A sensor's detector settings: whether the deep detector runs beside the light one (`deep`),
     and the allowed false alarms per day.
     """

@@ -165,8 +165,8 @@ class PaneState(Table):
         """Accept or reject readings, and advance watermarks and `closed_until`."""
         row, value, ts = readings.row, readings.value, readings.ts // 1000
         if not len(row):
-            nothing = (_ints() for _ in range(5))
-            closings = Closings(self._idle, *nothing, self.last_arrival)
+            none = _ints()
+            closings = Closings(self._idle, none, none, none, none, none, self.last_arrival)
             return (
                 Late(_ints(), _ints(), np.empty(0)),
                 IdleSpells(_ints(), _ints(), _ints()),

@@ -58,9 +58,7 @@ class PartitionDetector(Table):
         self._deep_since = np.empty(0, np.int64)
         """The event time from which each of `_deep_ids` has the deep detector."""
 
-    def use(
-        self, deep: Sequence[int] | Ints, bounds: Bounds, since: Ints | None = None
-    ) -> None:
+    def use(self, deep: Sequence[int] | Ints, bounds: Bounds, since: Ints | None = None) -> None:
         """Apply these bounds, and enable the deep detector for exactly the sensors `deep`, each
         from the event time `since` on; None: always. Before that it sees nothing of the sensor.
 

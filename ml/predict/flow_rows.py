@@ -2,11 +2,12 @@
 the same words as all other forecasts.
 
 The old back end and the app show the prediction of a sensor with the newest `predicted_at`, whoever
-wrote it. The flow writes one every minute, so its rows soon stand in front of the batch runner's,
-and without a risk and a text they would hide those of a complete row. To keep the flow's rows out of
-`predictions` instead would leave an installation without a batch runner without any. `is_anomaly` is
-0, as in the rows of the prediction service: neither judges single readings, and the events
-ANOMALY_DETECTED and TRANSIENT_ANOMALY report those.
+wrote it. The flow writes one every minute, so its rows soon stand in front of the batch runner's.
+Without a risk and a text they would hide those of a complete row. Keeping the flow's rows out of
+`predictions` instead would leave an installation that runs no batch without predictions.
+
+`is_anomaly` is 0, as in the rows of the prediction service: neither judges single readings, and the
+events ANOMALY_DETECTED and TRANSIENT_ANOMALY report those.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,9 +68,7 @@ def told(  # noqa: PLR0917 - columns
     ):  # fmt: skip
         named = names.of(sensor, device)
         outlook = Outlook(
-            sensor=ForecastSensor(
-                sensor, device, named.name, named.type, named.unit, named.device
-            ),
+            sensor=ForecastSensor(sensor, device, named.name, named.type, named.unit, named.device),
             predicted_at=at,
             newest=last,
             horizon_minutes=_HORIZON_MINUTES,

@@ -15,8 +15,8 @@ _TEXTS = {
                 "({trend})",
         "mean": "{sensor} de {device} está en {newest}; en {horizon} min se espera {value}, la "
                 "media de sus últimas {window} lecturas",
-        "past": "{sensor} de {device} estaba en {newest} a las {time} UTC del {day}; hace demasiado "
-                "para prever algo.",
+        "past": "{sensor} de {device} estaba en {newest} a las {time} UTC del {day}; hace "
+                "demasiado para prever algo.",
         "up": "sube {slope} por minuto", "down": "baja {slope} por minuto", "stable": "estable",
         "above": ", por encima de {bound} ({rule}).",
         "below": ", por debajo de {bound} ({rule}).",
@@ -46,8 +46,8 @@ _TEXTS = {
                 "({trend})",
         "mean": "{sensor} of {device} is at {newest}; {value} is expected in {horizon} min, the "
                 "mean of its last {window} readings",
-        "past": "{sensor} of {device} was at {newest} at {time} UTC on {day}, which is too long ago "
-                "for a forecast.",
+        "past": "{sensor} of {device} was at {newest} at {time} UTC on {day}, which is too long "
+                "ago for a forecast.",
         "up": "up {slope} per minute", "down": "down {slope} per minute", "stable": "stable",
         "above": ", above {bound} ({rule}).",
         "below": ", below {bound} ({rule}).",

@@ -293,7 +293,8 @@ def test_predictions_are_written_once_and_create_one_baseline_per_sensor(
         database,
         "SELECT model_id, sensor_id, device_id, horizon_minutes, window_points, trend, is_anomaly,"
         " anomaly_score, risk_level, severity, status, explanation, predicted_at, target_timestamp,"
-        " predicted_value, confidence, engine_name FROM predictions ORDER BY sensor_id, predicted_at",
+        " predicted_value, confidence, engine_name FROM predictions"
+        " ORDER BY sensor_id, predicted_at",
     )
     assert [(*row[:2], float(row[14])) for row in rows] == [
         (1, 1, 1.0),
