@@ -303,7 +303,8 @@ def test_predictions_are_written_once_and_create_one_baseline_per_sensor(
         (2, 2, 3.12346),
     ]
     assert [row[5] for row in rows] == ["down", "stable", "down", "up"]
-    assert rows[0][2:12] == (1, 10, 60, "down", 0, 0, "MEDIUM", "warning", "active", TEXT)
+    assert rows[0][2:11] == (1, 10, 60, "down", 0, 0, "MEDIUM", "warning", "active")
+    assert json.loads(rows[0][11]) == json.loads(TEXT)  # Babelfish adds spaces
     assert rows[0][16] == "moving_average"
     assert [str(row[12])[:19] for row in rows[:2]] == ["2024-11-24 10:00:00", "2024-11-24 10:01:00"]
     assert str(rows[0][13])[:19] == "2024-11-24 10:10:00"

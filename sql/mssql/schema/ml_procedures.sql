@@ -10,8 +10,8 @@ CREATE INDEX ix_ml_models_sensor ON dbo.ml_models (sensor_id);
 GO
 -- The model, the prediction, the events with their notifications and the watermark of one sensor:
 -- all or nothing. Without a target there is no prediction, and the events have none. Who writes for
--- a sensor holds its watermark, so writers take turns, and nobody adds an event between the look for
--- one and the insert.
+-- a sensor holds its watermark, so writers take turns, and nobody adds an event between the look
+-- for one and the insert.
 IF OBJECT_ID(N'dbo.sp_ml_forecast', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_ml_forecast;
 GO
 CREATE PROCEDURE dbo.sp_ml_forecast

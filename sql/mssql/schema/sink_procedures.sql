@@ -199,7 +199,7 @@ BEGIN
         horizon_minutes int NOT NULL,
         risk_level varchar(20) NOT NULL,
         severity varchar(50) NOT NULL,
-        explanation nvarchar(1000) NULL,
+        explanation nvarchar(max) NULL,
         engine_name varchar(50) NULL,
         PRIMARY KEY (model_id, sensor_id, predicted_at, horizon_minutes, window_points)
     );
