@@ -97,6 +97,12 @@ def test_a_backlog_gets_no_predictions_for_times_that_have_passed():
             assert [row["predicted_at"] for row in made] == wanted, (late, cuts)
 
 
+def test_a_sensor_that_pauses_was_predicted_when_it_was_idle_not_when_it_sends_again():
+    records = [*each_second(*[20.0] * 60, start=0), at(1_300), heartbeat(1_310_000)]
+    for cuts in ((), [60], [61]):
+        assert [row["predicted_at"] for row in predictions(*records, cuts=cuts)] == [60_000]
+
+
 def test_a_backlog_that_arrives_at_once_gets_predictions_only_for_what_is_ahead():
     """Half an hour of readings in one packet: the last ten minutes are ahead of their arrival."""
     readings = [(1, second * 1000, 20.0) for second in range(1801)]
