@@ -29,9 +29,15 @@ class Event:
     resolves: str | None
     """Key of the event that this one ends."""
     status: str
-    """`active`, or `resolved` for an event that only reports an end."""
+    """`active`, or `resolved` for an event that only reports an end, or has ended itself."""
     silent: bool = False
-    """Stored with a notification that is already read, because the sensor is flapping."""
+    """Stored with a notification that is already read: only the first event of an incident rings,
+    and one that escalates it, and none of them while the sensor is flapping."""
+    incident_key: str | None = None
+    """Key of the first event of the incident that the event belongs to; None if it is the first. An
+    incident is everything that one problem of a sensor or device causes."""
+    escalates: bool = False
+    """Rings again, in place of the incident's earlier notifications."""
 
 
 def event_key(sensor_id: int, at: int, event_code: str) -> str:

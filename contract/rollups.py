@@ -28,3 +28,21 @@ class Rollups:
     """(B,)"""
     last: Floats
     """(B,) the value with the highest event time."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaleRollups:
+    """B distinct buckets whose rows have to be computed again from `sensor_readings`, because
+    readings were stored for them that the flow has in no pane of its live lane.
+    """
+
+    period: Ints
+    """(B,) one of `ROLLUP_MS`."""
+    sensor_id: Ints
+    """(B,)"""
+    bucket: Ints
+    """(B,) start of the bucket, epoch milliseconds UTC, a multiple of the period."""
+
+    def __len__(self) -> int:
+        """The number of buckets."""
+        return len(self.period)

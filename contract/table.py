@@ -12,7 +12,8 @@ A class declares its columns and its single values:
 ([0, 0, 0], (4, 3))
 
 A snapshot describes its own columns, so there is no version number to maintain. Columns that were
-added since the snapshot get their fill value. Any other difference is refused.
+added since the snapshot get their fill value, and whole numbers may be stored narrower than before.
+Any other difference is refused.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,10 +48,10 @@ class _Column:
         return self.shape.index(ROWS)
 
     def fits(self, array: Any) -> bool:
-        """Whether `array` is a snapshot of this column."""
+        """Whether `array` is a snapshot of this column. Whole numbers may be stored wider."""
         return (
             isinstance(array, np.ndarray)
-            and array.dtype == self.stored
+            and (array.dtype == self.stored or _narrower(array, self.stored))
             and array.ndim == len(self.shape)
             and all(
                 wanted in {size, ROWS} for wanted, size in zip(self.shape, array.shape, strict=True)
@@ -257,6 +258,14 @@ class Table:
             joined = np.concatenate((getattr(self, name), new), axis=declared.axis)
             setattr(self, name, joined)
         self._size += rows
+
+
+def _narrower(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether whole numbers also fit in a dtype."""
+    if array.dtype.kind != "i" or dtype.kind != "i":
+        return False
+    bounds = np.iinfo(dtype)
+    return not array.size or bool(bounds.min <= array.min() and array.max() <= bounds.max)
 
 
 def _kind(value: Any) -> str:

@@ -22,6 +22,7 @@ RECORDS = Counter("iot_flow_records", "Records read from the topic", ["partition
 READINGS = Counter("iot_flow_readings", "Readings in the records, including repeated ones")
 PANES = Counter("iot_flow_panes", "Panes closed")
 LATE = Counter("iot_readings_late", "Readings that arrived after their pane closed")
+TOO_LATE = Counter("iot_readings_too_late", "Late readings whose late pane had closed too")
 FUTURE = Counter("iot_readings_future", "Readings dated more than 5 min after their arrival")
 REPEATED = Counter("iot_packets_repeated", "Packets that repeat an earlier one")
 DEAD_LETTERS = Counter(

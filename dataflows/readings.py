@@ -13,8 +13,9 @@ from bytewax.outputs import Sink
 from contract.columns import PacketColumns
 from contract.event import Event
 from contract.predictions import Predictions
-from contract.rollups import Rollups
+from contract.rollups import Rollups, StaleRollups
 from dataflows.engine.duplicates import DuplicateLogic
+from dataflows.engine.engine import Outcome
 from dataflows.engine.partition_step import PartitionLogic, Watch
 from dataflows.log.dead_letters import DeadLetterSink
 from dataflows.log.decode import BadRecord, decode_records
@@ -31,7 +32,7 @@ from sinks.rollups import rollups_sink
 class Sinks:
     """The sinks of the flow's streams."""
 
-    readings: Sink[tuple[str, PacketColumns]]
+    readings: Sink[tuple[str, PacketColumns | StaleRollups]]
     rollups: Sink[tuple[str, Rollups]]
     predictions: Sink[tuple[str, Predictions]]
     events: Sink[tuple[str, Event]]
@@ -46,6 +47,8 @@ class Streams:
     """Items are BadRecord."""
     readings: KeyedStream[PacketColumns]
     """The decoded packets, with duplicates marked."""
+    stale: KeyedStream[StaleRollups]
+    """Computed again once the readings are stored."""
     events: KeyedStream[Event]
     rollups: KeyedStream[Rollups]
     predictions: KeyedStream[Predictions]
@@ -68,6 +71,7 @@ def streams(
     return Streams(
         bad=split.falses,
         readings=packets,
+        stale=op.filter_map_value("pick_stale", outcomes, _stale),
         events=op.flat_map_value("pick_events", outcomes, lambda outcome: outcome.events),
         rollups=op.map_value("pick_rollups", outcomes, lambda outcome: outcome.rollups),
         predictions=op.map_value("pick_predictions", outcomes, lambda outcome: outcome.predictions),
@@ -81,11 +85,15 @@ def graph(
     flow = Dataflow(FLOW)
     made = streams(flow, source, watch)
     op.output("bury", made.bad, sinks.dead_letters)
-    op.output("store_readings", made.readings, sinks.readings)
+    op.output("store_readings", op.merge("to_store", made.readings, made.stale), sinks.readings)
     op.output("store_events", made.events, sinks.events)
     op.output("store_rollups", made.rollups, sinks.rollups)
     op.output("store_predictions", made.predictions, sinks.predictions)
     return flow
+
+
+def _stale(outcome: Outcome) -> StaleRollups | None:
+    return outcome.stale if len(outcome.stale) else None
 
 
 def _is_packets(

@@ -170,10 +170,11 @@ class Ingest:
         uuid = uuid_text(body.device_uuid, "device_uuid")
         device = await self._directory.device(uuid)
         if device is not None and (lacking := missing(device, body)):
+            await asyncio.sleep(0)
             device = await self._directory.device(uuid, lacking)
         if device is None:
             raise PacketError("device_uuid: there is no such device", 404)
-        await asyncio.sleep(0)  # a packet of unknown sensors costs most: let others run
+        await asyncio.sleep(0)  # a packet of unknown sensors costs most: let others run in between
         return device
 
     async def _reading(self, incoming: Incoming) -> tuple[int, bytes]:

@@ -13,7 +13,7 @@ import msgspec
 from contract.errors import PacketError
 from contract.packet import BELIEVED_FROM_US, FUTURE_MS, Packet, first_seq
 from ingest_edge.names import in_places
-from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, check_values, uuid_text
+from ingest_edge.requests import LegacyBody, LegacyReading, PacketBody, check_values, uuid_texts
 from ingest_edge.times import Dated, time_of
 
 
@@ -57,12 +57,15 @@ def packet_of(body: PacketBody, device: Device, received_at: int) -> Accepted:
     unknown: dict[str, None] = {}
     place: Sequence[int] = range(len(readings))
     if None in sensor_id:
-        for index, reading in enumerate(readings):
+        texts = {
+            index: reading.sensor_uuid
+            for index, reading in enumerate(readings)
+            if sensor_id[index] is None
+        }
+        for index, uuid in zip(texts, uuid_texts(texts, "readings[{}].sensor_uuid"), strict=True):
+            sensor_id[index] = known(uuid)
             if sensor_id[index] is None:
-                uuid = uuid_text(reading.sensor_uuid, f"readings[{index}].sensor_uuid")
-                sensor_id[index] = known(uuid)
-                if sensor_id[index] is None:
-                    unknown[uuid] = None
+                unknown[uuid] = None
         place = [index for index, number in enumerate(sensor_id) if number is not None]
         if not place:
             raise PacketError(

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import structlog
 
-from contract.columns import PacketColumns
+from contract.columns import PacketColumns, ReadingColumns, concatenate, taken
 from contract.errors import RecordError, SetupError
 from contract.event import Event
 from contract.packet import MAX_TIME_MS, PacketRecord, decode
@@ -24,11 +24,13 @@ from contract.rollups import ROLLUP_MS
 from contract.settings import Settings
 from dataflows.engine import DuplicateLogic, Engine, Outcome, Times
 from dataflows.log import record_columns
+from dataflows.segments import begins
 from ml.online import PartitionDetector
 from rules.columns import Rules
 from rules.panes import WINDOWS, Window
 from rules.tables import Tables, make_rules, sources
 from rules.words import Named, Names
+from sinks.decimals import rounded
 
 ROLLUPS = dict(zip(ROLLUP_MS, ("1m", "5m", "1h"), strict=True))
 _TABLES = {"sensors", "devices", *(source.table for source in sources())}
@@ -63,6 +65,7 @@ class DryRunSummary:
     duplicates: int = 0
     repeated: int = 0
     late: int = 0
+    too_late: int = 0
     future: int = 0
     dead_letters: int = 0
     panes: int = 0
@@ -139,6 +142,9 @@ class DryRun:
         )
         self._lines: list[tuple[_Key, dict[str, Any]]] = []
         self._windows: list[Outcome] = []
+        self._stored: list[ReadingColumns] = []
+        self._stale: set[tuple[int, int, int]] = set()
+        """Period, sensor and start of the buckets whose rollups are computed from `_stored`."""
         self._summary = DryRunSummary(
             rules=len(rules),
             models=len(rules.models),
@@ -156,20 +162,25 @@ class DryRun:
             for partition, entries in by_partition.items():
                 arrivals, packets = zip(*entries, strict=True)
                 columns = record_columns(list(arrivals), list(packets))
-                outcome = self._partitions[partition].step(columns, self._rules, self._names)
+                stored, outcome = self._partitions[partition].step(
+                    columns, self._rules, self._names
+                )
+                self._stored.append(stored)
                 self._add(partition, outcome)
 
     def summary(self) -> DryRunSummary:
         """Return the counts so far."""
         counts = [partition.engine.counts for partition in self._partitions.values()]
         self._summary.late = sum(count.late for count in counts)
+        self._summary.too_late = sum(count.too_late for count in counts)
         self._summary.future = sum(count.future for count in counts)
         self._summary.duplicates = sum(count.duplicates for count in counts)
         self._summary.repeated = sum(count.repeated for count in counts)
         return self._summary
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield all results, ordered by time, sensor and kind."""
+        """Yield all results, ordered by time, sensor and kind. Call it once, at the end."""
+        self._correct()
         ordered: Iterable[tuple[_Key, dict[str, Any]]] = sorted(
             self._lines, key=lambda keyed: keyed[0]
         )
@@ -224,19 +235,10 @@ class DryRun:
         for event in outcome.events:
             self._lines.append(_event_line(event))
         rollups = outcome.rollups
-        for period, sensor, bucket, count, mean, low, high, last in _rows(rollups):
-            self._add_line(
-                (bucket + period, sensor, _ROLLUP, f"{period:012}{count:012}"),
-                "rollup",
-                sensor_id=sensor,
-                rollup=ROLLUPS[period],
-                bucket_ts=bucket,
-                avg=mean,
-                min=low,
-                max=high,
-                last=last,
-                samples=count,
-            )
+        for rollup in _rows(rollups):
+            self._add_rollup(*rollup)
+        stale = outcome.stale
+        self._stale |= set(_rows(stale))
         for (
             _, sensor, device, at, target, value, confidence, count, _, _, risk, severity, text
         ) in _rows(outcome.predictions):  # fmt: skip
@@ -254,6 +256,56 @@ class DryRun:
                 severity=severity,
                 explanation=msgspec.Raw(text.encode()),
             )
+
+    def _add_rollup(  # noqa: PLR0917 - its columns
+        self,
+        period: int,
+        sensor: int,
+        bucket: int,
+        count: int,
+        mean: float,
+        low: float,
+        high: float,
+        last: float,
+    ) -> None:
+        self._add_line(
+            (bucket + period, sensor, _ROLLUP, f"{period:012}{count:012}"),
+            "rollup",
+            sensor_id=sensor,
+            rollup=ROLLUPS[period],
+            bucket_ts=bucket,
+            avg=mean,
+            min=low,
+            max=high,
+            last=last,
+            samples=count,
+        )
+
+    def _correct(self) -> None:
+        """Compute the rollups of stale buckets from the readings, as the flow's sink does."""
+        if not self._stale:
+            return
+        stale = {(ROLLUPS[period], *bucket) for period, *bucket in self._stale}
+        self._lines = [
+            (key, line)
+            for key, line in self._lines
+            if line["kind"] != "rollup"
+            or (line["rollup"], line["sensor_id"], line["bucket_ts"]) not in stale
+        ]
+        readings = concatenate(self._stored)
+        value = rounded(readings.value)
+        order = np.lexsort((value, readings.seq, readings.ts, readings.sensor_id))
+        sensor, ts = readings.sensor_id[order], readings.ts[order]
+        distinct = begins(sensor, ts, readings.seq[order], value[order])
+        sensor, ts, value = sensor[distinct], ts[distinct] // 1000, value[order][distinct]
+        for period, of, bucket in sorted(self._stale):
+            first, end = np.searchsorted(sensor, [of, of + 1])
+            low, high = first + np.searchsorted(ts[first:end], [bucket, bucket + period])
+            inside = value[low:high]
+            if len(inside):
+                figures = inside.mean(), inside.min(), inside.max(), inside[-1]
+                self._add_rollup(period, of, bucket, len(inside), *map(float, figures))
+        self._stale = set()
 
     def _window_lines(self) -> Iterator[tuple[_Key, dict[str, Any]]]:
         """Yield the windows in order, one by one: there are three for each pane."""
@@ -286,9 +338,14 @@ class _Partition:
     engine: Engine
     duplicates: DuplicateLogic = field(default_factory=lambda: DuplicateLogic(None))
 
-    def step(self, piece: PacketColumns, rules: Rules, names: Names) -> Outcome:
+    def step(
+        self, piece: PacketColumns, rules: Rules, names: Names
+    ) -> tuple[ReadingColumns, Outcome]:
+        """The readings that are stored, and the results."""
         (marked,), _ = self.duplicates.on_batch([piece])
-        return self.engine.step(marked, rules, names)
+        readings = marked.readings
+        stored = marked.records.fresh[marked.record] | (readings.device_ts == readings.ts)
+        return taken(readings, stored), self.engine.step(marked, rules, names)
 
 
 def _event_line(event: Event) -> tuple[_Key, dict[str, Any]]:

@@ -470,8 +470,9 @@ def _offline(random: Random) -> _Story:
 def _late(random: Random) -> _Story:
     """Readings of a second, all outside the range, arrive in the packets of later seconds.
 
-    The reading two seconds later closes the second, grace included: readings before it in its
-    packet are in time.
+    Those that arrive two seconds later are in time, wherever they stand in the packet, because the
+    reading that closes their second comes with it. The others are late, and are judged on their
+    own: each is one event, which has ended.
     """
     story = _Story(random, 150)
     sensor, second = story.sensor(1), random.randint(20, 30)
@@ -482,13 +483,17 @@ def _late(random: Random) -> _Story:
         second += random.randint(12, 16)
         story.lift(sensor, second, Level.CRITICAL)
         story.draft(1, second + seconds).readings.append(story.take(sensor, second))
+        story.change(sensor, second, Level.NORMAL, Level.CRITICAL)
+        if seconds == 2:
+            story.change(sensor, second + CLEAR_AFTER, Level.CRITICAL, Level.NORMAL)
     second = random.randint(20, 100)
     for sensor in story.sensors(2):
         story.lift(sensor, second, Level.CRITICAL)
+        story.change(sensor, second, Level.NORMAL, Level.CRITICAL)
     whole = story.skip(2, second)
     whole.arrival += random.randint(3500, 20_000)
     story.post(whole)
-    story.counts.late = len(behind) + len(whole.readings)
+    story.counts.late = len(behind) - 1 + len(whole.readings)
     return story
 
 
@@ -541,7 +546,7 @@ def _duplicate(random: Random) -> _Story:
 
 def _restart_clock(random: Random) -> _Story:
     """A device restarts with its clock a day behind, and corrects it after some packets. Its
-    out-of-range readings before the correction cause no events, those after it do.
+    out-of-range readings before the correction are late: they are one event of yesterday.
     """
     story = _Story(random, 120)
     sensor = story.sensor(1)
@@ -552,6 +557,7 @@ def _restart_clock(random: Random) -> _Story:
         story.lift(sensor, second, Level.CRITICAL)
         draft = story.draft(1, second)
         draft.readings = [(number, ts - _DAY_MS, value) for number, ts, value in draft.readings]
+    story.change(sensor, on - _DAY_MS // 1000, Level.NORMAL, Level.CRITICAL)
     story.excursion(sensor, right + random.randint(0, 9), random.randint(2, 5), Level.CRITICAL)
     story.counts.late = (right - on) * len(_KINDS)
     return story

@@ -70,6 +70,7 @@ def _stored(row: StoredEventRow) -> StoredEvent:
         resolves=None,
         status=row.status,
         silent=bool(row.is_read),
+        incident_key=row.incident_key,
         id=row.id,
         device=row.device,
         sensor=row.sensor,

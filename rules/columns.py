@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from contract.columns import Ints
 from rules.detector import Bounds
 from rules.kind import Group, Kind, Rule
 from rules.models import DetectorModel, TrendModel, Trends, since
-from rules.tables import KINDS, RuleSet
+from rules.tables import KINDS, RuleSet, kind_of
 from rules.threshold import THRESHOLD, Threshold
 
 
@@ -35,7 +36,13 @@ class Rules:
         """(all rules,) number of each rule's kind."""
         self.clear_after: Ints = np.array([rule.clear_after for rule in all_rules], np.int64)
         """(all rules,) consecutive quiet panes that lower the level that the rule raised."""
-        self._sensors = frozenset(rule.sensor_id for rule in all_rules)
+        self.identity: Ints = np.array(list(map(_identity, all_rules)), np.int64)
+        """(all rules,) a number above 0 that stays the same across editions."""
+        self.place = {identity: place for place, identity in enumerate(self.identity.tolist())}
+        """The index of each rule, by its identity."""
+        self.sensors: Ints = np.unique([rule.sensor_id for rule in all_rules]).astype(np.int64)
+        """The sensors that have rules, ascending."""
+        self._sensors = frozenset(self.sensors.tolist())
         detectors = [model for model in rules.models if isinstance(model, DetectorModel)]
         deep = [model for model in detectors if model.deep]
         self.deep: Ints = np.array([model.sensor_id for model in deep], np.int64)
@@ -63,6 +70,11 @@ class Rules:
     def watch(self, sensor_id: int) -> bool:
         """Whether any rule watches the sensor."""
         return sensor_id in self._sensors
+
+
+def _identity(rule: Rule) -> int:
+    key = repr((kind_of(rule).name, kind_of(rule).key(rule))).encode()
+    return int.from_bytes(blake2b(key, digest_size=8).digest()) >> 1 or 1
 
 
 def _group(kind: Kind[Any], rules: tuple[Any, ...], first: int) -> Group:

@@ -99,6 +99,8 @@ class ForecastKind(Kind[Forecast]):
         },
     }  # fmt: skip
     width = 2
+    judges_late = False
+    timed = False
 
     def key(self, rule: Forecast) -> tuple[str, str, int]:
         """Separate from the key of its threshold."""

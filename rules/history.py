@@ -10,7 +10,7 @@ within `RULES_REFRESH_SECONDS`.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from threading import Condition, Thread
 from time import monotonic, sleep
@@ -38,6 +38,7 @@ from sql.schema import open_database
 from sql.statements import LIST_RULE_VERSIONS, NOW_MS, RuleVersion
 
 RULES_REFUSED = Gauge("iot_rules_refused", "Invalid rule rows, which are not in force")
+_NAMES_AGAIN_S = 1.0
 _AT_HAND = 8
 """The number of versions that are kept in memory."""
 _log = structlog.get_logger("rules")
@@ -96,7 +97,20 @@ class LiveRules:
 
     @property
     def names(self) -> Names:
-        """The names, at most one interval old."""
+        """The names, at most one interval old. Those of a new sensor are read when they are asked
+        for.
+        """
+        return replace(self._names, again=self._names_now)
+
+    def _names_now(self) -> Names:
+        """Names that are at most a second old, if the database can be read."""
+        at = monotonic()
+        if at - self._names_at >= _NAMES_AGAIN_S:
+            try:
+                with open_database(self._settings) as database:
+                    self._names, self._names_at = names_of(database, self._settings.iot_lang), at
+            except IotError as error:
+                _log.warning("names of new sensors cannot be read", error=str(error))
         return self._names
 
     def editions(self, arrival: int) -> Sequence[RuleVersion]:

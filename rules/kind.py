@@ -110,6 +110,10 @@ class Memory(Table):
         """Replace the rules with these (K,). Rules that stay keep their history."""
         raise NotImplementedError
 
+    def forget(self, rules: NDArray[np.intp]) -> None:
+        """Drop the history of some rules, by their index."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -129,8 +133,12 @@ class Closed:
 
     panes: Panes
     windows: Windows
+    value: Floats
+    """The readings of the panes, in their order; `panes.count` of each."""
     readings_before: Ints
     """(P,) number of the sensor's readings in earlier panes."""
+    usual: Floats
+    """(P,) the slow mean of the sensor's earlier panes; NaN while it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +150,8 @@ class Cause:
     words: dict[str, str]
     """The values of its placeholders."""
     payload: dict[str, Any]
+    value: float | None = None
+    """The value that the event reports, if it is not the mean of the pane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +180,13 @@ class Kind(Generic[R]):
     """language -> name -> event message."""
     width: ClassVar[int] = 0
     """The number of bounds of a rule."""
+    judges_late: ClassVar[bool] = True
+    """Whether it judges the panes of late readings too."""
+    timed: ClassVar[bool] = True
+    """Whether a condition that has lasted `raise_after` seconds raises the level, even if the
+    sensor had fewer panes in that time."""
+    stands: ClassVar[bool] = False
+    """Whether a condition that the last pane met is still met while the sensor sends nothing."""
 
     def chosen(self, rules: Sequence[R]) -> list[R]:
         """The rules that apply, in order."""
@@ -202,6 +219,14 @@ class Kind(Generic[R]):
         bounds are (B, N). The panes of a rule are consecutive and sorted by end.
         """
         raise NotImplementedError
+
+    def breached(
+        self, bounds: Floats, pane: NDArray[np.intp], closed: Closed
+    ) -> NDArray[np.bool_] | None:
+        """(N,) whether each pane breaches a bound that a user set: what is usual for a sensor is
+        not learned from such a pane. None for a kind whose rules have no such bound.
+        """
+        return None
 
     def cause(self, rule: R, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
         """Why the pane raised the level. `noted` (4,) has the judge's figures."""

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from contract.columns import Floats, Ints
 
+PANE_MS = 1_000
+"""The length of a pane."""
+
 
 @dataclass(frozen=True, slots=True)
 class Panes:

@@ -119,6 +119,17 @@ class RateMemory(Memory):
         self.keep(self._row[stays])
         self._row[stays] = np.arange(self.rows)
 
+    def forget(self, rules: NDArray[np.intp]) -> None:
+        """Drop the panes of some rules."""
+        gone = self._row[rules]
+        kept = np.ones(self.rows, bool)
+        kept[gone[gone >= 0]] = False
+        place = np.cumsum(kept) - 1
+        self.keep(kept)
+        self._row[rules] = -1
+        stays = self._row >= 0
+        self._row[stays] = place[self._row[stays]]
+
     def settle(self) -> None:
         """Sort the rows by rule, so that they do not depend on which sensor came first."""
         order = np.lexsort((self.span, self.rule_id))

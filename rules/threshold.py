@@ -1,9 +1,14 @@
-"""Thresholds: the mean of a pane is beyond a bound, or equal to a value.
+"""Thresholds: a reading is beyond a bound, or equal to a value.
 
 Rows of `alert_thresholds` and `sensor_threshold_profiles`. A profile has up to two thresholds.
+
+A level clears when all readings are inside the reset bounds. A reset bound that a row leaves out
+lies 5 % of the way from the bound to where the sensor usually is, or to 0 until that is known. With
+two bounds, it lies 5 % of their span inside, but never beyond the usual value.
 """
 
 from collections.abc import Iterable, Mapping
+from math import isfinite, nan
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -31,17 +36,20 @@ from rules.kind import (
     span,
 )
 from rules.words import quantity
+from sinks.decimals import rounded
 
 HYSTERESIS = 0.05
-"""How far inside its bounds a value must return before a level clears, as a share of their span."""
+"""How far inside a bound a value must return before a level clears: a share of the distance to the
+sensor's usual value, or of the span between two bounds."""
 ALERTS, PROFILES = "alert_thresholds", "sensor_threshold_profiles"
 BOUND_COLUMNS = ("condition_type", "threshold_value_min", "threshold_value_max")
 """The columns that identify a threshold in an event's payload."""
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True):
-    """Raises its level when the mean is below `low` or above `high`, or equal to `low` (`equal`).
-    Clears when reset_low <= mean <= reset_high. None: no bound on that side.
+    """Raises its level when a reading is below `low` or above `high`, or equal to `low` (`equal`).
+    Clears when all readings of a pane are between `reset_low` and `reset_high`. None: no bound on
+    that side; a reset bound is then derived from the bound.
     """
 
     table: str
@@ -75,9 +83,11 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True):
         return self.id if self.table == ALERTS else None
 
     def breached(self, value: float) -> bool:
-        """Whether the value breaches the threshold. A value on a bound is inside."""
+        """Whether the value breaches the threshold. A value on a bound is inside. Values are equal
+        if they are stored alike, with 5 decimals.
+        """
         if self.equal:
-            return value == self.low
+            return round(value, 5) == round(self.low or 0.0, 5)
         return (self.low is not None and value < self.low) or (
             self.high is not None and value > self.high
         )
@@ -188,31 +198,43 @@ def _threshold(  # noqa: PLR0917 - one for each column
     low: float | None, high: float | None, back_low: float | None, back_high: float | None,
     raise_after: int, clear_after: int, forecast_after: int,
 ) -> Threshold:  # fmt: skip
-    """A threshold with the row's reset bounds. A missing reset bound is derived by `HYSTERESIS`:
-    from the span between two bounds, or from the absolute value of a single one.
-    """
-    inside = HYSTERESIS * abs(low or high or 0.0)
-    if low is not None and high is not None:
-        inside = HYSTERESIS * high - HYSTERESIS * low
+    """A threshold. Checks the reset bounds of the row."""
     if condition == "equal_to":
         back_low = back_high = None
-    else:
-        given_low, given_high = back_low, back_high
-        if low is not None and back_low is None:
-            back_low = low + inside if given_high is None else min(low + inside, given_high)
-        if high is not None and back_high is None:
-            back_high = high - inside if given_low is None else max(high - inside, given_low)
-        if (low is not None and back_low is not None and back_low < low) or (
-            high is not None and back_high is not None and back_high > high
-        ):
-            raise ValueError("a reset value is beyond its threshold value")
-        if back_low is not None and back_high is not None and back_low > back_high:
-            raise ValueError("reset_value_min is above reset_value_max")
+    if (low is not None and back_low is not None and back_low < low) or (
+        high is not None and back_high is not None and back_high > high
+    ):
+        raise ValueError("a reset value is beyond its threshold value")
+    if back_low is not None and back_high is not None and back_low > back_high:
+        raise ValueError("reset_value_min is above reset_value_max")
     return Threshold(
         table=table, id=number, sensor_id=sensor_id, name=name, condition=condition, level=level,
         low=low, high=high, reset_low=back_low, reset_high=back_high,
         raise_after=raise_after, clear_after=clear_after, forecast_after=forecast_after,
     )  # fmt: skip
+
+
+def reset_bounds(bounds: Floats, usual: Floats) -> tuple[Floats, Floats]:
+    """(N,) lower and (N,) upper reset bounds; infinite where there is no bound on that side.
+    `bounds` (5, N) are of thresholds, see `ThresholdKind.bounds`; `usual` (N,) is the usual value
+    of the sensor, NaN if it is unknown.
+    """
+    low, high, reset_low, reset_high, _ = bounds
+    with np.errstate(over="ignore", invalid="ignore"):
+        span = high - low
+        towards = np.where(np.isnan(usual), 0.0, usual)
+        near_low = low + HYSTERESIS * np.maximum(towards - low, 0.0)
+        near_high = high - HYSTERESIS * np.maximum(high - towards, 0.0)
+        far_low, far_high = low + HYSTERESIS * span, high - HYSTERESIS * span
+    both = np.isfinite(span)
+    beyond_low, beyond_high = (low < usual) & (usual < far_low), (far_high < usual) & (usual < high)
+    back_low = np.where(both & ~beyond_low, far_low, near_low)
+    back_high = np.where(both & ~beyond_high, far_high, near_high)
+    # a bound that is derived never crosses one that is stated
+    derived_low, derived_high = np.isnan(reset_low), np.isnan(reset_high)
+    back_low = np.where(derived_low, np.fmin(back_low, reset_high), reset_low)
+    back_high = np.where(derived_high, np.fmax(back_high, reset_low), reset_high)
+    return np.where(np.isinf(low), -np.inf, back_low), np.where(np.isinf(high), np.inf, back_high)
 
 
 def threshold_payload(rule: Threshold, raise_after: int) -> dict[str, Any]:
@@ -268,40 +290,68 @@ class ThresholdKind(Kind[Threshold]):
         },
     }
     width = 5
+    stands = True
 
     def key(self, rule: Threshold) -> tuple[str, str, int]:
         """With the level, since a profile has two thresholds."""
         return rule.level.name, rule.table, rule.id
 
     def schema(self, rule: Threshold) -> int:
-        """Schema 2 for a range in `alert_thresholds` with only one bound."""
+        """Schema 2 for a range in `alert_thresholds` with only one bound, 3 if a reset bound is to
+        be derived: until schema 2, editions had all reset bounds as numbers.
+        """
+        if not rule.equal and (
+            (rule.low is not None and rule.reset_low is None)
+            or (rule.high is not None and rule.reset_high is None)
+        ):
+            return 3
         one_sided = rule.low is None or rule.high is None
         return 2 if rule.table == ALERTS and rule.condition == "out_of_range" and one_sided else 1
 
     def bounds(self, rule: Threshold) -> tuple[float, ...]:
-        """`low`, `high`, `reset_low`, `reset_high`, and 1 for `equal`, else 0."""
+        """`low`, `high`, `reset_low` and `reset_high`, NaN if they are derived, and 1 for `equal`,
+        else 0.
+        """
         if rule.equal:
-            return (*span(rule.low, rule.low), *span(None, None), 1.0)
-        return (*span(rule.low, rule.high), *span(rule.reset_low, rule.reset_high), 0.0)
+            return (*span(rule.low, rule.low), nan, nan, 1.0)
+        return (*span(rule.low, rule.high), _or_nan(rule.reset_low), _or_nan(rule.reset_high), 0.0)
 
     def judge(
         self, bounds: Floats, pane: NDArray[np.intp], rule: Ints, closed: Closed, memory: Any
     ) -> Judged:
-        """Compare the mean of each pane with the bounds."""
-        low, high, reset_low, reset_high, equal = bounds
-        mean, is_equal = closed.panes.mean[pane], equal > 0
-        met = ((mean < low) | (mean > high)) ^ is_equal
-        return Judged(met, (mean < reset_low) | (mean > reset_high) | (is_equal & met))
+        """Compare all readings of each pane with the bounds."""
+        panes, is_equal = closed.panes, bounds[4] > 0
+        met = self.breached(bounds, pane, closed)
+        back_low, back_high = reset_bounds(bounds, closed.usual[pane])
+        out = (panes.minimum[pane] < back_low) | (panes.maximum[pane] > back_high)
+        return Judged(met, np.where(is_equal, met, out))
+
+    def breached(self, bounds: Floats, pane: NDArray[np.intp], closed: Closed) -> NDArray[np.bool_]:
+        """Whether any reading of each pane is beyond a bound, or equal to the value."""
+        low, high = bounds[:2]
+        met: NDArray[np.bool_] = closed.panes.minimum[pane] < low
+        met |= closed.panes.maximum[pane] > high
+        if len(equal := np.flatnonzero(bounds[4])):
+            met[equal] = _any_equal(closed, pane[equal], low[equal])
+        return met
 
     def cause(self, rule: Threshold, pane: int, closed: Closed, noted: Floats, unit: str) -> Cause:
-        """The bound that the mean is beyond."""
+        """The bound that a reading is beyond, and the reading that is furthest beyond it."""
         payload, words = threshold_payload(rule, rule.raise_after), {"rule": rule.name}
         if rule.equal:
-            return Cause("equal", words, payload)
-        side, bound = "above", rule.high
-        if rule.low is not None and float(closed.panes.mean[pane]) < rule.low:
-            side, bound = "below", rule.low
-        return Cause(side, words | {"bound": quantity(bound or 0.0, unit)}, payload)
+            value = rule.low or 0.0
+            return Cause("equal", words | {"value": quantity(value, unit)}, payload, value)
+        back_low, back_high = reset_bounds(np.array([self.bounds(rule)]).T, closed.usual[[pane]])
+        ends = {"reset_value_min": float(back_low[0]), "reset_value_max": float(back_high[0])}
+        if rule.condition == "greater_than":
+            ends = {"reset_value_min": ends["reset_value_max"]}
+        payload |= {name: value for name, value in ends.items() if isfinite(value)}
+        side, bound, value = "above", rule.high, float(closed.panes.maximum[pane])
+        lowest = float(closed.panes.minimum[pane])
+        if rule.low is not None and lowest < rule.low:
+            side, bound, value = "below", rule.low, lowest
+        words |= {"bound": quantity(bound or 0.0, unit), "value": quantity(value, unit)}
+        return Cause(side, words, payload, value)
 
     def is_cause(self, rule: Threshold, payload: Mapping[str, Any]) -> bool:
         """By its bounds as well as its id."""
@@ -310,15 +360,19 @@ class ThresholdKind(Kind[Threshold]):
     def told(self, rule: Threshold, unit: str) -> Told:
         """The threshold's bounds and reset bounds."""
         if rule.equal:
-            return Told(
-                rule.name, f"mean is {quantity(rule.low or 0.0, unit)}", "mean is a different value"
-            )
+            value = quantity(rule.low or 0.0, unit)
+            return Told(rule.name, f"a reading is {value}", f"no reading is {value}")
         beyond = (("below", rule.low), ("above", rule.high))
-        back = (("at least", rule.reset_low), ("at most", rule.reset_high))
+        reset = " and ".join(
+            part
+            for part in (
+                _back("at least", rule.low, rule.reset_low, rule.high, unit),
+                _back("at most", rule.high, rule.reset_high, rule.low, unit),
+            )
+            if part
+        )
         return Told(
-            rule.name,
-            f"mean {_bounds(beyond, ' or ', unit)}",
-            f"mean {_bounds(back, ' and ', unit)}",
+            rule.name, f"a reading is {_bounds(beyond, ' or ', unit)}", f"all readings are {reset}"
         )
 
     def alone(self, rule: Threshold, *, whole: bool) -> Threshold:
@@ -326,8 +380,36 @@ class ThresholdKind(Kind[Threshold]):
         return msgspec.structs.replace(rule, raise_after=1, forecast_after=0)
 
 
+def _any_equal(closed: Closed, pane: NDArray[np.intp], value: Floats) -> NDArray[np.bool_]:
+    """(N,) whether any reading of each pane is equal to its value, as stored."""
+    count = closed.panes.count
+    first, of_pane = np.cumsum(count) - count, count[pane]
+    starts = np.cumsum(of_pane) - of_pane
+    place = np.arange(int(of_pane.sum())) + np.repeat(first[pane] - starts, of_pane)
+    equal = rounded(closed.value[place]) == np.repeat(rounded(value), of_pane)
+    any_equal: NDArray[np.bool_] = np.logical_or.reduceat(equal, starts)
+    return any_equal
+
+
+def _or_nan(bound: float | None) -> float:
+    return nan if bound is None else bound
+
+
 def _bounds(bounds: Iterable[tuple[str, float | None]], between: str, unit: str) -> str:
     return between.join(f"{word} {quantity(b, unit)}" for word, b in bounds if b is not None)
+
+
+def _back(
+    word: str, bound: float | None, reset: float | None, other: float | None, unit: str
+) -> str:
+    """A reset bound in words; `other` is the bound on the other side."""
+    if bound is None:
+        return ""
+    if reset is not None:
+        return f"{word} {quantity(reset, unit)}"
+    if other is not None:
+        return f"{word} {quantity(bound + HYSTERESIS * (other - bound), unit)}"
+    return f"{word} {quantity(bound, unit)}, by 5 % of the distance to the usual value"
 
 
 THRESHOLD = ThresholdKind()

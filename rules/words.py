@@ -1,6 +1,6 @@
 """Names, quantities and durations, as texts for people show them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 NAME_LENGTH = 100
@@ -27,14 +27,20 @@ class Names:
     """By sensor id."""
     devices: Mapping[int, str] | None = None
     """By device id."""
+    again: Callable[[], "Names"] | None = None
+    """Reads the names again: called for a sensor or device that has none, since it may be new."""
 
     def of(self, sensor_id: int, device_id: int) -> Named:
         """A sensor's names; its id if it has none."""
         named = (self.sensors or {}).get(sensor_id)
+        if named is None and self.again is not None:
+            return self.again().of(sensor_id, device_id)
         return named or Named(f"sensor {sensor_id}", "unknown", "", self.device(device_id).device)
 
     def device(self, device_id: int) -> Named:
         """A device's name; its id if it has none."""
+        if self.again is not None and device_id not in (self.devices or {}):
+            return self.again().device(device_id)
         return Named("", "", "", (self.devices or {}).get(device_id, f"device {device_id}"))
 
 

@@ -47,6 +47,7 @@ class CorrectionRow(NamedTuple):
     status: str
     silent: bool
     ends: bool
+    incident_key: str
 
 
 def correction_row(correction: Correction) -> CorrectionRow:

@@ -28,6 +28,8 @@ class EventRow(NamedTuple):
     resolves: str | None
     status: str
     silent: bool
+    incident_key: str
+    escalates: bool
 
 
 def event_row(event: Event) -> EventRow:
@@ -46,6 +48,8 @@ def event_row(event: Event) -> EventRow:
         resolves=event.resolves,
         status=event.status,
         silent=event.silent,
+        incident_key=event.incident_key or event.event_key,
+        escalates=event.escalates,
     )
 
 

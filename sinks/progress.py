@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from contract.errors import SetupError
+from sinks.writer import Execute
 from sql.database import Database
 from sql.statements import HAS_READINGS, LIST_PROGRESS
 
@@ -34,13 +35,13 @@ class ProgressRow(NamedTuple):
     last_offset: int
 
 
-def write_progress(covered: Mapping[int, Covered]) -> tuple[str, str]:
-    """The statement that stores progress, by partition, and its parameter."""
+def write_progress(execute: Execute, covered: Mapping[int, Covered]) -> None:
+    """Store progress, by partition."""
     rows = [
         ProgressRow(last.topic, partition, last.topic_id, last.offset)
         for partition, last in covered.items()
     ]
-    return "write_progress", msgspec.json.encode(sorted(rows)).decode()
+    execute("write_progress", msgspec.json.encode(sorted(rows)).decode())
 
 
 class StoredProgress:

@@ -1,4 +1,6 @@
-"""Stores readings, one row each in `sensor_readings`."""
+"""Stores readings, one row each in `sensor_readings`, and then corrects the rollups of buckets that
+the flow reports as stale.
+"""
 
 from operator import itemgetter
 from typing import NamedTuple
@@ -7,10 +9,12 @@ import numpy as np
 
 from contract.columns import PacketColumns, taken
 from contract.packet import NO_TIME
+from contract.rollups import StaleRollups
 from contract.settings import Settings
 from sinks.decimals import rounded
 from sinks.metrics import REPEATED
 from sinks.progress import Covered
+from sinks.stale import stale_rows
 from sinks.table import TableSink
 from sinks.times import microseconds_as_text
 from sinks.writer import Row
@@ -62,17 +66,22 @@ reading_key = itemgetter(*map(ReadingRow._fields.index, ("sensor_id", "ts", "seq
 
 def readings_sink(
     settings: Settings, topic_id: str | None = None, *, progress: bool = False
-) -> TableSink[PacketColumns]:
-    """A sink that stores every reading once, and counts those that were already stored. With
-    `progress`, it also stores the progress in the log `topic_id`.
+) -> TableSink[PacketColumns | StaleRollups]:
+    """A sink that stores every reading once, and counts those that were already stored. A snapshot
+    also computes the stale buckets again. With `progress`, it stores the progress in the log
+    `topic_id`.
     """
 
-    def rows(columns: PacketColumns) -> list[Row]:
+    def rows(columns: PacketColumns | StaleRollups) -> list[Row]:
+        if isinstance(columns, StaleRollups):
+            return []
         distinct = reading_rows(columns)
         REPEATED.inc(len(columns.readings.ts) - len(distinct))
         return distinct
 
-    def covers(columns: PacketColumns) -> dict[int, Covered]:
+    def covers(columns: PacketColumns | StaleRollups) -> dict[int, Covered]:
+        if isinstance(columns, StaleRollups):
+            return {}
         records = taken(columns.records, columns.records.offset >= 0)
         # in order, so the last record of each partition is kept
         offsets = zip(records.partition.tolist(), records.offset.tolist(), strict=True)
@@ -88,5 +97,6 @@ def readings_sink(
         reading_key,
         connections=4,
         covers=covers if progress else None,
+        stale=lambda item: stale_rows(item) if isinstance(item, StaleRollups) else (),
         repeated=REPEATED.inc,
     )

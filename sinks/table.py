@@ -8,7 +8,8 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contract.settings import Settings
 from sinks.progress import Covered, write_progress
-from sinks.writer import Row, Writer, first_counts
+from sinks.stale import StaleRow, correct_rollups
+from sinks.writer import Execute, Row, Writer, first_counts
 from sql.database import engine_module
 
 X = TypeVar("X")
@@ -35,6 +36,8 @@ class TableSink(FixedPartitionedSink[X, None], Generic[X]):
     covers: Callable[[X], Mapping[int, Covered]] | None = None
     """The records of the log that an item covers. A snapshot stores the last record of each
     partition, after the rows are committed."""
+    stale: Callable[[X], Iterable[StaleRow]] = lambda _: ()
+    """The buckets of rollups that a snapshot computes again, after the rows are committed."""
     repeated: Callable[[int], None] = lambda _: None
     """Called with the number of rows that were already stored, if the statement returns it."""
 
@@ -62,6 +65,8 @@ class _TablePartition(StatefulSinkPartition[X, None]):
         self._sink = sink
         self._covered: dict[int, Covered] = {}
         """Progress since the last snapshot, by partition."""
+        self._stale: set[StaleRow] = set()
+        """Buckets that became stale since the last snapshot."""
 
     def write_batch(self, values: list[X]) -> None:
         if rows := [row for value in values for row in self._sink.rows(value)]:
@@ -69,10 +74,19 @@ class _TablePartition(StatefulSinkPartition[X, None]):
         if self._sink.covers is not None:
             for value in values:
                 self._covered.update(self._sink.covers(value))
+        for value in values:
+            self._stale.update(self._sink.stale(value))
 
     def snapshot(self) -> None:
         covered, self._covered = self._covered, {}
-        self._writer.flush(write_progress(covered) if covered else None)
+        stale, self._stale = self._stale, set()
+
+        def then(execute: Execute) -> None:
+            correct_rollups(execute, stale)
+            if covered:
+                write_progress(execute, covered)
+
+        self._writer.flush(then if covered or stale else None)
 
     def close(self) -> None:
         """Close without raising. Bytewax closes partitions while it unwinds from an error in

@@ -43,6 +43,8 @@ from sinks.metrics import (
 from sql.database import Database, engine_module
 from sql.schema import open_database
 
+Execute = Callable[..., list[Any]]
+"""Runs a statement, given its name and parameters, and returns its rows."""
 Row = tuple[Any, ...]
 """A NamedTuple of the sink, with the fields of the statement's rows, in their order."""
 
@@ -99,8 +101,8 @@ class Writer:
         self._writing = 0
         """Number of rows that are being written."""
         self._flushing = False
-        self._then: tuple[str, str] | None = None
-        """A statement and its parameter, to run when all rows are committed."""
+        self._then: Callable[[Execute], None] | None = None
+        """What to do when all rows are committed."""
         self._closing = False
         self._error: BaseException | None = None
         self._refused_since = -inf
@@ -124,9 +126,9 @@ class Writer:
             WAITING_ROWS.labels(self._statement).inc(len(rows))
             self._turn.notify_all()
 
-    def flush(self, then: tuple[str, str] | None = None) -> None:
-        """Return when every queued row is committed, and after them the statement `then`, given as
-        its name and parameter.
+    def flush(self, then: Callable[[Execute], None] | None = None) -> None:
+        """Return when every queued row is committed, and after them the statements that `then`
+        runs. Each of them is retried while the database is unavailable.
         """
         with FLUSH_SECONDS.labels(self._statement).time(), self._turn:
             self._flushing, self._then = True, then
@@ -154,7 +156,7 @@ class Writer:
         try:
             while (rows := self._next()) is not None:
                 if not rows and self._then is not None:
-                    self._execute(*self._then)
+                    self._then(self._execute)
                     self._then = None
                     continue
                 distinct = self._distinct(rows)

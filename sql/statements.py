@@ -58,6 +58,22 @@ class RowCounts(NamedTuple):
     dead_letters: int
 
 
+class RollupOfBucket(NamedTuple):
+    """The rollup of a bucket, computed from the stored readings: the fields of a row of
+    `write_rollups`.
+    """
+
+    period_ms: int
+    sensor_id: int
+    bucket: str
+    """As text, like in the parameter."""
+    mean: float
+    minimum: float
+    maximum: float
+    last_value: float
+    samples: int
+
+
 class SensorDevice(NamedTuple):
     """The device of an active sensor."""
 
@@ -84,6 +100,7 @@ class StoredEventRow(NamedTuple):
     sensor: str | None
     unit: str | None
     is_read: int | None
+    incident_key: str | None
     value: float | None
     at: int
     resolved_at: int | None
@@ -345,6 +362,7 @@ PREDICTION_AT = Query(
 PREDICTIONS_FOR = Query("predictions_for", ModelPrediction, ("sensor_id", "target"))
 READINGS_BEFORE = Query("readings_before", EarlierReading, ("sensor_id", "until", "most"))
 """The newest readings with an event time before `until`, newest first."""
+ROLLUPS_OF_BUCKETS = Query("rollups_of_buckets", RollupOfBucket, ("rows",))
 RULES_OF_VERSION = Query("rules_of_version", RulesOfVersion, ("version",))
 SENSOR_WITH_MODEL = Query("sensor_with_model", SensorModel, ("sensor_id",))
 SENSORS_OF_DEVICE = Query("sensors_of_device", DeviceSensor, ("device_uuid",))

@@ -3,14 +3,13 @@
 from dataflows.engine.duplicates import DuplicateLogic
 from dataflows.engine.engine import Engine, Outcome, Times
 from dataflows.engine.no_data import FACTOR, LEAST_MS
-from dataflows.engine.panes import PANE_MS, aggregate
+from dataflows.engine.panes import aggregate
 from dataflows.engine.partition_step import Watch
 from dataflows.engine.windows import WindowState
 
 __all__ = [
     "FACTOR",
     "LEAST_MS",
-    "PANE_MS",
     "DuplicateLogic",
     "Engine",
     "Outcome",

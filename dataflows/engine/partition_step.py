@@ -11,6 +11,7 @@ from contract.columns import NEVER, PacketColumns
 from contract.level import Level
 from contract.table import Snapshot
 from dataflows.engine.engine import Engine, Outcome, Times
+from dataflows.events.lookback import Change
 from dataflows.log.decode import record_columns
 from dataflows.metrics import (
     EVENTS,
@@ -21,10 +22,11 @@ from dataflows.metrics import (
     REPEATED,
     SENSORS,
     SNAPSHOT_SECONDS,
+    TOO_LATE,
 )
 from ml.online import PartitionDetector
-from rules.columns import Rules
 from rules.history import RuleBook
+from sql.statements import RuleVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,10 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
         """Process the next pieces of the sequence. Returns several outcomes if the rules change."""
         piece = PacketColumns.joined(values)
         outcomes = [
-            self.engine.step(part, rules, self._book.names) for part, rules in self._parts(piece)
+            self.engine.step(
+                part, self._book.rules(edition.version), self._book.names, self._change(edition)
+            )
+            for part, edition in self._parts(piece)
         ]
         self._count(piece, outcomes)
         return outcomes, StatefulBatchLogic.RETAIN
@@ -69,6 +74,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
     def _count(self, piece: PacketColumns, outcomes: list[Outcome]) -> None:
         counts, before = self.engine.counts, self._counted
         LATE.inc(counts.late - before.late)
+        TOO_LATE.inc(counts.too_late - before.too_late)
         FUTURE.inc(counts.future - before.future)
         REPEATED.inc(counts.duplicates - before.duplicates)
         self._counted = counts
@@ -86,7 +92,14 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
             SENSORS.labels(level.name).inc(now - before)
         self._levels = levels
 
-    def _parts(self, piece: PacketColumns) -> Iterator[tuple[PacketColumns, Rules]]:
+    def _change(self, edition: RuleVersion) -> Change | None:
+        """The change of rules with which the edition begins; None if the rules stay the same."""
+        before = self.engine.rules_version
+        if before in {"", edition.version}:
+            return None
+        return Change(self._book.rules(before), edition.applies_from)
+
+    def _parts(self, piece: PacketColumns) -> Iterator[tuple[PacketColumns, RuleVersion]]:
         """Split the piece where the rules change. A change adds a heartbeat, so that the old rules
         judge everything that is due by then, even if no other heartbeat arrived in time.
         """
@@ -98,11 +111,11 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
             if end is not None:
                 last = int(np.searchsorted(arrival, end.applies_from))
             if first < last:
-                yield piece.part(first, last), self._book.rules(edition.version)
+                yield piece.part(first, last), edition
                 begun = True
             if end is None or last == len(arrival):
                 return
             if begun and self.engine.arrival < end.applies_from - 1:
                 change = record_columns([end.applies_from - 1], [None])
-                yield change, self._book.rules(edition.version)
+                yield change, edition
             first = last

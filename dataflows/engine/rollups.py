@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints, concatenate
 from contract.table import Table, block, column
-from dataflows.engine.panes import PANE_MS, SECONDS, PaneResult
+from dataflows.engine.panes import SECONDS, PaneResult
 from dataflows.segments import begins, lengths
-from rules.panes import Panes
+from rules.panes import PANE_MS, Panes
 
 FLUSH_MS = 10_000
 _EMPTY = {"total": 0.0, "minimum": np.inf, "maximum": -np.inf, "last": 0.0, "device": 0.0}

@@ -24,13 +24,17 @@ class ReadingRows:
     row: Ints
     """(N,) the sensor's row."""
     order: NDArray[np.intp]
-    """(N,) indices that sort the readings by sensor row, and within a sensor by arrival."""
+    """(N,) indices that sort the readings by sensor row, record and event time."""
     ts: Ints
     """(N,) event time, epoch microseconds UTC."""
     seq: Ints
     """(N,)"""
     value: Floats
     """(N,)"""
+    repeated_row: Ints
+    """(D,) the sensor's row of readings of duplicate packets that the device dated."""
+    repeated_ts: Ints
+    """(D,) their event times, epoch microseconds UTC."""
 
 
 class RowIndex(Table):
@@ -77,6 +81,8 @@ class PartitionRows(Table):
     """The partition's arrival time, epoch milliseconds UTC."""
     duplicates: int = single(0)
     """The number of duplicate records."""
+    rules_version: str = single("")
+    """The version of the rules that were used last; empty before the first step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,9 +98,11 @@ class PartitionRows(Table):
         device = np.full(len(piece), -1)
         heard = np.flatnonzero(records.fresh & (records.device_id >= 0))
         device[heard] = self.devices.of(records.device_id[heard])
+        repeated = taken(readings, slice(0))
         if not records.fresh.all():
-            keep = np.flatnonzero(records.fresh[record])
-            record, readings = record[keep], taken(readings, keep)
+            fresh = records.fresh[record]
+            repeated = taken(readings, ~fresh & (readings.device_ts == readings.ts))
+            record, readings = record[fresh], taken(readings, fresh)
         row = self.sensors.of(readings.sensor_id)
         return ReadingRows(
             arrival=arrival,
@@ -102,12 +110,24 @@ class PartitionRows(Table):
             device=device,
             record=record,
             row=row,
-            order=np.argsort(row, kind="stable"),
+            order=_order(row, record, readings.ts),
             ts=readings.ts,
             seq=readings.seq,
             value=readings.value,
+            repeated_row=self.sensors.of(repeated.sensor_id),
+            repeated_ts=repeated.ts,
         )
 
     def settle_devices(self, readings: ReadingRows) -> None:
         """Set the devices of the piece's sensors, after all readers of the old ones have run."""
         self.sensors.device[readings.row] = readings.device[readings.record]
+
+
+def _order(row: Ints, record: NDArray[np.intp], ts: Ints) -> NDArray[np.intp]:
+    """Sort readings by row, record and event time. `record` never falls."""
+    order = np.argsort(row, kind="stable")
+    earlier = np.flatnonzero(np.diff(ts[order]) < 0)
+    after, before = order[earlier + 1], order[earlier]
+    if ((row[after] == row[before]) & (record[after] == record[before])).any():
+        order = np.lexsort((ts, record, row))
+    return order

@@ -66,6 +66,24 @@ class WindowState(Table):
             lately_mean=np.concatenate([part.lately_mean for part in parts], axis=1),
         )
 
+    def since(self, end: int, rows: Ints, device: Ints) -> Panes:
+        """The last panes of some sensors that end after `end`, in order. `device` (S,) is the
+        device of each sensor. Of several readings, the last is not known: the mean stands for it.
+        """
+        cells = dict(zip(_COLUMNS, self.kept[:, ::-1, rows].transpose(0, 2, 1), strict=True))
+        wanted = cells["end"] > max(end, NEVER)
+        row = rows[np.nonzero(wanted)[0]]
+        by_name = {name: values[wanted] for name, values in cells.items()}
+        ends, counts = by_name.pop("end"), by_name.pop("count")
+        return Panes(
+            row=row,
+            device=device[row],
+            end=ends.astype(np.int64),
+            count=counts.astype(np.int64),
+            last=by_name["mean"],
+            **by_name,
+        )
+
     def _step(self, panes: Panes) -> Windows:
         starts = np.flatnonzero(begins(panes.row))
         rows = panes.row[starts]

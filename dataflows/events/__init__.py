@@ -1,6 +1,6 @@
 """Levels, and the events and texts that report their changes."""
 
-from dataflows.events.levels import LevelState
+from dataflows.events.levels import LevelState, NoSilences
 from dataflows.events.verdicts import Verdicts, VerdictState
 from dataflows.events.writing import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
 
@@ -11,6 +11,7 @@ __all__ = [
     "RECOVERED",
     "SILENT",
     "LevelState",
+    "NoSilences",
     "VerdictState",
     "Verdicts",
 ]

@@ -1,22 +1,58 @@
 """The changes that the engine reports, before they become events."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from contract.level import Level
 
 
+class Standing(NamedTuple):
+    """A sensor's last pane, whose value stands since then."""
+
+    device: int
+    """The device's row."""
+    end: int
+    """Epoch milliseconds UTC."""
+    readings: int
+    mean: float
+    minimum: float
+    maximum: float
+
+
+class Incident(NamedTuple):
+    """What identifies an incident of a sensor: its first event."""
+
+    since: int
+    """When the sensor left NORMAL or began to flap, epoch milliseconds UTC."""
+    kind: int
+    """The number of the kind of rule that raised its level, or `BY_FLAPPING`."""
+
+
+BY_FLAPPING = -1
+"""In place of a kind of rule: the incident began with flapping."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A sensor's level changed when a pane closed."""
+    """A sensor's level changed: when a pane closed, or because a value stood for long enough."""
 
+    row: int
+    """The sensor's row."""
+    at: int
+    """Event time of the change, epoch milliseconds UTC: the end of the pane, or when the value had
+    stood for long enough."""
     pane: int
-    """Index into the panes of the step."""
+    """Index into the panes of the step; -1 if a value stood."""
+    standing: Standing | None
+    """The pane whose value stood."""
     before: Level
     after: Level
     since: int
     """End of the pane that moved the sensor away from NORMAL, epoch milliseconds UTC."""
     changed_at: int
-    """End of the pane that set the level `before`, epoch milliseconds UTC."""
+    """When the level `before` was set, epoch milliseconds UTC; NEVER if that was not told."""
+    incident: Incident
+    """The incident that the change belongs to."""
     kind_before: int
     """The number of the kind of rule that caused `before`."""
     kind: int
@@ -27,8 +63,11 @@ class Transition:
     """For a lowered level: consecutive panes up to this one that neither raised nor held it."""
     clear_after: int
     """The number of such panes that lower the level."""
-    silent: bool
-    """Whether the sensor is flapping."""
+    rings: bool
+    """Whether somebody has to be notified: the sensor is not flapping, and its level is the highest
+    so far in the incident."""
+    cut: bool = False
+    """Whether the level was lowered only because the late readings of the sensor end here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +79,9 @@ class Flapping:
     since: int
     """End of the pane with which flapping began, epoch milliseconds UTC."""
     level: Level
+    incident: Incident
+    rings: bool
+    """Whether somebody has to be notified, as for a `Transition`."""
 
 
 @dataclass(frozen=True, slots=True)

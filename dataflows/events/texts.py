@@ -29,6 +29,8 @@ _MESSAGES = {
                     "el umbral.",
         "settled": "{sensor} de {device} dejó de oscilar tras {duration} y está en {value}: "
                    "{state}.",
+        "cut": "Los datos atrasados de {sensor} de {device} terminan en {value}, tras {duration} "
+               "fuera de lo normal; los siguientes ya se habían evaluado.",
         "unwatched": "Ninguna regla vigila ya {sensor} de {device}, que está en {value}; estuvo "
                      "fuera de lo normal {duration}.",
         "sensor_silent": "{sensor} de {device} no envía datos desde hace {duration}; el "
@@ -48,6 +50,8 @@ _MESSAGES = {
                     "sensor or the threshold.",
         "settled": "{sensor} of {device} stopped flapping after {duration} and is at {value}: "
                    "{state}.",
+        "cut": "The late readings of {sensor} of {device} end at {value}, after {duration} that "
+               "were not normal. Its later readings had been judged already.",
         "unwatched": "No rule watches {sensor} of {device} any longer. It is at {value} and was "
                      "not normal for {duration}.",
         "sensor_silent": "{sensor} of {device} has sent no data for {duration}, but the device "

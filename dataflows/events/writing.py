@@ -5,16 +5,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from contract.columns import NEVER, Ints
 from contract.event import Event, device_event_key, event_key
 from contract.level import Level
-from dataflows.events.changes import Deviation, Flapping, NoDataChange, Transition
+from dataflows.events.changes import (
+    BY_FLAPPING,
+    Deviation,
+    Flapping,
+    Incident,
+    NoDataChange,
+    Standing,
+    Transition,
+)
 from dataflows.events.texts import message, title, word
 from dataflows.events.verdicts import Verdicts
 from rules.columns import Rules
 from rules.detector import DETECTOR
-from rules.kind import Cause, finite
+from rules.kind import Cause, Closed, finite
 from rules.panes import Panes, Windows
 from rules.tables import kind_numbered
 from rules.words import Named, Names, duration, quantity
@@ -33,7 +42,27 @@ _ACTIONS = {
 }
 _CURVE = 0.5
 """A curve is unusual from this slope, or difference of slopes, in units per second."""
+_LATE = " late"
+"""Follows the code in the key of a late event: its pane may have had a live event too."""
+_NOTHING_NOTED = np.full(4, np.nan)
 _MICRO_DELTA, _MICRO_Z = 0.01, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What a change of level is about: a pane, or a value that stands."""
+
+    sensor_id: int
+    device_id: int
+    named: Named
+    value: float
+    panes: list[tuple[int, int, float]]
+    """End, number of readings and mean of the latest panes, newest last."""
+    facts: dict[str, Any]
+
+    def payload(self, level: Level) -> dict[str, Any]:
+        """The keys of every event about a pane."""
+        return {"severity": level.name, "recommended_action": _ACTIONS[level]} | self.facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,46 +87,96 @@ class EventWriter:
         """The windows that end with them."""
         return self.verdicts.closed.windows
 
-    def transition(self, change: Transition) -> Event:
-        """A change of level. It resolves the event of the previous level."""
-        pane, end = change.pane, int(self.panes.end[change.pane])
-        named, sensor_id, _ = self._who(pane)
-        value = quantity(float(self.panes.mean[pane]), named.unit)
-        payload = self._payload(pane, change.after) | {
+    def transition(
+        self, change: Transition, detected_at: int | None = None, *, ended: bool = False
+    ) -> Event:
+        """A change of level. It resolves the event of the previous level. `detected_at` is the
+        arrival time at which late readings showed it; None for a change in the live lane. `ended`
+        if it has ended too.
+        """
+        about = self._standing(change) if change.standing else self._pane(change.pane)
+        named, pane = about.named, change.pane
+        payload = about.payload(change.after) | {
             "from": change.before.name, "to": change.after.name
         }  # fmt: skip
+        value = about.value
+        words = {"value": quantity(value, named.unit)}
         if change.after is Level.NORMAL:
-            payload["duration_seconds"] = (end - change.since) / 1000
-            lasted = duration(end - change.since)
-            watched = change.kind_before == DETECTOR.number or self.rules.watch(sensor_id)
-            kind = "recovered" if watched else "unwatched"
-            text = message(self.names.language, kind, named, None, value=value, duration=lasted)
+            payload["duration_seconds"] = (change.at - change.since) / 1000
+            words["duration"] = duration(change.at - change.since)
+            watched = change.kind_before == DETECTOR.number or self.rules.watch(about.sensor_id)
+            kind = "cut" if change.cut else "recovered" if watched else "unwatched"
+            text = message(self.names.language, kind, named, None, **words)
         else:
-            cause = self._cause(pane, change, named.unit)
+            cause = self._cause(about, change)
             payload |= cause.payload
+            value = value if cause.value is None else cause.value
             text = message(
-                self.names.language, cause.message, named, change.after, value=value, **cause.words
+                self.names.language, cause.message, named, change.after, **words | cause.words
             )
         if change.after > change.before:
-            payload["streak"] = int(self.verdicts.streak[pane])
+            streak = 0 if change.standing else int(self.verdicts.streak[pane])
+            payload["streak"] = streak
         else:
             payload |= {"quiet": change.quiet, "quiet_needed": change.clear_after}
-        payload["panes"] = self._lately(pane)
+        payload["panes"] = about.panes
+        if change.standing:
+            payload["stood_seconds"] = (change.at - change.standing.end) / 1000
+        if detected_at is not None:
+            payload |= {"late": True, "detected_at": detected_at}
+        lane = "" if detected_at is None else _LATE
         resolves = None
-        if change.before is not Level.NORMAL:
-            code = _code(change.before, change.kind_before)
-            resolves = event_key(sensor_id, change.changed_at, code)
-        return self._event(
-            pane,
-            _code(change.after, change.kind),
-            change.after,
-            title(self.names.language, named, change.after),
-            text,
-            payload,
-            resolves,
-            ends=change.after is Level.NORMAL,
-            silent=change.silent,
+        if change.before is not Level.NORMAL and change.changed_at > NEVER:
+            code = _code(change.before, change.kind_before) + lane
+            resolves = event_key(about.sensor_id, change.changed_at, code)
+        code = _code(change.after, change.kind)
+        return Event(
+            event_key=event_key(about.sensor_id, change.at, code + lane),
+            device_id=about.device_id,
+            sensor_id=about.sensor_id,
+            at=change.at,
+            event_type=_TYPES[change.after],
+            event_code=code,
+            title=title(self.names.language, named, change.after),
+            message=text,
+            value=value,
+            payload=msgspec.json.encode(payload).decode(),
+            resolves=resolves,
+            status="resolved" if ended or change.after is Level.NORMAL else "active",
+            incident_key=self._incident(about.sensor_id, change.incident, lane),
+            silent=not change.rings,
+            escalates=change.rings and change.before is not Level.NORMAL,
         )
+
+    def _pane(self, pane: int) -> "_About":
+        named, sensor_id, device_id = self._who(pane)
+        return _About(
+            sensor_id, device_id, named, float(self.panes.mean[pane]), self._lately(pane),
+            self._facts(pane),
+        )  # fmt: skip
+
+    def _standing(self, change: Transition) -> "_About":
+        stood = change.standing
+        assert stood is not None
+        sensor_id, device_id = int(self.sensor_id[change.row]), int(self.device_id[stood.device])
+        named = self.names.of(sensor_id, device_id)
+        facts = {
+            "behavior_pattern": "STABLE",
+            "sensor_type": named.type,
+            "baseline_mean": stood.mean,
+            "last_value": stood.mean,
+            "z_score_last": 0.0,
+            "is_curve_anomalous": False,
+            "has_microvariation": False,
+            "microvariation_delta": 0.0,
+            "mean": stood.mean,
+            "min": stood.minimum,
+            "max": stood.maximum,
+            "count": stood.readings,
+            "rules_version": self.rules.version,
+        }
+        panes = [(stood.end, stood.readings, stood.mean)]
+        return _About(sensor_id, device_id, named, stood.mean, panes, facts)
 
     def _lately(self, pane: int) -> list[tuple[int, int, float]]:
         """End, number of readings and mean of the pane and up to nine before it, newest last."""
@@ -112,11 +191,14 @@ class EventWriter:
             if end > NEVER
         ]
 
-    def _cause(self, pane: int, change: Transition, unit: str) -> Cause:
-        """Why the pane raised the level."""
+    def _cause(self, about: "_About", change: Transition) -> Cause:
+        """Why the level is raised, or is not lower."""
         rule = self.rules.rule[change.rule] if change.rule >= 0 else None
-        noted = self.verdicts.noted[:, pane]
-        return kind_numbered(change.kind).cause(rule, pane, self.verdicts.closed, noted, unit)
+        kind, unit = kind_numbered(change.kind), about.named.unit
+        if change.standing:
+            return kind.cause(rule, 0, _closed(change.standing), _NOTHING_NOTED, unit)
+        pane = change.pane
+        return kind.cause(rule, pane, self.verdicts.closed, self.verdicts.noted[:, pane], unit)
 
     def flapping(self, change: Flapping) -> Event:
         """A sensor started or stopped flapping. The event of the end has the sensor's present
@@ -145,10 +227,14 @@ class EventWriter:
             self._payload(pane, level) | more,
             resolves,
             ends=not change.begins,
+            incident_key=self._incident(sensor_id, change.incident),
+            silent=not change.rings,
         )
 
-    def deviation(self, change: Deviation) -> Event:
-        """A sensor started or stopped deviating from its predictions."""
+    def deviation(self, change: Deviation, incident: Incident | None = None) -> Event:
+        """A sensor started or stopped deviating from its predictions. `incident` is that of its
+        level, if it is raised.
+        """
         pane, end = change.pane, int(self.panes.end[change.pane])
         named, sensor_id, _ = self._who(pane)
         level = Level.NORMAL
@@ -176,6 +262,10 @@ class EventWriter:
             payload,
             None if change.begins else event_key(sensor_id, change.since, DEVIATION),
             ends=not change.begins,
+            incident_key=self._incident(sensor_id, incident)
+            if incident
+            else event_key(sensor_id, change.since, DEVIATION),
+            silent=incident is not None or not change.begins,
         )
 
     def no_data(self, change: NoDataChange) -> Event:
@@ -217,7 +307,17 @@ class EventWriter:
             payload=msgspec.json.encode(payload).decode(),
             resolves=None if change.begins else key(change.since, SILENT),
             status="active" if change.begins else "resolved",
+            incident_key=key(change.since, SILENT),
+            silent=not change.begins,
         )
+
+    @staticmethod
+    def _incident(sensor_id: int, incident: Incident, lane: str = "") -> str:
+        """The key of the first event of an incident."""
+        code = FLAPPING
+        if incident.kind != BY_FLAPPING:
+            code = kind_numbered(incident.kind).code
+        return event_key(sensor_id, incident.since, code + lane)
 
     def _who(self, pane: int) -> tuple[Named, int, int]:
         sensor_id = int(self.sensor_id[self.panes.row[pane]])
@@ -225,6 +325,9 @@ class EventWriter:
         return self.names.of(sensor_id, device_id), sensor_id, device_id
 
     def _payload(self, pane: int, level: Level) -> dict[str, Any]:
+        return self._pane(pane).payload(level)
+
+    def _facts(self, pane: int) -> dict[str, Any]:
         """The keys of every event about a pane, under the names that the back end reads."""
         named, *_ = self._who(pane)
         panes, w10 = self.panes, self.windows.w10
@@ -238,9 +341,7 @@ class EventWriter:
         z = (last - mean) / std if std > 0 else 0.0
         micro = abs(last - mean) >= _MICRO_DELTA and abs(z) >= _MICRO_Z and not curve
         return {
-            "severity": level.name,
             "behavior_pattern": _pattern(slopes, std, z),
-            "recommended_action": _ACTIONS[level],
             "sensor_type": named.type,
             "baseline_mean": mean,
             "last_value": last,
@@ -266,7 +367,8 @@ class EventWriter:
         resolves: str | None,
         *,
         ends: bool,
-        silent: bool = False,
+        incident_key: str,
+        silent: bool,
     ) -> Event:
         _, sensor_id, device_id = self._who(pane)
         end = int(self.panes.end[pane])
@@ -283,8 +385,21 @@ class EventWriter:
             payload=msgspec.json.encode(payload).decode(),
             resolves=resolves,
             status="resolved" if ends else "active",
+            incident_key=incident_key,
             silent=silent,
         )
+
+
+def _closed(stood: Standing) -> Closed:
+    """A pane with the value that stands, as far as the kinds whose conditions stand need it."""
+    none, zero, mean = np.zeros(1, np.int64), np.zeros(1), np.array([stood.mean])
+    panes = Panes(
+        row=none, device=none, end=np.array([stood.end]), count=none + stood.readings, mean=mean,
+        minimum=np.array([stood.minimum]), maximum=np.array([stood.maximum]), first=mean, last=mean,
+        time=zero, time_time=zero, time_value=zero, value_value=zero,
+    )  # fmt: skip
+    windows = Windows({}, none, zero, zero, zero, zero)
+    return Closed(panes, windows, mean, none, np.full(1, np.nan))
 
 
 def _code(level: Level, kind: int) -> str:

@@ -9,9 +9,9 @@ from contract.errors import SetupError
 from contract.level import Level
 from contract.packet import FUTURE_MS
 from contract.predictions import HORIZON_MS
-from dataflows.engine import PANE_MS
 from dataflows.events import BACK, DEVIATION, FLAPPING, RECOVERED, SILENT
 from ops.stored_events import StoredEvent, stored_events
+from rules.panes import PANE_MS
 from rules.tables import KINDS, RuleSet, decode_rules, kind_of_code
 from sql.database import Database
 from sql.statements import (
@@ -183,7 +183,8 @@ def _rules(database: Database, event: StoredEvent) -> tuple[int, RuleSet | None]
     if not rows:
         return 0, None
     first, *_ = rows
-    row = next((row for row in reversed(rows) if row.applies_from <= event.at), first)
+    at = event.details.get("detected_at", event.at)  # late readings are judged when they arrive
+    row = next((row for row in reversed(rows) if row.applies_from <= at), first)
     return row.applies_from, decode_rules(row.rules)
 
 

@@ -1,6 +1,6 @@
 """The rules, panes, arrivals and timers that led to an event, as one structure."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import pairwise, takewhile
 from typing import Any
@@ -131,6 +131,7 @@ def explanation(evidence: Evidence) -> Explanation:
         panes, left_out, flaps = _panes(
             evidence, of_sensor, raised_before if falls(event) else raising
         )
+        panes = [_marked(pane, event) for pane in panes]
         _doubt(event, panes, notes)
         timers = _timers(evidence, panes, of_sensor)
         for index, rule in enumerate(every):
@@ -218,21 +219,45 @@ def _panes(
     return [*head, *shown], (len(head), shown[0].end - head[-1].end), set()
 
 
+def _marked(pane: PaneLine, event: StoredEvent) -> PaneLine:
+    """The pane, with the number of its readings that came late, as far as the event knows it."""
+    judged = {end: count for end, count, _ in event.details.get("panes", ())}
+    late = pane.count - judged.get(pane.end, pane.count)
+    if late <= 0 or event.details.get("late"):
+        return pane
+    words = [pane.detail, f"{late} late"] if pane.detail else [f"{late} late"]
+    return replace(pane, detail=", ".join(words))
+
+
 def _doubt(event: StoredEvent, panes: list[PaneLine], notes: list[str]) -> None:
     """Add notes on how the rebuilt pane of the event differs from the judged one."""
     had = event.details.get("count")
     if panes and panes[-1].min is None:
         notes.append("sensor_readings no longer has readings of this time: the panes are those "
                      "that the flow wrote into the event.")  # fmt: skip
-    elif not panes or panes[-1].end != event.at:
+    elif event.details.get("late"):
+        detected = int(event.details["detected_at"])
+        notes.append(
+            f"The readings arrived late: this was detected at {clock(detected)}, "
+            f"{duration(detected - event.at)} after it happened. A pane here may also have "
+            "readings that arrived in time."
+        )
+    elif not panes or panes[-1].end != pane_of(event):
         notes.append("The readings of the event's own pane are no longer in sensor_readings.")
     elif had is not None and (more := panes[-1].count - had):
         begin = f"The event's pane has {panes[-1].count} readings here and had {had} when judged"
         notes.append(
-            f"{begin}: {more} came late and were in no pane. Other panes may have some too."
+            f"{begin}: {more} came late, and were judged in the backlog lane. Other panes may have "
+            "some too."
             if more > 0
             else f"{begin}: {-more} were refused or deleted, or were sent twice in two packets."
         )
+
+
+def pane_of(event: StoredEvent) -> int:
+    """End of the pane that the event is about: the last one before it, if its value stood."""
+    stood: float = event.details.get("stood_seconds", 0)
+    return event.at - round(stood * 1000)
 
 
 def _run(panes: list[PaneLine], said: str) -> list[PaneLine]:
@@ -258,6 +283,7 @@ def _timers(evidence: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[T
         ]  # fmt: skip
     elif falls(event):
         timers = [
+            *_stood(event),
             Timer("quiet", f"{_panes_in_a_row(_quiet(evidence, rules))} up to the event, neither "
                            f"raising nor holding {said['from']}"),
             Timer("clear after", _panes_in_a_row(_quiet_needed(event, ended), "quiet ")),
@@ -269,7 +295,7 @@ def _timers(evidence: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[T
         since = ""
         if 0 < streak <= len(ends):
             since = f", since the pane that ended at {clock(ends[-streak])}"
-        timers = []
+        timers = _stood(event)
         if streak and ("streak" in said or any(pane.said for pane in panes)):
             timers.append(Timer("beyond", f"{_panes_in_a_row(streak)} up to the event{since}"))
         if "raise_after" in said:
@@ -278,6 +304,14 @@ def _timers(evidence: Evidence, panes: list[PaneLine], rules: RuleSet) -> list[T
         if "score" in said:
             timers += _detected(said, event.unit)
     return timers + _lasted(event, ended)
+
+
+def _stood(event: StoredEvent) -> list[Timer]:
+    """How long the value of the last pane stood, if that changed the level."""
+    stood = event.details.get("stood_seconds")
+    if stood is None:
+        return []
+    return [Timer("value stood", f"{duration(round(stood * 1000))}, without another reading")]
 
 
 def _quiet(evidence: Evidence, rules: RuleSet) -> int:

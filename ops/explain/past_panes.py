@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from contract.columns import Floats
 from contract.level import Level
 from dataflows.engine import WindowState, aggregate
-from dataflows.events import LevelState, Verdicts, VerdictState
+from dataflows.events import LevelState, NoSilences, Verdicts, VerdictState
 from ops.explain.evidence import Readings
 from rules.columns import Rules
 from rules.kind import Closed, Rule
@@ -24,6 +25,8 @@ class Past:
 
     sensor_id: int
     panes: Panes
+    value: Floats
+    """The readings of the panes, in their order."""
     windows: Windows
     whole: bool
     """Whether the panes begin with the sensor's first reading."""
@@ -58,7 +61,8 @@ def past(sensor_id: int, readings: Readings) -> Past | None:
         return None
     row = np.zeros(count, np.int64)
     panes = aggregate(row, row, readings.ts, readings.value)
-    return Past(sensor_id, panes, WindowState().step(panes, 1), readings.whole)
+    windows = WindowState().step(panes, 1)
+    return Past(sensor_id, panes, readings.value, windows, readings.whole)
 
 
 def judged_lines(panes: Sequence[tuple[int, int, float]]) -> list[PaneLine]:
@@ -81,7 +85,7 @@ def flapping_lines(rebuilt: Past, rules: RuleSet) -> tuple[list[PaneLine], set[i
     """
     at_once = Rules(rules.each(lambda rule: kind_of(rule).at_once(rule)))
     verdicts = _verdicts(rebuilt, at_once)
-    changes, _ = LevelState().step(rebuilt.panes, verdicts, at_once, 1)
+    changes, _ = LevelState().step(rebuilt.panes, verdicts, at_once, 1, NoSilences())
     became = {change.pane: change.after for change in changes}
     said, detail, level = [], [], Level.NORMAL
     for pane in range(len(rebuilt.panes.end)):
@@ -99,7 +103,9 @@ def quiet(rebuilt: Past, rules: RuleSet, level: Level) -> int:
 
 
 def _verdicts(rebuilt: Past, rules: Rules) -> Verdicts:
-    return VerdictState().step(rebuilt.panes, rebuilt.windows, np.array([rebuilt.sensor_id]), rules)
+    return VerdictState().step(
+        rebuilt.panes, rebuilt.value, rebuilt.windows, np.array([rebuilt.sensor_id]), rules
+    )
 
 
 def _said(rebuilt: Past, rule: Rule) -> list[str]:
@@ -111,7 +117,9 @@ def _said(rebuilt: Past, rule: Rule) -> list[str]:
 
 def _detail(rebuilt: Past, rule: Rule, unit: str) -> list[str]:
     nothing = np.zeros(len(rebuilt.panes.end), np.int64)
-    return kind_of(rule).detail(rule, Closed(rebuilt.panes, rebuilt.windows, nothing), unit)
+    unknown = np.full(len(nothing), np.nan)
+    closed = Closed(rebuilt.panes, rebuilt.windows, rebuilt.value, nothing, unknown)
+    return kind_of(rule).detail(rule, closed, unit)
 
 
 def _lines(rebuilt: Past, said: list[str], detail: list[str]) -> list[PaneLine]:

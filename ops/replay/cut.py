@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from contract.columns import Ints, PacketColumns, taken
 from contract.packet import MAX_TIME_MS
 from contract.predictions import Predictions
-from contract.rollups import Rollups
+from contract.rollups import Rollups, StaleRollups
 from ops.replay.spans import Part
 
-_Rows = TypeVar("_Rows", Rollups, Predictions)
+_Rows = TypeVar("_Rows", Rollups, StaleRollups, Predictions)
 
 
 class Cut:
@@ -45,6 +45,11 @@ class Cut:
 
     def rollups(self, item: tuple[str, Rollups]) -> tuple[str, Rollups]:
         """Select rollups by the start of the bucket."""
+        key, rows = item
+        return key, _kept(rows, self._keep(key, rows.bucket, rows.sensor_id))
+
+    def stale(self, item: tuple[str, StaleRollups]) -> tuple[str, StaleRollups]:
+        """Select stale buckets by their start."""
         key, rows = item
         return key, _kept(rows, self._keep(key, rows.bucket, rows.sensor_id))
 

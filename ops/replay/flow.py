@@ -10,7 +10,7 @@ from bytewax.outputs import Sink
 from contract.columns import PacketColumns
 from contract.event import Event
 from contract.predictions import Predictions
-from contract.rollups import Rollups
+from contract.rollups import Rollups, StaleRollups
 from contract.settings import Settings
 from dataflows.engine import Watch
 from dataflows.log import PacketSource
@@ -29,7 +29,7 @@ from sinks.rollups import rollups_sink
 class RowSinks:
     """Sinks for the rows of the span, except events."""
 
-    readings: Sink[tuple[str, PacketColumns]]
+    readings: Sink[tuple[str, PacketColumns | StaleRollups]]
     rollups: Sink[tuple[str, Rollups]]
     predictions: Sink[tuple[str, Predictions]]
 
@@ -76,7 +76,9 @@ def replay_graph(  # noqa: PLR0917 - one for each choice
     op.output("tally", op.merge("all_records", results.readings, results.bad), tally)
     op.output("store_events", results.events, events)
     if rows is not None:
-        op.output("store_readings", op.map("cut", results.readings, cut.readings), rows.readings)
+        readings = op.map("cut", results.readings, cut.readings)
+        stale = op.map("cut_stale", results.stale, cut.stale)
+        op.output("store_readings", op.merge("to_store", readings, stale), rows.readings)
         rollups = op.map("cut_rollups", results.rollups, cut.rollups)
         op.output("store_rollups", rollups, rows.rollups)
         predictions = op.map("cut_predictions", results.predictions, cut.predictions)

@@ -307,7 +307,7 @@ def _cover(settings: Settings, parts: Sequence[Part]) -> None:
             if stored.last(part.partition) < part.end - 1
         }
         if covered:
-            database.execute(*write_progress(covered))
+            write_progress(database.execute, covered)
 
 
 def _settle(run: Run, settings: Settings, differences: Difference) -> None:

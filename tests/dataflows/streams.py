@@ -36,7 +36,7 @@ def piece(*records):
             received_at=0,
             sensor_id=[sensor for sensor, _, _ in readings],
             ts=[round(ts * 1000) for _, ts, _ in readings],
-            device_ts=None,
+            device_ts=[round(ts * 1000) for _, ts, _ in readings],
             value=[value for _, _, value in readings],
             seq=[0] * len(readings),
         )
@@ -57,7 +57,7 @@ class Partition:
         self.times, self.rules, self.detector, self.names = times, rules, detector, names
         self.duplicates, self.engine = DuplicateLogic(None), self.new_engine()
         self.windows, self.events, self.rollups, self.predictions = [], [], [], []
-        self.late = []
+        self.late, self.late_windows, self.stale = [], [], set()
 
     def new_engine(self):
         return Engine(self.times, self.detector() if self.detector else None)
@@ -73,16 +73,11 @@ class Partition:
     def step(self, *records):
         ((marked,), _) = self.duplicates.on_batch([piece(*records)])
         outcome = self.engine.step(marked, self.rules, self.names)
-        ids, panes = outcome.sensor_id, outcome.panes
-        for name in ("w1", "w5", "w10"):
-            window = getattr(outcome.windows, name)
-            columns = [getattr(window, cell).tolist() for cell in Window.__slots__[:-1]]
-            self.windows += [
-                (sensor, name, *rest)
-                for sensor, *rest in zip(
-                    ids[panes.row].tolist(), panes.end.tolist(), *columns, strict=True
-                )
-            ]
+        ids = outcome.sensor_id
+        self.windows += _windows(ids, outcome.panes, outcome.windows)
+        for closing in outcome.closings:
+            self.late_windows += _windows(ids[closing.sensor], closing.panes, closing.windows)
+        self.stale |= set(_rows(outcome.stale))
         self.events += outcome.events
         self.rollups += _rows(outcome.rollups)
         self.predictions += _rows(outcome.predictions)
@@ -110,6 +105,7 @@ class Partition:
             sorted(self.rollups),
             sorted(self.predictions),
             sorted(self.late),
+            sorted(self.late_windows),
             self.engine.counts,
         )
 
@@ -140,9 +136,25 @@ def each_second(*values, sensor=1, device=1, start=1000):
     ]
 
 
-def closed(records):
-    """The records, followed by a heartbeat that closes every pane."""
-    return [*records, heartbeat(max(record[0] for record in records) + TIMES.idle_ms)]
+HELD_MS = 60_000
+"""How long a pane that may get more readings stays open if the gap of its device is unknown."""
+
+
+def closed(records, after_ms=TIMES.idle_ms):
+    """The records, followed by a heartbeat `after_ms` later, which closes every pane. Readings that
+    are closer together than the rest of their pane need `HELD_MS`.
+    """
+    return [*records, heartbeat(max(record[0] for record in records) + after_ms)]
+
+
+def _windows(ids, panes, windows):
+    rows = []
+    for name in ("w1", "w5", "w10"):
+        window = getattr(windows, name)
+        columns = [getattr(window, cell).tolist() for cell in Window.__slots__[:-1]]
+        keys = ids[panes.row].tolist(), panes.end.tolist()
+        rows += [(sensor, name, *rest) for sensor, *rest in zip(*keys, *columns, strict=True)]
+    return rows
 
 
 def _rows(columns):

@@ -212,10 +212,13 @@ def test_a_raise_is_explained_by_its_rule_and_the_panes_up_to_it(story):
     assert f"message {event.message}" in read
     assert "status active" in read
     assert (
-        "asked threshold too hot WARN mean below 0 °C or above 80 °C"
-        " mean at least 4 °C and at most 76 °C 3 4"
+        "asked threshold too hot WARN a reading is below 0 °C or above 80 °C"
+        " all readings are at least 4 °C and at most 76 °C 3 4"
     ) in read
-    assert "threshold too hot CRITICAL mean above 95 °C mean at most 90.25 °C 1 5" in read.lines
+    assert (
+        "threshold too hot CRITICAL a reading is above 95 °C"
+        " all readings are at most 95 °C, by 5 % of the distance to the usual value 1 5"
+    ) in read.lines
     assert marked(told) == [("asked", "threshold", "WARN")]
 
     assert_panes_of_the_engine(story, told)
@@ -258,7 +261,7 @@ def test_of_two_rules_with_the_same_id_the_one_that_raised_the_level_is_marked(s
     _, told = story.explain(story.event("ML_BEHAVIOR_STATE"))
     (mine,) = [rule for rule in told["rules"] if rule["asked"]]
     assert (mine["name"], mine["level"]) == ("profile 1", "CRITICAL")
-    assert mine["condition"] == "mean above 90 °C"
+    assert mine["condition"] == "a reading is above 90 °C"
 
 
 def test_the_rules_are_those_in_force_at_the_time(story, database):
@@ -267,7 +270,7 @@ def test_the_rules_are_those_in_force_at_the_time(story, database):
     database._connection.execute("UPDATE alert_thresholds SET threshold_value_max = 200")
     LiveRules(story.settings).load()
     read, told = story.explain(story.event("ML_BEHAVIOR_STATE"))
-    assert "asked threshold too hot WARN mean below 0 °C or above 80 °C" in read
+    assert "asked threshold too hot WARN a reading is below 0 °C or above 80 °C" in read
     database._connection.execute("DELETE FROM rule_versions")
     read, told = story.explain(story.event("ML_BEHAVIOR_STATE"))
     assert told["rules"] == []
@@ -486,8 +489,8 @@ def test_late_readings_are_noted(story):
     assert told["panes"][-1]["count"] == 2
     assert json.loads(event.payload)["count"] == 1
     assert (
-        "note: The event's pane has 2 readings here and had 1 when judged: 1 came late and were in"
-        " no pane."
+        "note: The event's pane has 2 readings here and had 1 when judged: 1 came late, and were"
+        " judged in the backlog lane."
     ) in read
 
 

@@ -28,6 +28,7 @@ def event(key, at=AT, version="a", **changes):
         event_key=key, device_id=1, sensor_id=1, at=at, event_type="warning",
         event_code="ML_BEHAVIOR_STATE", title="t", message="m", value=21.5,
         payload=msgspec.json.encode(payload).decode(), resolves=None, status="active",
+        incident_key=key,
     )  # fmt: skip
     return replace(made, **changes)
 

@@ -17,7 +17,7 @@ from ml.online import PartitionDetector
 from ops.devices import SensorSpec
 from ops.dry_run import DryRun, read_records
 
-from ..dataflows.streams import long_stream
+from ..dataflows.streams import heartbeat, long_stream
 from .conftest import create_topic, on_each_engine
 
 RULES = {
@@ -48,7 +48,9 @@ def packet(device, packet_id, at, readings):
 
 def lines(seed):
     """A log of two partitions, with heartbeats, as `iot dry-run` reads it."""
-    for number, (arrival, device, packet_id, readings) in enumerate(long_stream(seed)):
+    records = long_stream(seed)
+    records.append(heartbeat(max(record[0] for record in records) + 400_000))  # all panes close
+    for number, (arrival, device, packet_id, readings) in enumerate(records):
         if device is None:
             yield json.dumps({"partition": 0, "arrival": arrival}).encode()
             yield json.dumps({"partition": 1, "arrival": arrival}).encode()

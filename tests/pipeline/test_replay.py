@@ -184,6 +184,7 @@ def test_a_replay_by_the_rules_of_each_time_finds_no_difference(rig):
 def test_into_live_the_tables_become_those_of_a_flow_under_the_other_rules(rig):
     rules = other_rules(rig)
     other = full_run(rig, rules)
+    silent = read(rig)
     rig.rows("DELETE FROM sensor_readings_1m")
     rig.rows("DELETE FROM sensor_readings WHERE id % 2 = 0")
     told = replay(rig, "--into", "live", "--rules", str(rules))
@@ -195,10 +196,7 @@ def test_into_live_the_tables_become_those_of_a_flow_under_the_other_rules(rig):
     for table in ("sensor_readings", "sensor_readings_1m", "predictions"):
         assert tables(rig)[table] == tables(other)[table]
     assert folders(rig) == []
-    read = rig.rows(
-        "SELECT event_key FROM alert_notifications WHERE is_read AND source = 'ml_event'"
-    )
-    assert sorted(key for (key,) in read) == sorted([*keys(told, "new"), *keys(told, "gone")])
+    assert read(rig) == silent | {*keys(told, "new"), *keys(told, "gone")}
 
     after = tables(rig)
     again = replay(rig, "--into", "live", "--rules", str(rules))
@@ -213,7 +211,14 @@ def test_into_live_the_tables_become_those_of_a_flow_under_the_other_rules(rig):
     flow_over(again_under_the_first_rules := rig_again(rig))
     assert holding == events(again_under_the_first_rules)
     unread = dict(rig.rows("SELECT event_key, is_read FROM alert_notifications"))
-    assert {unread[key] for key in superseded} == {0}
+    assert {key for key in superseded if unread[key]} == superseded & silent
+    assert superseded - silent
+
+
+def read(rig):
+    """The events whose notifications are read."""
+    statement = "SELECT event_key FROM alert_notifications WHERE is_read AND source = 'ml_event'"
+    return {key for (key,) in rig.rows(statement)}
 
 
 def rig_again(rig):
@@ -243,15 +248,18 @@ def test_only_rows_of_the_span_and_of_the_sensors_are_selected(rig):
     assert {event["sensor_id"] for event in some["events"]} == {1, 4}
 
     before = tables(rig)
-    rig.rows("DELETE FROM sensor_readings")
+    # rollups with late readings are computed from all readings of their minute
+    inside = f"event_timestamp >= '{iso(begin)}' AND event_timestamp < '{iso(end)}'"
+    rig.rows(f"DELETE FROM sensor_readings WHERE {inside}")
     rig.rows("DELETE FROM predictions")
     rig.rows("DELETE FROM sensor_readings_1m")
     replay(rig, "--into", "live", *span, "--sensors", "1")
     stored = tables(rig)
-    assert stored["sensor_readings"] == [
+    restored = [row for row in stored["sensor_readings"] if iso(begin) <= row[4] < iso(end)]
+    assert restored == [
         row for row in before["sensor_readings"] if row[0] == 1 and iso(begin) <= row[4] < iso(end)
     ]
-    assert stored["sensor_readings"]
+    assert restored
     for table, at in (("predictions", 2), ("sensor_readings_1m", 1)):
         assert stored[table] == [
             row for row in before[table] if row[0] == 1 and iso(begin) <= row[at] < iso(end)

@@ -38,27 +38,70 @@ OLD: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 
 
+STATED: dict[str, list[dict[str, Any]]] = {
+    "alert_thresholds": [
+        OLD["alert_thresholds"][0] | {"reset_value_min": 2.0, "reset_value_max": 8.5},
+        OLD["alert_thresholds"][1] | {"reset_value_min": 5.0},
+        {"id": 3, "sensor_id": 8, "condition_type": "equal_to", "threshold_value_min": 0.0},
+    ],
+    "delta_thresholds": OLD["delta_thresholds"],
+    "ml_models": OLD["ml_models"],
+}
+"""Rules without a reset bound that has to be derived."""
+
+
 def test_rules_of_schema_1_have_the_same_version_as_in_earlier_programs():
-    rules, refused = make_rules(OLD)
+    rules, refused = make_rules(STATED)
     assert not refused
-    assert (rules.schema, rules.version()) == (1, "eeaeaa4d1010")
+    assert (rules.schema, rules.version()) == (1, "ebdc66027d07")
 
 
 def test_an_edition_has_the_lowest_schema_that_can_hold_its_rules():
     assert make_rules(RATES)[0].schema == 2
-    assert b'"schema"' not in make_rules(OLD)[0].encode()
+    assert b'"schema"' not in make_rules(STATED)[0].encode()
     assert decode_rules(make_rules(OLD | RATES)[0].encode()) == make_rules(OLD | RATES)[0]
 
 
 def test_a_model_with_its_time_of_training_needs_schema_3_and_one_without_stays_as_it_was():
     """Programs of schema 2 leave the rules to newer ones then, and do not write their own again."""
-    (model,) = OLD["ml_models"]
-    rules, _ = make_rules(OLD | {"ml_models": [model | {"trained_at": "2026-11-01"}]})
+    (model,) = STATED["ml_models"]
+    rules, _ = make_rules(STATED | {"ml_models": [model | {"trained_at": "2026-11-01"}]})
     assert (rules.schema, rules.models[0].trained_at) == (3, 1793491200000)
     assert decode_rules(rules.encode()) == rules
-    before = make_rules(OLD)[0].encode()
+    before = make_rules(STATED)[0].encode()
     assert b"trained_at" not in before
     assert decode_rules(before).encode() == before
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("alert_thresholds", OLD["alert_thresholds"][0]),
+        ("alert_thresholds", OLD["alert_thresholds"][0] | {"reset_value_min": 2.0}),
+        ("alert_thresholds", OLD["alert_thresholds"][0] | {"reset_value_max": 8.5}),
+        ("alert_thresholds", OLD["alert_thresholds"][1]),
+        ("sensor_threshold_profiles", {"id": 1, "sensor_id": 7, "alert_min": 1.0}),
+    ],
+)
+def test_an_edition_with_a_derived_reset_bound_has_schema_3(table, row):
+    rules = make_rules(STATED | {table: [row]})[0]
+    assert rules.schema == 3
+    assert msgspec.json.decode(rules.encode())["schema"] == 3
+    assert decode_rules(rules.encode()) == rules
+
+
+def test_an_edition_of_an_earlier_program_keeps_its_reset_bounds_and_its_version():
+    """Earlier programs stored derived reset bounds too."""
+    text = (
+        '{"thresholds":[{"table":"alert_thresholds","id":2,"sensor_id":8,"name":"threshold 2",'
+        '"condition":"greater_than","level":1,"low":null,"high":5.5,"reset_low":null,'
+        '"reset_high":5.225,"raise_after":1,"clear_after":5,"forecast_after":3}],"deltas":[],'
+        '"models":[]}'
+    )
+    rules = decode_rules(text)
+    (rule,) = rules.of(THRESHOLD)
+    assert (rule.reset_low, rule.reset_high, rules.schema) == (None, 5.225, 1)
+    assert rules.encode().decode() == text
 
 
 def test_unknown_fields_of_a_newer_program_are_kept():

@@ -52,7 +52,7 @@ def test_the_sink_of_a_replay_does_not_change_the_progress(settings, database, s
 
 
 def test_a_database_that_is_behind_the_flow_is_refused(settings, database, sensor):
-    database.execute(*write_progress({3: Covered(TOPIC, "id", 7), 4: Covered(TOPIC, None, 9)}))
+    write_progress(database.execute, {3: Covered(TOPIC, "id", 7), 4: Covered(TOPIC, None, 9)})
     stored = StoredProgress(database, TOPIC)
     assert (stored.last(3), stored.last(5)) == (7, -1)
     stored.check(3, "id", 7)

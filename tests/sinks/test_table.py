@@ -11,7 +11,7 @@ from contract.columns import PacketColumns, ReadingColumns, RecordColumns
 from contract.event import Event, device_event_key, event_key
 from contract.packet import NO_TIME
 from contract.predictions import HORIZON_MS, Predictions
-from contract.rollups import ROLLUP_MS, Rollups
+from contract.rollups import ROLLUP_MS, Rollups, StaleRollups
 from ops.devices import SensorSpec, register
 from sinks.events import events_sink
 from sinks.predictions import predictions_sink
@@ -266,6 +266,56 @@ def test_a_bucket_is_only_replaced_by_one_with_at_least_as_many_readings(
     assert stored() == full
     write(rollups_sink(settings), rollups((period, 1, HOUR, 5, 7.0)))
     assert stored()[0][2:] == (7.0, 6.0, 8.0, 8.0, 5)
+
+
+def stale(*buckets):
+    period, sensor, bucket = zip(*buckets, strict=True)
+    return StaleRollups(np.array(period), np.array(sensor), np.array(bucket))
+
+
+def test_a_stale_bucket_is_computed_from_the_readings_that_are_stored_with_it(
+    settings, database, sensor
+):
+    def stored(table):
+        rows = select(database, f"SELECT * FROM sensor_readings_{table} ORDER BY bucket_ts")
+        return [(str(row[1])[11:19], *map(float, row[2:])) for row in rows]
+
+    write(rollups_sink(settings), rollups((60_000, 1, HOUR, 1, 1.0), (3_600_000, 1, HOUR, 1, 1.0)))
+    late = readings((HOUR, 0, 1.0), (HOUR + 59_999, 0, 4.0), (HOUR + 59_999, 1, 2.5))
+    later = readings((HOUR + 60_000, 0, 7.123456))
+    write(
+        readings_sink(settings),
+        late,
+        stale((60_000, 1, HOUR), (60_000, 1, HOUR + 60_000), (3_600_000, 1, HOUR)),
+        later,
+    )
+    first, second = ("10:00:00", 2.5, 1.0, 4.0, 2.5, 3), ("10:01:00", *[7.12346] * 4, 1)
+    assert stored("1m") == [first, second]
+    assert stored("1h") == [("10:00:00", 3.65587, 1.0, 7.12346, 7.12346, 4)]
+    # a stale bucket without readings, as after upkeep has deleted them, stays as it is
+    write(readings_sink(settings), stale((60_000, 1, HOUR + 120_000), (60_000, 2, HOUR)))
+    assert stored("1m") == [first, second]
+
+
+def test_an_event_that_escalates_takes_the_place_of_its_incidents_notification(
+    settings, database, sensor
+):
+    first, other = event(1), event(2)
+    worse = replace(event(3), incident_key=first.event_key, escalates=True)
+    end = replace(event(4, resolves=worse.event_key, silent=True), incident_key=first.event_key)
+    write(events_sink(settings), first, other)
+    write(events_sink(settings), worse, end)
+    write(events_sink(settings), first, worse)
+    rows = select(
+        database, "SELECT is_read, incident_key FROM alert_notifications ORDER BY created_at"
+    )
+    keys = [first.event_key, other.event_key, first.event_key, first.event_key]
+    assert [(bool(read), key) for read, key in rows] == list(
+        zip((True, False, False, True), keys, strict=True)
+    )
+    assert select(database, "SELECT incident_key FROM ml_events ORDER BY created_at") == [
+        (key,) for key in keys
+    ]
 
 
 def test_buckets_of_each_period_have_their_own_table(settings, database, sensor):

@@ -339,11 +339,13 @@ BEGIN
         payload nvarchar(max) NULL,
         resolves varchar(64) NULL,
         status varchar(50) NOT NULL,
-        silent bit NULL
+        silent bit NULL,
+        incident_key varchar(64) NULL,
+        escalates bit NULL
     );
     INSERT INTO @events (
         event_key, device_id, sensor_id, at, event_type, event_code, title, message, value, payload,
-        resolves, status, silent
+        resolves, status, silent, incident_key, escalates
     )
     SELECT
         r.event_key,
@@ -358,7 +360,9 @@ BEGIN
         r.payload,
         r.resolves,
         r.status,
-        r.silent
+        r.silent,
+        r.incident_key,
+        r.escalates
     FROM OPENJSON (@p_rows) WITH (
         event_key varchar(64) '$[0]',
         device_id bigint '$[1]',
@@ -372,13 +376,15 @@ BEGIN
         payload nvarchar(max) '$[9]' AS JSON,
         resolves varchar(64) '$[10]',
         status varchar(50) '$[11]',
-        silent bit '$[12]'
+        silent bit '$[12]',
+        incident_key varchar(64) '$[13]',
+        escalates bit '$[14]'
     ) AS r;
 
     BEGIN TRANSACTION;
     INSERT INTO dbo.ml_events (
         event_key, device_id, sensor_id, created_at, event_type, event_code, title, message,
-        payload, status, resolved_at
+        payload, status, resolved_at, incident_key
     )
     SELECT
         n.event_key,
@@ -391,7 +397,8 @@ BEGIN
         n.message,
         n.payload,
         n.status,
-        CASE WHEN n.status = 'resolved' THEN n.at END
+        CASE WHEN n.status = 'resolved' THEN n.at END,
+        n.incident_key
     FROM @events AS n
     WHERE NOT EXISTS (
         SELECT 1 FROM dbo.ml_events AS e
@@ -401,7 +408,7 @@ BEGIN
 
     INSERT INTO dbo.alert_notifications (
         event_key, source, source_event_id, severity, title, message, is_read, created_at, read_at,
-        sensor_id, device_id, triggered_value, event_type
+        sensor_id, device_id, triggered_value, event_type, incident_key
     )
     SELECT
         e.event_key,
@@ -416,7 +423,8 @@ BEGIN
         e.sensor_id,
         e.device_id,
         CAST(n.value AS decimal(15, 5)),
-        e.event_type
+        e.event_type,
+        e.incident_key
     FROM @events AS n
     INNER JOIN dbo.ml_events AS e ON e.event_key = n.event_key AND e.event_key IS NOT NULL
     WHERE NOT EXISTS (
@@ -430,6 +438,18 @@ BEGIN
     FROM dbo.ml_events AS e
     INNER JOIN @events AS n ON n.resolves = e.event_key
     WHERE e.status NOT IN ('resolved', 'superseded') AND e.event_key IS NOT NULL;
+
+    -- an event that escalates takes the place of the incident's earlier notifications
+    UPDATE a
+    SET is_read = 1, read_at = n.at
+    FROM dbo.alert_notifications AS a
+    INNER JOIN @events AS n ON n.incident_key = a.incident_key
+    WHERE
+        n.escalates = 1
+        AND a.incident_key IS NOT NULL
+        AND a.event_key <> n.event_key
+        AND a.created_at <= n.at
+        AND a.is_read = 0;
     COMMIT TRANSACTION;
 END;
 GO
@@ -460,11 +480,12 @@ BEGIN
         resolved_at datetime2(3) NULL,
         status varchar(50) NOT NULL,
         silent bit NOT NULL,
-        ends bit NOT NULL
+        ends bit NOT NULL,
+        incident_key varchar(64) NULL
     );
     INSERT INTO @events (
         event_key, device_id, sensor_id, at, event_type, event_code, title, message, value, payload,
-        resolved_at, status, silent, ends
+        resolved_at, status, silent, ends, incident_key
     )
     SELECT
         r.event_key,
@@ -480,7 +501,8 @@ BEGIN
         r.resolved_at,
         r.status,
         r.silent,
-        r.ends
+        r.ends,
+        r.incident_key
     FROM OPENJSON (@p_rows) WITH (
         event_key varchar(64) '$[0]',
         device_id bigint '$[1]',
@@ -495,7 +517,8 @@ BEGIN
         resolved_at datetime2(3) '$[10]',
         status varchar(50) '$[11]',
         silent bit '$[12]',
-        ends bit '$[13]'
+        ends bit '$[13]',
+        incident_key varchar(64) '$[14]'
     ) AS r;
 
     BEGIN TRANSACTION;
@@ -541,14 +564,15 @@ BEGIN
         event_type = n.event_type,
         title = n.title,
         message = n.message,
-        payload = n.payload
+        payload = n.payload,
+        incident_key = n.incident_key
     FROM dbo.ml_events AS e
     INNER JOIN @events AS n ON n.event_key = e.event_key
     WHERE n.status <> 'superseded' AND e.event_key IS NOT NULL;
 
     INSERT INTO dbo.ml_events (
         event_key, device_id, sensor_id, created_at, event_type, event_code, title, message,
-        payload, status, resolved_at
+        payload, status, resolved_at, incident_key
     )
     SELECT
         n.event_key,
@@ -561,7 +585,8 @@ BEGIN
         n.message,
         n.payload,
         n.status,
-        n.resolved_at
+        n.resolved_at,
+        n.incident_key
     FROM @events AS n
     WHERE
         n.status <> 'superseded'
@@ -577,14 +602,15 @@ BEGIN
         title = n.title,
         message = n.message,
         triggered_value = CAST(n.value AS decimal(15, 5)),
-        event_type = n.event_type
+        event_type = n.event_type,
+        incident_key = n.incident_key
     FROM dbo.alert_notifications AS a
     INNER JOIN @events AS n ON n.event_key = a.event_key
     WHERE n.status <> 'superseded' AND a.event_key IS NOT NULL;
 
     INSERT INTO dbo.alert_notifications (
         event_key, source, source_event_id, severity, title, message, is_read, created_at, read_at,
-        sensor_id, device_id, triggered_value, event_type
+        sensor_id, device_id, triggered_value, event_type, incident_key
     )
     SELECT
         e.event_key,
@@ -599,7 +625,8 @@ BEGIN
         e.sensor_id,
         e.device_id,
         CAST(n.value AS decimal(15, 5)),
-        e.event_type
+        e.event_type,
+        e.incident_key
     FROM @events AS n
     INNER JOIN dbo.ml_events AS e ON e.event_key = n.event_key AND e.event_key IS NOT NULL
     WHERE

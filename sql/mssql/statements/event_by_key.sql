@@ -14,6 +14,7 @@ SELECT TOP (5)
     s.name AS sensor,
     s.unit,
     n.is_read,
+    e.incident_key,
     CAST(n.triggered_value AS float) AS value,
     DATEDIFF_BIG(MILLISECOND, '1970-01-01', e.created_at) AS at,
     DATEDIFF_BIG(MILLISECOND, '1970-01-01', e.resolved_at) AS resolved_at,

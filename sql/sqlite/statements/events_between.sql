@@ -14,6 +14,7 @@ SELECT
     s.name AS sensor,
     s.unit,
     n.is_read,
+    e.incident_key,
     n.triggered_value AS value,
     cast(round((julianday(e.created_at) - 2440587.5) * 86400000) AS INTEGER) AS at,
     cast(round((julianday(e.resolved_at) - 2440587.5) * 86400000) AS INTEGER) AS resolved_at,

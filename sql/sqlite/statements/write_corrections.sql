@@ -17,7 +17,8 @@ CREATE TEMP TABLE IF NOT EXISTS corrections (
     resolved_at TEXT,
     status TEXT NOT NULL,
     silent INTEGER NOT NULL,
-    ends INTEGER NOT NULL
+    ends INTEGER NOT NULL,
+    incident_key TEXT NOT NULL
 );
 
 DELETE FROM corrections;
@@ -37,7 +38,8 @@ SELECT
     json_extract(r.value, '$[10]'),
     json_extract(r.value, '$[11]'),
     json_extract(r.value, '$[12]'),
-    json_extract(r.value, '$[13]')
+    json_extract(r.value, '$[13]'),
+    json_extract(r.value, '$[14]')
 FROM json_each(?1) AS r;
 
 UPDATE alert_notifications
@@ -82,13 +84,14 @@ SET
     event_type = n.event_type,
     title = n.title,
     message = n.message,
-    payload = n.payload
+    payload = n.payload,
+    incident_key = n.incident_key
 FROM corrections AS n
 WHERE n.event_key = ml_events.event_key AND n.status <> 'superseded';
 
 INSERT INTO ml_events (
     event_key, device_id, sensor_id, created_at, event_type, event_code, title, message, payload,
-    status, resolved_at
+    status, resolved_at, incident_key
 )
 SELECT
     n.event_key,
@@ -101,7 +104,8 @@ SELECT
     n.message,
     n.payload,
     n.status,
-    n.resolved_at
+    n.resolved_at,
+    n.incident_key
 FROM corrections AS n
 WHERE n.status <> 'superseded'
 ORDER BY n.at, n.event_key
@@ -113,13 +117,14 @@ SET
     title = n.title,
     message = n.message,
     triggered_value = n.value,
-    event_type = n.event_type
+    event_type = n.event_type,
+    incident_key = n.incident_key
 FROM corrections AS n
 WHERE n.event_key = alert_notifications.event_key AND n.status <> 'superseded';
 
 INSERT INTO alert_notifications (
     event_key, source, source_event_id, severity, title, message, is_read, created_at, read_at,
-    sensor_id, device_id, triggered_value, event_type
+    sensor_id, device_id, triggered_value, event_type, incident_key
 )
 SELECT
     e.event_key,
@@ -134,7 +139,8 @@ SELECT
     e.sensor_id,
     e.device_id,
     n.value,
-    e.event_type
+    e.event_type,
+    e.incident_key
 FROM corrections AS n
 INNER JOIN ml_events AS e ON e.event_key = n.event_key
 WHERE n.status <> 'superseded'

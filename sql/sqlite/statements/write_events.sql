@@ -1,8 +1,9 @@
 -- Rows of `EventRow` in sinks/events.py. Writes the event, its notification, and the end of the
--- event that it resolves, all or nothing. The notification of a silent event is marked as read.
+-- event that it resolves, all or nothing. The notification of a silent event is marked as read. The
+-- notification of an event that escalates takes the place of the earlier ones of its incident.
 INSERT INTO ml_events (
     event_key, device_id, sensor_id, created_at, event_type, event_code, title, message, payload,
-    status, resolved_at
+    status, resolved_at, incident_key
 )
 SELECT
     json_extract(r.value, '$[0]'),
@@ -18,14 +19,15 @@ SELECT
     CASE
         WHEN json_extract(r.value, '$[11]') = 'resolved'
             THEN json_extract(r.value, '$[3]')
-    END
+    END,
+    json_extract(r.value, '$[13]')
 FROM json_each(?1) AS r
 WHERE true
 ON CONFLICT (event_key) WHERE event_key IS NOT NULL DO NOTHING;
 
 INSERT INTO alert_notifications (
     event_key, source, source_event_id, severity, title, message, is_read, created_at, read_at,
-    sensor_id, device_id, triggered_value, event_type
+    sensor_id, device_id, triggered_value, event_type, incident_key
 )
 SELECT
     e.event_key,
@@ -40,7 +42,8 @@ SELECT
     e.sensor_id,
     e.device_id,
     json_extract(r.value, '$[8]'),
-    e.event_type
+    e.event_type,
+    e.incident_key
 FROM json_each(?1) AS r
 INNER JOIN ml_events AS e ON e.event_key = json_extract(r.value, '$[0]')
 WHERE true
@@ -57,3 +60,19 @@ SET
 WHERE
     status NOT IN ('resolved', 'superseded')
     AND event_key IN (SELECT json_extract(r.value, '$[10]') FROM json_each(?1) AS r);
+
+UPDATE alert_notifications
+SET is_read = 1, read_at = r.at
+FROM (
+    SELECT
+        json_extract(j.value, '$[0]') AS event_key,
+        json_extract(j.value, '$[3]') AS at,
+        json_extract(j.value, '$[13]') AS incident_key
+    FROM json_each(?1) AS j
+    WHERE json_extract(j.value, '$[14]')
+) AS r
+WHERE
+    alert_notifications.incident_key = r.incident_key
+    AND alert_notifications.event_key <> r.event_key
+    AND alert_notifications.created_at <= r.at
+    AND alert_notifications.is_read = 0;

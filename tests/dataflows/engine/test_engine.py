@@ -1,8 +1,10 @@
 """Compares the engine with an independent oracle, and with itself on other pieces."""
 
 from math import inf, isclose
+from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,8 +13,9 @@ from rules.columns import Rules
 from rules.delta import DELTA
 from rules.tables import make_rules
 from rules.threshold import THRESHOLD
+from tests.dataflows.late_streams import late_stream
 from tests.dataflows.oracle import Oracle
-from tests.dataflows.streams import Partition, long_stream, streams
+from tests.dataflows.streams import Partition, heartbeat, long_stream, streams
 
 RULES, refused = make_rules(
     {
@@ -54,7 +57,7 @@ def oracle_rules():
         {
             "kind": "threshold", "id": number, "sensor": rule.sensor_id, "level": int(rule.level),
             "low": unbounded(rule.low, -inf), "high": unbounded(rule.high),
-            "reset_low": unbounded(rule.reset_low, -inf), "reset_high": unbounded(rule.reset_high),
+            "reset_low": rule.reset_low, "reset_high": rule.reset_high,
             "equal": rule.condition == "equal_to", "raise_after": rule.raise_after,
             "clear_after": rule.clear_after, "forecast_after": rule.forecast_after,
         }
@@ -78,14 +81,22 @@ def oracle_row(event):
     levels = {"NORMAL": 0, "WARN": 1, "CRITICAL": 2}
     types = {"notice": 0, "warning": 1, "critical": 2}
     payload = msgspec.json.decode(event.payload)
+    late = (bool(payload.get("late")), payload.get("detected_at"))
     if event.event_code not in _CODES:
         change = levels[payload["from"]], levels[payload["to"]]
-        return (event.sensor_id, None, event.at, "LEVEL", *change, event.silent)
+        reason = "timer" if "stood_seconds" in payload else ""
+        reason = "late_end" if event.message.startswith("The late readings") else reason
+        return (event.sensor_id, None, event.at, "LEVEL", *change, *late, reason)
     who = (event.sensor_id, None) if event.sensor_id is not None else (None, event.device_id)
-    detail = "end" if event.status == "resolved" else "begin"
+    detail: Any = "end" if event.status == "resolved" else "begin"
     if event.event_code == "PREDICTION_DEVIATION":
-        return (*who, event.at, event.event_code, None, types[event.event_type], False)
-    return (*who, event.at, event.event_code, None, detail, False)
+        detail = types[event.event_type]
+    return (*who, event.at, event.event_code, None, detail, *late, "")
+
+
+def without_silence(row):
+    """An event of the oracle, without what says whether it is silent: incidents decide that."""
+    return (*row[:6], *row[7:])
 
 
 def order(rows):
@@ -103,44 +114,94 @@ def assert_close(actual, expected, keys):
 
 _ALL = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _CUTS = st.lists(st.integers(0, 250), max_size=8)
+_LANE = st.sampled_from(
+    [(10_000, 3_600_000), (10_000, 3_600_000), (7, 3_600_000), (10_000, 60_000)]
+)
+"""The limit and the grace of the backlog lane."""
 
 
-def check(records, cuts, restarts, predict_ms):
-    oracle = Oracle(1000, 3000, oracle_rules(), predict_ms)
+_LAG = st.one_of(st.just(0), st.integers(530_000, 601_000))
+"""How late all records arrive: when a pane closes decides whether its predictions are ahead."""
+
+
+def delayed(records, lag):
+    """The records, all of them so much later."""
+    return [(arrival + lag, *rest) for arrival, *rest in records]
+
+
+def quiet(records):
+    """The records, and time in which everything closes."""
+    last = max(record[0] for record in records)
+    return [*records, heartbeat(last + 400_000), heartbeat(last + 8_000_000)]
+
+
+def check(records, cuts, restarts, predict_ms, lane):
+    oracle = Oracle(1000, 3000, oracle_rules(), predict_ms, lane[0], lane[1])
     for record in records:
         oracle.record(*record)
-    partition = Partition(Times(predict_ms=predict_ms), Rules(RULES))
+    partition = Partition(
+        Times(predict_ms=predict_ms, late_limit=lane[0], late_grace_ms=lane[1]), Rules(RULES)
+    )
     partition.run(records, cuts, restarts=restarts)
 
     assert_close(partition.windows, oracle.windows, 3)
+    assert_close(partition.late_windows, oracle.late_windows, 3)
     assert_close([row[:8] for row in partition.rollups], oracle.rollups, 4)
     predictions = [(row[1], row[3], row[5], row[7]) for row in partition.predictions]
     assert_close(predictions, oracle.forecasts, 2)
-    assert order(map(oracle_row, partition.events)) == order(oracle.events)
+    events = order(map(oracle_row, partition.events))
+    assert events == order(map(without_silence, oracle.events))
     counts = partition.engine.counts
-    assert (counts.late, counts.future, counts.duplicates) == (
-        len(oracle.late), oracle.future, oracle.duplicates,
+    assert (counts.late, counts.too_late, counts.future, counts.duplicates, counts.repeated) == (
+        len(oracle.late), oracle.too_late, oracle.future, oracle.duplicates, oracle.repeated,
     )  # fmt: skip
-    assert sorted(partition.late) == sorted(oracle.late)
+    assert sorted(partition.late) == sorted(row[:3] for row in oracle.late)
+    check_rollups(partition, oracle.final_rollups())
+
+
+def check_rollups(partition, final):
+    """After quiet, each bucket is stale, or was emitted with all its stored readings."""
+    emitted = {}
+    for row in sorted(partition.rollups, key=lambda row: row[3]):
+        emitted[row[:3]] = row[3:]
+    for bucket, (count, mean, low, high, _) in final.items():
+        if bucket not in partition.stale:
+            assert emitted[bucket][0] == count, bucket
+            assert emitted[bucket][1:4] == pytest.approx((mean, low, high), abs=1e-4), bucket
 
 
 @settings(_ALL, max_examples=1200)
-@given(streams(), _CUTS, st.booleans(), st.sampled_from([5000, 60_000]))
-def test_short_streams_match_the_oracle(records, cuts, restarts, predict_ms):
-    check(records, cuts, restarts, predict_ms)
+@given(streams(), _CUTS, st.booleans(), st.sampled_from([5000, 60_000]), _LANE, _LAG)
+def test_short_streams_match_the_oracle(records, cuts, restarts, predict_ms, lane, lag):
+    check(quiet(delayed(records, lag)), cuts, restarts, predict_ms, lane)
 
 
 @settings(_ALL, max_examples=120)
-@given(st.integers(0, 10**6), _CUTS, st.booleans(), st.sampled_from([5000, 60_000]))
-def test_long_streams_match_the_oracle(seed, cuts, restarts, predict_ms):
-    check(long_stream(seed), cuts, restarts, predict_ms)
+@given(st.integers(0, 10**6), _CUTS, st.booleans(), st.sampled_from([5000, 60_000]), _LANE, _LAG)
+def test_long_streams_match_the_oracle(seed, cuts, restarts, predict_ms, lane, lag):
+    check(quiet(delayed(long_stream(seed), lag)), cuts, restarts, predict_ms, lane)
+
+
+@settings(_ALL, max_examples=60)
+@given(st.integers(0, 10**6), _CUTS, st.booleans(), _LANE, _LAG)
+def test_backlogs_and_standing_values_match_the_oracle(seed, cuts, restarts, lane, lag):
+    check(quiet(delayed(late_stream(seed), lag)), cuts, restarts, 60_000, lane)
 
 
 @settings(_ALL, max_examples=150)
-@given(st.one_of(streams(), st.integers(0, 10**6).map(long_stream)), _CUTS, st.booleans())
-def test_cuts_and_restarts_do_not_change_a_bit(records, cuts, restarts):
+@given(
+    st.one_of(streams(), st.integers(0, 10**6).map(long_stream), st.integers().map(late_stream)),
+    _CUTS,
+    st.booleans(),
+    _LANE,
+    _LAG,
+)
+def test_cuts_and_restarts_do_not_change_a_bit(records, cuts, restarts, lane, lag):
+    records = delayed(records, lag)
+    times = Times(predict_ms=5000, late_limit=lane[0], late_grace_ms=lane[1])
+
     def run(*how, **more):
-        return Partition(Times(predict_ms=5000), Rules(RULES)).run(records, *how, **more).found()
+        return Partition(times, Rules(RULES)).run(records, *how, **more).found()
 
     whole = run()
     assert run(cuts, restarts=restarts) == whole

@@ -18,6 +18,7 @@ from tests.dataflows.streams import (
     NAMES,
     NO_RULES,
     TIMES,
+    Partition,
     closed,
     each_second,
     heartbeat,
@@ -26,8 +27,9 @@ from tests.dataflows.streams import (
     piece,
 )
 
-LENIENT = make(threshold("greater_than", 80.0, id=1))
+LENIENT = make(threshold("greater_than", 80.0, id=2, severity="critical"))
 STRICT = make(threshold("greater_than", 30.0, id=2, severity="critical"))
+"""The same rule with another bound: only rules that are added look back."""
 
 
 class FixedHistory:
@@ -109,7 +111,7 @@ def test_rules_apply_by_the_partitions_arrival_time_not_by_event_time_or_the_rec
 @pytest.mark.parametrize("cuts", [(), range(11)])
 def test_several_rule_changes_within_a_piece_apply_in_order(cuts):
     book = FixedHistory(
-        (0, NO_RULES), (4_000, LENIENT), (4_000, STRICT), (4_500, LENIENT), (99_000, STRICT)
+        (0, LENIENT), (4_000, NO_RULES), (4_000, STRICT), (4_500, LENIENT), (99_000, STRICT)
     )
     reported = events(book, RECORDS, cuts)
     assert [(event.at, event.event_type) for event in reported] == [
@@ -146,13 +148,74 @@ def test_the_old_rules_judge_what_is_due_before_a_change_with_and_without_heartb
     assert [(event.at, event.event_type) for event in reported] == [(2_000, "critical")]
 
 
-@pytest.mark.parametrize("beats", [[], [heartbeat(15_000)]])
+@pytest.mark.parametrize("beats", [[], [heartbeat(50_000)]])
 def test_rules_that_return_start_over_with_and_without_heartbeats(beats):
-    slow = make(threshold("greater_than", 30.0, severity="critical", consecutive_readings=3))
-    book = FixedHistory((0, slow), (10_000, NO_RULES), (20_000, slow))
+    slow = make(threshold("greater_than", 30.0, severity="critical", consecutive_readings=10))
+    book = FixedHistory((0, slow), (10_000, NO_RULES), (100_000, slow))
     before = [(1_000 * n, 1, f"a{n}", [(1, 1_000 * n, 50.0)]) for n in (1, 2)]
-    after = [(1_000 * n, 1, f"b{n}", [(1, 1_000 * n, 50.0)]) for n in range(30, 34)]
-    assert events(book, [*before, *beats, *after]) == []
+    after = [(1_000 * n, 1, f"b{n}", [(1, 1_000 * n, 50.0)]) for n in range(110, 125)]
+    reported = events(book, [*before, *beats, *after])
+    assert [(event.at, event.event_type) for event in reported] == [(120_000, "critical")]
+
+
+def told(book, records, **how):
+    return [(event.at, event.event_type, event.status) for event in events(book, records, **how)]
+
+
+def hot(*seconds, value=90.0):
+    return [(1_000 * n + 50, 1, f"h{n}", [(1, 1_000 * n, value)]) for n in seconds]
+
+
+@pytest.mark.parametrize("cuts", [(), range(20)])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_rule_that_is_added_judges_the_last_minute(cuts, restarts):
+    rule = make(threshold("greater_than", 80.0))
+    book = FixedHistory((0, NO_RULES), (100_000, rule))
+    records = [*hot(45), heartbeat(99_000), heartbeat(101_000)]
+    assert told(book, records, cuts=cuts, restarts=restarts) == [(46_000, "warning", "active")]
+    earlier = [*hot(38), heartbeat(99_000), heartbeat(101_000)]  # more than a minute before
+    assert told(book, earlier, cuts=cuts, restarts=restarts) == []
+
+
+@pytest.mark.parametrize("cuts", [(), range(20)])
+def test_a_breach_that_ended_within_the_last_minute_is_told_with_its_end(cuts):
+    book = FixedHistory((0, NO_RULES), (20_000, make(threshold("greater_than", 80.0))))
+    calm = [(1_000 * n + 50, 1, f"c{n}", [(1, 1_000 * n, 20.0)]) for n in range(13, 18)]
+    records = [*hot(10, 11, 12), *calm, heartbeat(19_999), heartbeat(21_000), heartbeat(30_000)]
+    assert told(book, records, cuts=cuts) == [
+        (11_000, "warning", "active"), (18_000, "notice", "resolved")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("cuts", [(), range(20)])
+def test_an_added_rule_with_a_duration_is_raised_by_the_value_that_stands(cuts):
+    rule = make(threshold("greater_than", 80.0, consecutive_readings=20))
+    book = FixedHistory((0, NO_RULES), (20_000, rule))
+    records = [*hot(10), heartbeat(19_999), heartbeat(21_000), heartbeat(60_000)]
+    assert told(book, records, cuts=cuts) == [(30_000, "warning", "active")]
+
+
+def test_only_added_rules_look_back_and_only_at_sensors_that_are_normal():
+    first = make(threshold("greater_than", 95.0))
+    both = make(threshold("greater_than", 85.0), threshold("greater_than", 95.0, id=2))
+    book = FixedHistory((0, first), (20_000, both))
+    records = [*hot(10), heartbeat(19_999), heartbeat(21_000)]
+    assert told(book, records) == []  # the rule whose bound was changed is not an added one
+    raised = [*hot(10, value=99.0), heartbeat(13_500), heartbeat(21_000)]
+    assert told(book, raised) == [(11_000, "warning", "active")]
+
+
+def test_a_streak_of_an_earlier_version_counts_its_panes_only():
+    rules = make(threshold("greater_than", 80.0, consecutive_readings=5))
+    partition = Partition(rules=rules).run(each_second(85, 85, 85))
+    state = partition.engine.snapshot()
+    del state["verdicts"]["since"]
+    partition.engine = partition.new_engine()
+    partition.engine.restore(state)
+    partition.run(closed(each_second(85, start=4_000)))
+    assert partition.events == []
+    partition.run(closed(each_second(85, start=8_000)))
+    assert [event.at for event in partition.events] == [9_000]
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -6,7 +6,7 @@ from dataflows.engine.engine import Times
 from rules.columns import Rules
 from rules.tables import make_rules
 from rules.words import Named, Names
-from tests.dataflows.streams import Partition, closed, each_second, heartbeat
+from tests.dataflows.streams import HELD_MS, Partition, closed, each_second, heartbeat
 
 MINUTE = 60_000
 COLUMNS = (
@@ -103,6 +103,19 @@ def test_a_sensor_that_pauses_was_predicted_when_it_was_idle_not_when_it_sends_a
         assert [row["predicted_at"] for row in predictions(*records, cuts=cuts)] == [60_000]
 
 
+@pytest.mark.parametrize(("arrival", "count"), [(599_999, 1), (600_000, 0)])
+def test_a_pane_that_waited_for_more_readings_closed_when_its_wait_was_over(arrival, count):
+    """Whatever shows that: the sensor's next record, that of another one or a heartbeat."""
+    many = (arrival, 1, "many", [(1, 59_000 + n, 20.0) for n in range(90)])
+    at = arrival + HELD_MS
+    other = (at + 100, 1, "other", [(2, 59_000, 20.0)])
+    for more in ([], [heartbeat(at)], [other], [other, heartbeat(at + 200)]):
+        again = (at + 700_000, 1, "again", [(1, at, 20.0)])
+        for cuts in ((), [1], [2], [1, 2]):
+            made = predictions(many, *more, again, cuts=cuts, restarts=bool(cuts))
+            assert [row["predicted_at"] for row in made] == [60_000] * count
+
+
 def test_a_backlog_that_arrives_at_once_gets_predictions_only_for_what_is_ahead():
     """Half an hour of readings in one packet: the last ten minutes are ahead of their arrival."""
     readings = [(1, second * 1000, 20.0) for second in range(1801)]
@@ -126,7 +139,7 @@ def test_confidence_grows_with_the_number_of_readings_up_to_one():
     (prediction,) = predictions(at(3, 1.0), at(50, 3.0), at(70), heartbeat(80_000))
     assert (prediction["value"], prediction["window"], prediction["confidence"]) == (2.0, 2, 2 / 60)
     many = (59_000, 1, "many", [(1, 59_000 + n, 1.0) for n in range(90)])
-    (prediction,) = predictions(many, heartbeat(80_000))
+    (prediction,) = predictions(*closed([many], HELD_MS))
     assert (prediction["window"], prediction["confidence"]) == (90, 1.0)
 
 

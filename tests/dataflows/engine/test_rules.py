@@ -1,13 +1,14 @@
 from math import inf, nan
 from typing import Any
 
+import numpy as np
 import pytest
 
 from contract.level import Level
 from rules.columns import Rules
 from rules.delta import DELTA as DELTAS
 from rules.tables import Refused, RuleSet, decode_rules, make_rules
-from rules.threshold import THRESHOLD
+from rules.threshold import THRESHOLD, reset_bounds
 
 ALERT, PROFILE, DELTA = "alert_thresholds", "sensor_threshold_profiles", "delta_thresholds"
 GOOD: dict[str, dict[str, Any]] = {
@@ -21,6 +22,12 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     DELTA: {"id": 1, "sensor_id": 7, "abs_delta": 3.0},
 }  # fmt: skip
+
+
+def resets(rule, usual=nan):
+    """The reset bounds of a threshold of a sensor with that usual value; NaN if it is unknown."""
+    low, high = reset_bounds(np.array([THRESHOLD.bounds(rule)]).T, np.array([usual]))
+    return float(low[0]), float(high[0])
 
 
 def rules_of(rules):
@@ -147,7 +154,8 @@ def test_info_rows_are_validated_as_well():
 def test_empty_columns_have_defaults():
     (rule,) = make_rules({ALERT: [GOOD[ALERT]]})[0].of(THRESHOLD)
     assert (rule.raise_after, rule.clear_after, rule.forecast_after) == (1, 5, 3)
-    assert [rule.reset_low, rule.reset_high] == pytest.approx([1.4, 8.6])
+    assert (rule.reset_low, rule.reset_high) == (None, None)
+    assert resets(rule) == pytest.approx((1.4, 8.6))
     assert (rule.level, rule.name) == (Level.CRITICAL, "threshold 1")
     (delta,) = make_rules({DELTA: [GOOD[DELTA]]})[0].of(DELTAS)
     assert (delta.min_readings, delta.raise_after, delta.clear_after) == (5, 1, 5)
@@ -179,26 +187,31 @@ def test_the_values_of_a_row_are_used():
 def test_bounds_may_be_equal_and_need_not_be_positive(bound):
     row = GOOD[ALERT] | {"threshold_value_min": bound, "threshold_value_max": bound}
     (rule,), () = make_rules({ALERT: [row]})[0].of(THRESHOLD), make_rules({ALERT: [row]})[1]
-    assert (rule.low, rule.high, rule.reset_low, rule.reset_high) == (bound,) * 4
+    assert (rule.low, rule.high, *resets(rule)) == (bound,) * 4
+    assert (rule.low, rule.high, *resets(rule, bound)) == (bound,) * 4
 
 
 def test_one_sided_profiles_bound_one_side():
     row = {"sensor_id": 7, "warning_max": 8.0}
     (rule,) = make_rules({PROFILE: [row]})[0].of(THRESHOLD)
-    assert (rule.low, rule.high, rule.reset_low, rule.reset_high) == (None, 8.0, None, 7.6)
+    assert (rule.low, rule.high, *resets(rule)) == (None, 8.0, -inf, 7.6)
     assert make_rules({PROFILE: [{"sensor_id": 7}]}) == (RuleSet(), [])
 
 
 @pytest.mark.parametrize(
-    ("side", "low", "high"),
-    [("threshold_value_min", None, 9.0), ("threshold_value_max", 1.0, None)],
+    ("left_out", "low", "high", "reset"),
+    [
+        ("threshold_value_min", None, 9.0, {"reset_value_max": 8.0}),
+        ("threshold_value_max", 1.0, None, {"reset_value_min": 2.0}),
+    ],
 )
-def test_a_range_with_one_bound_means_that_bound(side, low, high):
-    rules, refused = make_rules({ALERT: [GOOD[ALERT] | {side: None}]})
-    (rule,) = rules.of(THRESHOLD)
-    assert not refused
-    assert (rule.low, rule.high) == (low, high)
-    assert rules.schema == 2
+def test_a_range_with_one_bound_means_that_bound(left_out, low, high, reset):
+    for more, schema in (({}, 3), (reset, 2)):
+        rules, refused = make_rules({ALERT: [GOOD[ALERT] | {left_out: None} | more]})
+        (rule,) = rules.of(THRESHOLD)
+        assert not refused
+        assert (rule.low, rule.high) == (low, high)
+        assert rules.schema == schema
 
 
 def test_only_the_delta_with_the_lowest_id_of_a_sensor_applies():
@@ -267,12 +280,77 @@ def test_a_single_bound_has_a_single_reset(condition):
     assert refused.error == f"{condition} uses reset_value_min, not reset_value_max"
 
 
-def test_a_default_reset_bound_never_crosses_the_given_one():
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({"reset_value_min": 11.95}, (11.95, 11.95)),
+        ({"reset_value_max": 10.05}, (10.05, 10.05)),
+        ({"reset_value_min": 10.5}, (10.5, 11.9)),
+        ({"reset_value_max": 11.5}, (10.1, 11.5)),
+        ({"reset_value_min": 10.0, "reset_value_max": 12.0}, (10.0, 12.0)),
+    ],
+)
+def test_a_default_reset_bound_never_crosses_the_given_one(stated, expected):
     row = {"sensor_id": 7, "condition_type": "out_of_range", "threshold_value_min": 10.0}
-    row |= {"threshold_value_max": 12.0, "reset_value_min": 11.95}
+    row |= {"threshold_value_max": 12.0} | stated
     rules, refused = make_rules({"alert_thresholds": [row]})
     assert refused == []
-    assert (rules.of(THRESHOLD)[0].reset_low, rules.of(THRESHOLD)[0].reset_high) == (11.95, 11.95)
+    assert resets(rules.of(THRESHOLD)[0]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "usual", "expected"),
+    [
+        # 5 % of the way from the only bound to the usual value, or to 0 until that is known
+        ({"high": 80.0}, nan, 76.0),
+        ({"high": 80.0}, 20.0, 77.0),
+        ({"high": 80.0}, -120.0, 70.0),
+        ({"high": 80.0}, 79.9, 79.995),
+        ({"high": -20.0}, nan, -20.0),
+        ({"high": -20.0}, -40.0, -21.0),
+        ({"low": 80.0}, nan, 80.0),
+        ({"low": 80.0}, 100.0, 81.0),
+        ({"low": -20.0}, nan, -19.0),
+        ({"low": -20.0}, 180.0, -10.0),
+        # a usual value beyond the bound
+        ({"high": 80.0}, 90.0, 80.0),
+        ({"low": 80.0}, 70.0, 80.0),
+    ],
+)
+def test_the_reset_bound_of_one_bound_lies_five_percent_of_the_way_to_the_usual_value(
+    bounds, usual, expected
+):
+    row = {"sensor_id": 7, "condition_type": "out_of_range"}
+    row |= {{"low": "threshold_value_min", "high": "threshold_value_max"}[k]: v
+            for k, v in bounds.items()}  # fmt: skip
+    (rule,) = make_rules({ALERT: [row]})[0].of(THRESHOLD)
+    low, high = resets(rule, usual)
+    assert (low, high) == pytest.approx((expected, inf) if "low" in bounds else (-inf, expected))
+
+
+@pytest.mark.parametrize(
+    ("usual", "expected"),
+    [
+        (nan, (11.0, 29.0)),
+        (20.0, (11.0, 29.0)),
+        (11.0, (11.0, 29.0)),
+        (29.0, (11.0, 29.0)),
+        # between a bound and its reset bound
+        (29.8, (11.0, 29.99)),
+        (10.2, (10.01, 29.0)),
+        # beyond a bound
+        (31.0, (11.0, 29.0)),
+        (9.0, (11.0, 29.0)),
+        (30.0, (11.0, 29.0)),
+        (10.0, (11.0, 29.0)),
+    ],
+)
+def test_the_reset_bounds_of_a_range_lie_five_percent_of_its_span_inside_unless_the_sensor_is_there(
+    usual, expected
+):
+    row = {"sensor_id": 7, "condition_type": "out_of_range", "threshold_value_min": 10.0}
+    (rule,) = make_rules({ALERT: [row | {"threshold_value_max": 30.0}]})[0].of(THRESHOLD)
+    assert resets(rule, usual) == pytest.approx(expected)
 
 
 def test_null_means_the_default():

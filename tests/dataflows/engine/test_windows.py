@@ -3,7 +3,7 @@ from math import isclose, isfinite
 import numpy as np
 import pytest
 
-from tests.dataflows.streams import Partition, closed, each_second
+from tests.dataflows.streams import HELD_MS, Partition, closed, each_second
 
 COLUMNS = ("count", "mean", "min", "max", "std", "first", "last", "trend")
 LARGEST = 1.7976931348623157e308
@@ -11,7 +11,7 @@ LARGEST = 1.7976931348623157e308
 
 def windows(*records, cuts=()):
     """{(name, end): {column: value}} of one sensor."""
-    partition = Partition().run(closed(records), cuts)
+    partition = Partition().run(closed(records, HELD_MS), cuts)
     return {row[1:3]: dict(zip(COLUMNS, row[3:], strict=True)) for row in partition.windows}
 
 

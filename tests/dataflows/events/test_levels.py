@@ -7,7 +7,15 @@ from contract.table import Table, single
 from rules.columns import Rules
 from rules.detector import Findings
 from rules.tables import make_rules
-from tests.dataflows.streams import NO_RULES, Partition, closed, each_second, heartbeat, laid_open
+from tests.dataflows.streams import (
+    HELD_MS,
+    NO_RULES,
+    Partition,
+    closed,
+    each_second,
+    heartbeat,
+    laid_open,
+)
 
 N, W, C = "NORMAL", "WARN", "CRITICAL"
 STEPS = {"DATA_RESUMED", "NO_DATA", "PATTERN_CHANGE", "PREDICTION_DEVIATION"}
@@ -127,8 +135,9 @@ def test_conditions_match_the_old_system(row, normal, beyond):
     ("row", "beyond", "holds", "clears"),
     [
         (threshold("greater_than", 80.0), 81, 76.001, 76.0),
-        (threshold("less_than", 80.0), 79, 83.999, 84.0),
+        (threshold("less_than", 80.0), 79, 79.999, 80.0),  # 0 is beyond it
         (threshold("less_than", -80.0), -81, -76.001, -76.0),
+        (threshold("greater_than", -80.0), -79, -79.999, -80.0),  # 0 is beyond it
         (threshold("greater_than", 0.0), 1, 0.001, 0.0),
         (threshold("out_of_range", 10.0, 30.0), 31, 29.001, 29.0),
         (threshold("out_of_range", 10.0, 30.0), 9, 10.999, 11.0),
@@ -139,9 +148,10 @@ def test_conditions_match_the_old_system(row, normal, beyond):
         (threshold("equal_to", 10.0), 10.0, 10.0, 10.0001),
     ],
 )
-def test_a_level_clears_only_inside_the_reset_bounds_which_default_to_five_percent(
+def test_a_level_clears_inside_the_reset_bounds_five_percent_towards_zero_or_the_other_bound(
     row, beyond, holds, clears
 ):
+    """As long as the sensor's usual value is unknown."""
     rules = make(row | {"clear_after": 1})
     assert levels(rules, beyond, holds, holds) == [W, W, W]
     assert levels(rules, beyond, clears) == [W, N]
@@ -165,11 +175,27 @@ def test_raise_after_works_like_for_in_prometheus():
     )  # 77, between reset and threshold, breaks the streak
 
 
-def test_panes_are_consecutive_regardless_of_the_gap_between_them():
+def test_a_value_beyond_a_threshold_that_stands_counts_like_panes():
     rules = make(threshold("greater_than", 80.0, consecutive_readings=3))
     records = [*each_second(81, 81), *each_second(81, start=600_000)]
     partition = Partition(rules=rules).run(closed(records))
-    assert changes(partition) == [(601_000, N, W)]
+    assert changes(partition) == [(4_000, N, W)]
+
+
+def test_panes_are_consecutive_regardless_of_the_gap_which_counts_in_seconds():
+    rules = delta(abs_delta=5.0, min_readings=0, raise_after=3)
+    records = [*each_second(0, 10), *each_second(20, start=600_000)]
+    assert changes(Partition(rules=rules).run(closed(records))) == [(601_000, N, W)]
+    for gap, levels_then in ((1, []), (2, [(5_000, N, W)])):
+        records = [*each_second(0, 10), *each_second(20, start=2_000 + 1_000 * gap)]
+        assert changes(Partition(rules=rules).run(closed(records))) == levels_then
+
+
+def test_panes_of_a_forecast_are_counted_however_long_they_take():
+    rules = make(threshold("greater_than", 100.0, severity="critical", forecast_after=3))
+    ramp = [value for number in range(7) for value in (60 + 4 * number, None)]
+    partition = Partition(rules=rules).run(closed(each_second(*ramp)))
+    assert changes(partition) == [(14_000, N, W)]  # the third pane of those from 10 s on
 
 
 def test_a_level_continues_until_clear_after_consecutive_quiet_panes():
@@ -222,9 +248,29 @@ def test_sensors_do_not_affect_each_other():
     assert ids == [2, 3]
 
 
-def test_rules_judge_the_mean_of_a_pane():
-    record = (1_000, 1, "a", [(1, 1_000, 200.0), (1, 1_100, -60.0), (1, 1_200, 91.0)])
-    assert changes(Partition(rules=ABOVE_80_AND_90).run(closed([record]))) == []
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        ([200.0, -60.0, 91.0], [(2_000, N, C)]),  # their mean is 77
+        ([-60.0, 81.0, -60.0], [(2_000, N, W)]),
+        ([80.0, 70.0, 80.0], []),
+    ],
+)
+def test_thresholds_judge_every_reading_of_a_pane_and_not_its_mean(readings, expected):
+    record = (1_000, 1, "a", [(1, 1_000 + 100 * n, value) for n, value in enumerate(readings)])
+    assert changes(Partition(rules=ABOVE_80_AND_90).run(closed([record], HELD_MS))) == expected
+
+
+def test_a_pane_is_quiet_if_all_its_readings_are_inside_the_reset_bounds():
+    rules = make(threshold("greater_than", 80.0, reset_value_min=60.0, clear_after=1))
+
+    def story(*lows):
+        second = [(1, 1_000, 81.0)], [(1, 2_000 + 100 * n, low) for n, low in enumerate(lows)]
+        records = [(1_000 * n, 1, str(n), readings) for n, readings in enumerate(second, 1)]
+        return changes(Partition(rules=rules).run([*records, heartbeat(9_000)]))
+
+    assert story(20.0, 60.0, 20.0) == [(2_000, N, W), (3_000, W, N)]
+    assert story(20.0, 61.0, 20.0) == [(2_000, N, W)]
 
 
 # deltas
@@ -369,7 +415,7 @@ class Above100(Table):
         super().__init__()
         self.tables = {"above_100": self}
 
-    def use(self, deep, bounds):
+    def use(self, deep, bounds, since=None):
         pass
 
     def step(self, sensor_id, end, mean):
@@ -457,28 +503,41 @@ def test_flapping_ends_below_a_share_of_one_quarter():
     assert turns == [(9, True), (28, False)]
 
 
-def test_changes_of_a_flapping_sensor_are_silent_but_the_flapping_event_is_not():
+def test_a_sensor_rings_with_each_incident_until_it_flaps():
     _, partition = flappings(TWO_SIDED, *[HIGH, LOW] * 6)
-    begins = 11_000
-    for event in partition.events:
-        flapping = event.event_code == "PATTERN_CHANGE"
-        assert event.silent == (event.at >= begins and not flapping)
+    rings = [event.at for event in partition.events if not event.silent]
+    assert rings == [2_000, 4_000, 6_000, 8_000, 10_000]
+    assert {event.event_type for event in partition.events if not event.silent} == {"warning"}
     assert len(partition.events) == 13
 
 
-def test_a_change_in_the_pane_that_ends_flapping_is_not_silent():
+def test_flapping_belongs_to_the_incident_in_which_it_begins_which_rings_once():
     rules = make(threshold("greater_than", 80.0, clear_after=16))
     turns, partition = flappings(rules, *[HIGH, LOW] * 5, *[LOW] * 20)
     assert turns == [(9, True), (24, False)]
     assert changes(partition) == [(2_000, N, W), (26_000, W, N)]
-    assert not any(event.silent for event in partition.events)
+    assert [(event.at, event.silent) for event in partition.events] == [
+        (2_000, False), (11_000, True), (26_000, True), (26_000, True)
+    ]  # fmt: skip
+    (incident,) = {event.incident_key for event in partition.events}
+    assert incident == partition.events[0].event_key
 
 
-def test_the_end_of_flapping_reports_the_present_level():
-    """Its change to that level may have been silent."""
+def test_the_end_of_flapping_reports_the_present_level_and_rings_if_nothing_rang_for_it():
+    """Its change to that level was silent."""
     _, partition = flappings(TWO_SIDED, *[HIGH, LOW] * 5, *[HIGH] * 20)
     (_, end) = (event for event in partition.events if event.event_code == "PATTERN_CHANGE")
-    assert (end.status, end.event_type, end.silent) == ("resolved", "warning", False)
+    assert (end.status, end.event_type, end.silent) == ("resolved", "warning", True)
+    critical = make(
+        threshold("greater_than", 80.0, clear_after=1),
+        threshold("greater_than", 95.0, clear_after=1, severity="critical"),
+    )
+    _, partition = flappings(critical, *[HIGH, LOW] * 5, *[99] * 20)
+    (worse,) = (event for event in partition.events if event.event_code == "ML_BEHAVIOR_STATE"
+                and event.event_type == "critical")  # fmt: skip
+    (_, end) = (event for event in partition.events if event.event_code == "PATTERN_CHANGE")
+    assert worse.silent
+    assert (end.status, end.event_type, end.silent) == ("resolved", "critical", False)
 
 
 def test_the_end_of_flapping_resolves_its_beginning():
@@ -490,7 +549,12 @@ def test_the_end_of_flapping_resolves_its_beginning():
 
 
 def test_a_value_that_swings_between_reset_and_threshold_does_not_flap():
-    assert flappings(TWO_SIDED, *[81, 77] * 20)[0] == []
+    stated = make(threshold("greater_than", 80.0, clear_after=1, reset_value_min=76.0))
+    assert flappings(stated, *[81, 77] * 20)[0] == []
+    # the mean of the values inside is 50 at first, and 54.8 in the end
+    usual = [50.0] * 100
+    assert flappings(TWO_SIDED, *usual, *[81, 79] * 20)[0] == []
+    assert flappings(TWO_SIDED, *usual, *[81, 78] * 20)[0] == [(109, True)]
 
 
 def test_a_long_clear_after_does_not_hide_flapping():
@@ -547,7 +611,7 @@ def test_deleting_a_rule_deletes_its_streak():
     partition.run(closed(each_second(85, 85, start=10_000)))
     assert changes(partition) == []
     partition.run(closed(each_second(85, start=20_000)))
-    assert changes(partition) == [(21_000, N, W)]
+    assert changes(partition) == [(13_000, N, W)]  # the second of its two panes stood for a second
 
 
 def test_flapping_survives_a_restart():

@@ -130,7 +130,12 @@ def test_a_sensor_that_changes_its_device_within_a_partition_keeps_its_windows_a
 def test_a_sensor_that_moves_to_another_partition_starts_over_there():
     rules = make(threshold("greater_than", 80.0))
     old = run([*each_second(85, *[70] * 3), heartbeat(HOUR)], rules)
-    assert [event.at for event in old.events] == [2_000]  # the old partition reports no end
+    # in the old partition, its last value stands
+    assert [(event.at, event.event_type) for event in old.events] == [
+        (2_000, "warning"), (7_000, "notice")
+    ]  # fmt: skip
+    old = run([*each_second(70, 85), heartbeat(HOUR)], rules)
+    assert [(event.at, event.event_type) for event in old.events] == [(3_000, "warning")]
     new = run(closed(each_second(85, 70, 70, 70, device=2, start=5_000)), rules)
     assert [(event.at, event.device_id) for event in new.events] == [(6_000, 2)]
     assert new.windows[0][3] == 1
