@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter, sleep, time
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ from sql.schema import apply_schema, open_database
 CONNECTIONS = (1, 8)
 _TYPES = ("temperature", "humidity", "air_quality", "voltage", "power")
 _SENSORS_A_DEVICE = 10
-_START_MS = 1732442400000
+_AHEAD_MS = 240_000
+"""The readings end so far ahead of now that every forecast is ahead while the load runs."""
 _START_S = 20.0
 _ALONE = 20
 """Number of sensors for which a separate forest is fitted, to measure its cost."""
@@ -142,7 +143,8 @@ def _fill(settings: Settings, sensors: int, points: int) -> None:
             " VALUES (?, 'range', 'out_of_range', 10, 30, 'warning')",
             [(number,) for number in numbers[::2]],
         )
-        for at in as_text(_START_MS + np.arange(points) * 10_000).tolist():
+        last = int(time() * 1000) + _AHEAD_MS
+        for at in as_text(last - np.arange(points)[::-1] * 10_000).tolist():
             values = random.normal(20, 2, sensors).round(3).tolist()
             connection.executemany(
                 "INSERT INTO sensor_readings (sensor_id, value, timestamp, event_timestamp, seq)"

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+Texts = NDArray[np.object_]
+"""Of str."""
 
 _Columns = TypeVar("_Columns", bound="DataclassInstance")
 

@@ -8,7 +8,7 @@ are due together. Sensors that were finished before a kill are not among them af
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from time import monotonic
 from typing import Annotated, NoReturn
 
@@ -23,7 +23,13 @@ from contract.settings import Settings, load_settings
 from ml.predict.fleet import outlooks
 from ml.predict.forecast import POINTS, TOO_FEW
 from ml.predict.forecast_rows import ANOMALY, BREACH, ForecastRow, forecast_row
-from ml.predict.store import due_sensors, newest_readings, thresholds_of, write_forecast
+from ml.predict.store import (
+    clock,
+    due_sensors,
+    newest_readings,
+    thresholds_of,
+    write_forecast,
+)
 from runtime.shell import Stop, program
 from sql.database import Database
 from sql.schema import open_database
@@ -47,6 +53,8 @@ class BatchSummary:
     predicted: int = 0
     few_readings: int = 0
     """Predicted sensors with few readings."""
+    too_old: int = 0
+    """Sensors without a forecast, because the time to forecast has passed."""
     breaches: int = 0
     """Forecasts beyond a threshold, whether reported before or not."""
     anomalies: int = 0
@@ -54,6 +62,11 @@ class BatchSummary:
     failed: int = 0
     """Sensors whose rows the database refused."""
     seconds: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Sensors that were finished, whatever came of it."""
+        return self.predicted + self.too_old + self.failed
 
     def add(self, other: "BatchSummary") -> None:
         """Add the counts of `other`."""
@@ -64,19 +77,24 @@ class BatchSummary:
     def __str__(self) -> str:
         return (
             f"{self.predicted} of {self.due} sensors predicted ({self.few_readings} from few "
-            f"readings), {self.breaches} beyond a threshold, {self.anomalies} with an anomaly, "
+            f"readings), {self.too_old} with readings too old for a forecast, {self.breaches} "
+            f"beyond a threshold, {self.anomalies} with an anomaly, "
             f"{self.failed} failed, in {self.seconds:.1f} s"
         )
 
 
-def run_once(
+def run_once(  # noqa: PLR0917 - the hooks of a run
     database: Database,
     settings: Settings,
     dedupe_minutes: int,
     stopped: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] | None = None,
+    now: Callable[[Database], int] = clock,
 ) -> BatchSummary:
     """Predict every sensor that has new readings, until `stopped` returns true.
+
+    A sensor whose target has passed gets its model and its anomaly, but no forecast: readings of
+    last week that arrive today say nothing about what is ahead.
 
     The current sensor is always finished. `progress` is called with the number of finished sensors
     and of all sensors.
@@ -88,7 +106,7 @@ def run_once(
     began, summary = monotonic(), BatchSummary()
     sensors = due_sensors(database)
     summary.due = len(sensors)
-    for row in _rows(database, settings, dedupe_minutes, sensors, stopped):
+    for row in _rows(database, settings, dedupe_minutes, sensors, stopped, now):
         if stopped():
             break
         try:
@@ -98,31 +116,34 @@ def run_once(
             _log.error("a forecast was refused", sensor_id=row.sensor_id, error=str(error))
         else:
             codes = [event.event_code for event in row.events]
-            summary.predicted += 1
-            summary.few_readings += row.engine_name == TOO_FEW
+            ahead = row.target is not None
+            summary.predicted += ahead
+            summary.too_old += not ahead
+            summary.few_readings += ahead and row.engine_name == TOO_FEW
             summary.breaches += BREACH in codes
             summary.anomalies += ANOMALY in codes
         if progress is not None:
-            progress(summary.predicted + summary.failed, summary.due)
+            progress(summary.done, summary.due)
     summary.seconds = monotonic() - began
     return summary
 
 
-def _rows(
+def _rows(  # noqa: PLR0917 - those of `run_once`
     database: Database,
     settings: Settings,
     dedupe: int,
     sensors: Sequence[ForecastSensor],
     stopped: Callable[[], bool],
+    now: Callable[[Database], int],
 ) -> Iterator[ForecastRow]:
     for chunk in _chunks(sensors):
         if stopped():
             return
         ids = [sensor.id for sensor in chunk]
-        thresholds = thresholds_of(database, ids)
+        thresholds, at = thresholds_of(database, ids), now(database)
         for outlook, model, newest_id in outlooks(chunk, newest_readings(database, ids, POINTS)):
             yield forecast_row(
-                outlook,
+                replace(outlook, past=outlook.target <= at),
                 thresholds[outlook.sensor.id],
                 model,
                 language=settings.iot_lang,
@@ -248,7 +269,7 @@ def main(
 def _end(summary: BatchSummary, *, stopped: bool) -> None:
     if summary.failed:
         raise typer.Exit(1)
-    if stopped and summary.predicted < summary.due:
+    if stopped and summary.done < summary.due:
         raise typer.Exit(130)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -27,11 +27,12 @@ from ml.predict.connections import Connections
 from ml.predict.metrics import REGISTRY, REQUESTS, SECONDS
 from ml.predict.on_request import AskError, predict
 from ml.predict.refusals import refusals
+from ml.predict.store import clock
 from runtime.http_service import Service, run_service
 from runtime.lifespan import run_lifespan
 from runtime.log import configure_service_log
 from runtime.problems import CONTENT_TYPE, Problem
-from sql.database import engine_module
+from sql.database import Database, engine_module
 from sql.statements import NOW_MS
 
 PREDICT = "/ml/predict"
@@ -65,7 +66,8 @@ class PredictResponse(BaseModel):
     predicted_value: float
     confidence: float
     target_timestamp: str
-    """ISO-8601 with offset, UTC: the event time of the newest reading plus the horizon."""
+    """ISO-8601 with offset, UTC: the event time of the newest reading plus the horizon. It is
+    always ahead."""
     horizon_minutes: int
     window: int
 
@@ -84,6 +86,8 @@ class ProblemBody(BaseModel):
 class _Running:
     settings: Settings
     connections: Connections
+    clock: Callable[[Database], int] = clock
+    """The time that decides whether a target has passed."""
 
 
 @asynccontextmanager
@@ -280,7 +284,10 @@ async def metrics() -> Response:
 @app.post(
     PREDICT,
     responses={
-        400: {"model": ProblemBody, "description": "The sensor has no readings."},
+        400: {
+            "model": ProblemBody,
+            "description": "The sensor has no readings, or the time to forecast has passed.",
+        },
         401: {"model": ProblemBody, "description": "The key is missing or wrong."},
         404: {"model": ProblemBody, "description": "No active sensor has this id."},
         409: {"model": ProblemBody, "description": "The sensor has no active model."},
@@ -306,6 +313,7 @@ def predict_endpoint(
             ask.dedupe_minutes,
             language=running.settings.iot_lang,
             create_model=running.settings.auto_create_model,
+            now=running.clock(database),
         )
     return PredictResponse(
         sensor_id=ask.sensor_id,

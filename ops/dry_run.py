@@ -73,6 +73,8 @@ class DryRunSummary:
     rollups: int = 0
     predictions: int = 0
     rules: int = 0
+    models: int = 0
+    """Models of the rules file; without the table `ml_models` there are none."""
     rules_refused: int = 0
     rules_version: str = ""
 
@@ -143,6 +145,7 @@ class DryRun:
         """Period, sensor and start of the buckets whose rollups are computed from `_stored`."""
         self._summary = DryRunSummary(
             rules=len(rules),
+            models=len(rules.models),
             rules_refused=len(refused),
             rules_version=self._rules.version,
         )
@@ -234,9 +237,9 @@ class DryRun:
             self._add_rollup(*rollup)
         stale = outcome.stale
         self._stale |= set(_rows(stale))
-        for _, sensor, device, at, target, value, confidence, count, _ in _rows(
-            outcome.predictions
-        ):
+        for (
+            _, sensor, device, at, target, value, confidence, count, _, _, risk, severity, text
+        ) in _rows(outcome.predictions):  # fmt: skip
             self._add_line(
                 (at, sensor, _PREDICTION, ""),
                 "prediction",
@@ -247,6 +250,9 @@ class DryRun:
                 value=value,
                 confidence=confidence,
                 window_points=count,
+                risk_level=risk,
+                severity=severity,
+                explanation=msgspec.Raw(text.encode()),
             )
 
     def _add_rollup(  # noqa: PLR0917 - its columns

@@ -1,5 +1,7 @@
 """A rule set as columns, the form in which the engine evaluates it."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -9,9 +11,10 @@ from numpy.typing import NDArray
 from contract.columns import Ints
 from rules.detector import Bounds
 from rules.kind import Group, Kind, Rule
-from rules.models import DetectorModel, TrendModel, Trends
+from rules.models import DetectorModel, TrendModel, Trends, since
 from rules.silences import Silences
 from rules.tables import KINDS, RuleSet, kind_of
+from rules.threshold import THRESHOLD, Threshold
 
 
 class Rules:
@@ -43,13 +46,17 @@ class Rules:
         """The sensors that have rules, ascending."""
         self._sensors = frozenset(self.sensors.tolist())
         detectors = [model for model in rules.models if isinstance(model, DetectorModel)]
-        self.deep: Ints = np.array([model.sensor_id for model in detectors if model.deep], np.int64)
+        deep = [model for model in detectors if model.deep]
+        self.deep: Ints = np.array([model.sensor_id for model in deep], np.int64)
         """The sensors with the deep detector, ascending."""
+        self.deep_since: Ints = since(deep)
+        """The event time from which each of them has it."""
         self.unusual = Bounds(
             sensor_id=np.array([model.sensor_id for model in detectors], np.int64),
             own=np.array([(model.warn_per_day, model.critical_per_day) for model in detectors])
             .reshape(-1, 2)
             .T,
+            since=since(detectors),
         )
         """The allowed number of false alarms per day."""
         self.without_deviations: Ints = np.array(
@@ -61,6 +68,14 @@ class Rules:
         bound = [group.sensor_id for kind, group in groups if kind.breaches]
         self._bound: Ints = np.unique(np.concatenate([np.empty(0, np.int64), *bound]))
         self.trends = Trends([model for model in rules.models if isinstance(model, TrendModel)])
+
+        self._thresholds: dict[int, list[Threshold]] = defaultdict(list)
+        for threshold in rules.of(THRESHOLD):
+            self._thresholds[threshold.sensor_id].append(threshold)
+
+    def thresholds_of(self, sensor_id: int) -> Sequence[Threshold]:
+        """The sensor's thresholds, in order."""
+        return self._thresholds.get(sensor_id, ())
 
     def bound(self, sensor_id: Ints) -> NDArray[np.bool_]:
         """(P,) whether the user has set bounds for the values of each sensor."""

@@ -35,6 +35,8 @@ class Bounds:
     """(N,) ascending."""
     own: Floats = field(default_factory=lambda: np.empty((2, 0)))
     """(2, N) their WARN and CRITICAL bounds."""
+    since: Ints = field(default_factory=_none)
+    """(N,) the event time from which they have them, epoch milliseconds UTC; empty: always."""
 
     def __post_init__(self) -> None:
         if not np.all(np.diff(self.sensor_id) > 0) or self.own.shape != (2, len(self.sensor_id)):
@@ -42,13 +44,15 @@ class Bounds:
         if not (0 < self.critical <= self.warn and (self.own > 0).all()):
             raise ValueError("Bounds: 0 < critical <= warn must hold for false alarms per day")
 
-    def of(self, sensor_id: Ints) -> Floats:
-        """(2, P) WARN and CRITICAL bounds of each sensor."""
+    def of(self, sensor_id: Ints, at: Ints) -> Floats:
+        """(2, P) WARN and CRITICAL bounds of each sensor at the event times `at` (P,)."""
         bounds = np.empty((2, len(sensor_id)))
         bounds[0], bounds[1] = self.warn, self.critical
         if len(self.sensor_id):
             place = np.searchsorted(self.sensor_id, sensor_id).clip(max=len(self.sensor_id) - 1)
             own = self.sensor_id[place] == sensor_id
+            if len(self.since):
+                own &= at >= self.since[place]
             bounds[:, own] = self.own[:, place[own]]
         return bounds
 

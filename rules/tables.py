@@ -18,7 +18,7 @@ from rules.delta import DELTA
 from rules.detector import DETECTOR
 from rules.forecast import FORECAST
 from rules.kind import Kind, Rule, Source
-from rules.models import MODELS, DetectorModel, Model, chosen
+from rules.models import MODELS, Model, chosen, model_schema
 from rules.rate import RATE
 from rules.silences import SILENCES, Silence
 from rules.threshold import THRESHOLD, Threshold
@@ -129,7 +129,8 @@ def rule_set(
     models, silences = tuple(models), tuple(silences)
     by_field = {kind.field: tuple(rules.get(kind.field, ())) for kind in _STORED}
     schemas = [kind.schema(rule) for kind in _STORED for rule in by_field[kind.field]]
-    if silences or any(isinstance(m, DetectorModel) and not m.deviations for m in models):
+    schemas += map(model_schema, models)
+    if silences:
         schemas.append(3)
     return RuleSet(
         {name: of_kind for name, of_kind in by_field.items() if of_kind},

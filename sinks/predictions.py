@@ -3,6 +3,8 @@
 from operator import attrgetter
 from typing import NamedTuple
 
+import msgspec
+
 from contract.predictions import Predictions
 from contract.settings import Settings
 from sinks.decimals import rounded
@@ -27,6 +29,10 @@ class PredictionRow(NamedTuple):
     window_points: int
     trend: str
     horizon_minutes: int
+    risk_level: str
+    severity: str
+    explanation: msgspec.Raw
+    engine_name: str
 
 
 def prediction_rows(predictions: Predictions) -> list[PredictionRow]:
@@ -43,12 +49,18 @@ def prediction_rows(predictions: Predictions) -> list[PredictionRow]:
         predictions.window.tolist(),
         [_TREND[trend] for trend in predictions.trend.tolist()],
         horizon.tolist(),
+        predictions.risk_level.tolist(),
+        predictions.severity.tolist(),
+        [msgspec.Raw(text.encode()) for text in predictions.explanation.tolist()],
+        predictions.engine.tolist(),
         strict=True,
     )
     return list(map(PredictionRow._make, rows))
 
 
-prediction_key = attrgetter("model_id", "sensor_id", "predicted_at")
+prediction_key = attrgetter(
+    "model_id", "sensor_id", "predicted_at", "horizon_minutes", "window_points"
+)
 """Identifies a prediction."""
 
 

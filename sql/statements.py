@@ -355,8 +355,10 @@ NEWEST_READINGS = Query("newest_readings", NewestReading, ("sensor_ids", "most")
 """`sensor_ids` is a JSON array. At most `most` readings of each sensor, in no particular order,
 plus at most `most` readings without event time, which have seq -1."""
 NOW_MS = Query("now_ms", DatabaseClock)
-PREDICTION_AT = Query("prediction_at", PredictionId, ("sensor_id", "model_id", "predicted_at"))
-"""`predicted_at` is text."""
+PREDICTION_AT = Query(
+    "prediction_at", PredictionId, ("sensor_id", "model_id", "predicted_at", "horizon", "window")
+)
+"""`predicted_at` is text, `horizon` is in minutes, `window` a number of readings."""
 PREDICTIONS_FOR = Query("predictions_for", ModelPrediction, ("sensor_id", "target"))
 READINGS_BEFORE = Query("readings_before", EarlierReading, ("sensor_id", "until", "most"))
 """The newest readings with an event time before `until`, newest first."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import NEVER, Ints, PacketColumns
+from contract.columns import NEVER, Ints, PacketColumns, taken
 from contract.event import Event
 from contract.level import Level
 from contract.predictions import HORIZON_MS, Predictions
@@ -20,7 +20,7 @@ from contract.table import Snapshot, Table, restore, snapshot_of
 from dataflows.engine.backlog import GRACE_MS, LIMIT, Backlog, Closing
 from dataflows.engine.gaps import DeviceGaps
 from dataflows.engine.no_data import NoDataState
-from dataflows.engine.panes import Late, PaneResult, PaneState, pane_end
+from dataflows.engine.panes import SECONDS, Late, PaneResult, PaneState, pane_end
 from dataflows.engine.predictions import PredictionState
 from dataflows.engine.rollups import RollupRows, RollupState
 from dataflows.engine.rows import PartitionRows, ReadingRows
@@ -34,6 +34,7 @@ from dataflows.events.told import Told
 from dataflows.events.verdicts import VerdictState
 from dataflows.events.writing import EventWriter
 from dataflows.state.earlier import as_tables
+from ml.predict.flow_rows import told
 from rules.columns import Rules
 from rules.panes import PANE_MS, Panes, Windows
 from rules.words import Names
@@ -243,7 +244,7 @@ class Engine:
             events=sorted(events, key=lambda event: (event.at, event.status, event.event_key)),
             rollups=_rollups(ended, ids),
             stale=self._stale_buckets(readings, closed, closings, too_late, ended),
-            predictions=self._predicted(made, rules),
+            predictions=self._predicted(made, closed, rules, names),
         )
 
     def _look_back(self, change: Change, rules: Rules, names: Names) -> list[Event]:
@@ -309,20 +310,35 @@ class Engine:
             self._rows.sensors.id,
         )
 
-    def _predicted(self, made: RollupRows, rules: Rules) -> Predictions:
+    def _predicted(
+        self, made: RollupRows, closed: PaneResult, rules: Rules, names: Names
+    ) -> Predictions:
+        """The predictions that are forecasts: made before their target. A device that uploads what
+        it measured last week gets none for last week, which would look like current ones.
+        """
         at = made.start + self._times.predict_ms
+        ahead = at + HORIZON_MS > _made_at(closed, made.row, at)
+        made, at = taken(made, ahead), at[ahead]
         sensor_id = self._rows.sensors.id[made.row]
         model_id, slope, _ = rules.trends.of(sensor_id, at)
+        device_id = self._rows.devices.id[made.device]
+        confidence = np.minimum(1.0, made.count / _FULL_CONFIDENCE)
+        trend = np.where(np.abs(slope) > _STABLE, np.sign(slope), 0).astype(np.int64)
+        texts = told(
+            model_id, sensor_id, device_id, at, made.last, made.mean, confidence, made.count, trend,
+            slope, rules.thresholds_of, names,
+        )  # fmt: skip
         return Predictions(
             model_id=model_id,
             sensor_id=sensor_id,
-            device_id=self._rows.devices.id[made.device],
+            device_id=device_id,
             predicted_at=at,
             target=at + HORIZON_MS,
             value=made.mean,
-            confidence=np.minimum(1.0, made.count / _FULL_CONFIDENCE),
+            confidence=confidence,
             window=made.count,
-            trend=np.where(np.abs(slope) > _STABLE, np.sign(slope), 0).astype(np.int64),
+            trend=trend,
+            **texts._asdict(),
         )
 
 
@@ -351,6 +367,18 @@ class _Silences:
             np.concatenate((end, newest))[order],
             np.concatenate((stood, stands))[order],
         )
+
+
+def _made_at(closed: PaneResult, row: Ints, end: Ints) -> Ints:
+    """(P,) the arrival time at which periods that end at `end` were over: when the first pane that
+    reaches their end closed.
+    """
+    if not len(row):
+        return end
+    panes = closed.panes
+    keys = panes.row * SECONDS + panes.end // PANE_MS
+    pane = np.searchsorted(keys, row * SECONDS + end // PANE_MS)
+    return closed.closings.of(row, panes.end[pane])
 
 
 def _rollups(ended: list[RollupRows], sensor_id: Ints) -> Rollups:

@@ -42,6 +42,8 @@ from dataflows.segments import begins, lengths
 from rules.panes import PANE_MS, Panes
 from sinks.decimals import rounded
 
+SECONDS = 2**38
+"""Above any time in seconds: row * this + time is one sortable number."""
 LARGE = 1e150
 """The square of a larger value may overflow; moments then use the values times `SMALL`."""
 SMALL = 2.0**-600
@@ -86,6 +88,47 @@ class IdleSpells:
 
 
 @dataclass(frozen=True, slots=True)
+class Closings:
+    """What closed the panes of a piece: N readings, sorted by row, record and event time, in G
+    groups of one sensor and record; S sensors.
+    """
+
+    row: Ints
+    """(N,)"""
+    by_idle: Ints
+    """(N,) the end up to which the sensor's panes were closed before the reading."""
+    mark: Ints
+    """(N,) the watermark with the reading."""
+    arrival: Ints
+    """(N,) the partition's arrival time at the reading."""
+    groups: Ints
+    """(G,) the first reading of each."""
+    idle_before: Ints
+    """(G,) `idle_at` of the sensor before the record."""
+    idle_at: Ints
+    """(S,) the same at the end of the piece."""
+    grace_ms: int
+
+    def of(self, row: Ints, end: Ints) -> Ints:
+        """(P,) the arrival time at which each pane of sensor `row` that ends at `end` closed. It
+        closed in this piece. One that the idle rule closed did so at `idle_at`, however much later
+        the next record or heartbeat came.
+        """
+        at = self.idle_at[row]
+        if not len(self.row):
+            return at
+        closed = np.maximum(np.maximum(self.by_idle, self.mark - self.grace_ms), 0) // PANE_MS
+        place = np.searchsorted(self.row * SECONDS + closed, row * SECONDS + end // PANE_MS)
+        closes = np.flatnonzero(place < len(self.row))
+        closes = closes[self.row[place[closes]] == row[closes]]
+        place = place[closes]
+        group = np.searchsorted(self.groups, place, "right") - 1
+        by_idle = self.by_idle[place] >= end[closes]
+        at[closes] = np.where(by_idle, self.idle_before[group], self.arrival[place])
+        return at
+
+
+@dataclass(frozen=True, slots=True)
 class PaneResult:
     """The results of a piece of the sequence."""
 
@@ -98,6 +141,7 @@ class PaneResult:
     spells: IdleSpells
     idle: NDArray[np.bool_]
     """(S,) whether each sensor is idle at the end of the piece."""
+    closings: Closings
 
 
 class OpenReadings(Table):
@@ -148,19 +192,20 @@ class PaneState(Table):
         device; `sensors` is S.
         """
         self.grow(sensors)
-        late, future, spells = self._take(readings, gap)
+        late, future, spells, closings = self._take(readings, gap)
         idle = self.idle_at <= readings.arrival[-1]
         at_end = np.maximum(self.closed_until, pane_end(self.watermark))
         self.closed_until = np.where(idle, at_end, self.closed_until)
-        return PaneResult(*self._close(), late, future, spells, idle)
+        return PaneResult(*self._close(), late, future, spells, idle, closings)
 
-    def _take(self, readings: ReadingRows, gap: Ints) -> tuple[Late, Late, IdleSpells]:
+    def _take(self, readings: ReadingRows, gap: Ints) -> tuple[Late, Late, IdleSpells, Closings]:
         """Accept or reject readings, and advance watermarks and `closed_until`."""
         row, ts = readings.row, readings.ts // 1000
         if not len(row):
             none = _ints()
             nothing = readings_at(readings, none, none)
-            return nothing, nothing, IdleSpells(none, none, none, none)
+            closings = Closings(none, none, none, none, none, none, self.idle_at, self._grace)
+            return nothing, nothing, IdleSpells(none, none, none, none), closings
         future = readings.ts > (readings.own_arrival[readings.record] + FUTURE_MS) * 1000
         order = readings.order
         s_row, s_record, s_ts = row[order], readings.record[order], ts[order]
@@ -201,6 +246,9 @@ class PaneState(Table):
         last = np.append(np.flatnonzero(begins(g_row))[1:] - 1, len(groups) - 1)
         self.idle_at[rows], self.last_arrival[rows], self.span[rows] = after[:, last]
         self.closed_until[rows] = np.maximum(by_idle[lasts], _floor(mark[lasts] - self._grace))
+        closings = Closings(
+            s_row, by_idle, mark, s_arrival, groups, before[0], self.idle_at, self._grace
+        )
 
         if any_future:
             late &= s_ts > NEVER
@@ -212,6 +260,7 @@ class PaneState(Table):
             readings_at(readings, out, until[late]),
             readings_at(readings, ahead, np.full(len(ahead), NEVER)),
             spells,
+            closings,
         )
 
     def _enter(

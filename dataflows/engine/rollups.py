@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from contract.columns import NEVER, Floats, Ints, concatenate
 from contract.table import Table, block, column
-from dataflows.engine.panes import PaneResult
+from dataflows.engine.panes import SECONDS, PaneResult
 from dataflows.segments import begins, lengths
 from rules.panes import PANE_MS, Panes
 
@@ -22,8 +22,6 @@ _EMPTY = {"total": 0.0, "minimum": np.inf, "maximum": -np.inf, "last": 0.0, "dev
 _NOTHING = np.array(list(_EMPTY.values()))[:, None]
 _SCALE = 2.0**-64
 """Sums are of values times this power of two: scaling is exact, and no sum overflows."""
-_SECONDS = 2**38
-"""Above any time in seconds: row * this + time is one sortable number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +117,8 @@ class RollupState(Table):
         if not len(over):
             return [], []
         over = over[begins(spells.row[over], spells.end[over])]
-        keys = panes.row * _SECONDS + panes.end // 1000
-        after = np.searchsorted(keys, spells.row * _SECONDS + spells.end // 1000, "right")
+        keys = panes.row * SECONDS + panes.end // 1000
+        after = np.searchsorted(keys, spells.row * SECONDS + spells.end // 1000, "right")
         firsts, lasts = (np.searchsorted(panes.row, spells.row, side) for side in ("left", "right"))
         early, told = [], []
         for index in over.tolist():

@@ -13,8 +13,10 @@ from rules.detector import Bounds, Findings
 class Detector(Protocol):
     """Finds panes whose means are unusual for their sensor."""
 
-    def use(self, deep: Ints, bounds: Bounds) -> None:
-        """Replace the bounds, and the sensors that get the deep detector as well."""
+    def use(self, deep: Ints, bounds: Bounds, since: Ints | None = None) -> None:
+        """Replace the bounds, and the sensors that get the deep detector as well, each from the
+        event time `since` on. `deep` is ascending.
+        """
 
     def step(
         self, sensor_id: Ints, end: Ints, mean: Floats, breached: NDArray[np.bool_]

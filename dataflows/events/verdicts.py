@@ -280,7 +280,7 @@ class VerdictState(Table):
     def _use(self, rules: Rules) -> None:
         """Replace the rules. Rules that stay keep their streaks."""
         if self._detector is not None:
-            self._detector.use(rules.deep, rules.unusual)
+            self._detector.use(rules.deep, rules.unusual, rules.deep_since)
         self.settle()
         self._rules = rules
         keys = [rule_key(rule) for rule in rules.rule]

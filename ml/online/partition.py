@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from contract.columns import Floats, Ints
+from contract.columns import NEVER, Floats, Ints
 from contract.table import Table, column
 from ml.online.budget import MOST, Budget
 from ml.online.level_noise import CLEAR, LevelNoise
@@ -65,14 +65,18 @@ class PartitionDetector(Table):
         self._budget = budget or Budget()
         self._light, self._deep = light or LevelNoise(), deep or SelfSimilarity()
         self._deep_ids = np.empty(0, np.int64)
+        self._deep_since = np.empty(0, np.int64)
+        """The event time from which each of `_deep_ids` has the deep detector."""
 
-    def use(self, deep: Sequence[int] | Ints, bounds: Bounds) -> None:
-        """Apply these bounds, and enable the deep detector for exactly the sensors `deep`.
+    def use(self, deep: Sequence[int] | Ints, bounds: Bounds, since: Ints | None = None) -> None:
+        """Apply these bounds, and enable the deep detector for exactly the sensors `deep`, each
+        from the event time `since` on; None: always. Before that it sees nothing of the sensor.
 
         A sensor that already had it keeps its state; a sensor that loses it loses its state.
         """
         self.bounds = bounds
-        self._deep_ids = np.unique(np.asarray(deep, np.int64))
+        self._deep_ids, place = np.unique(np.asarray(deep, np.int64), return_index=True)
+        self._deep_since = np.full(len(place), NEVER) if since is None else since[place]
         self._light.grow(self.rows)  # a snapshot of an older version may lack these tables
         self._budget.grow(self.rows)
         self._deep.grow(int((self.deep_row >= 0).sum()))
@@ -102,15 +106,17 @@ class PartitionDetector(Table):
         row = self._rows(sensor_id[starts])
         order = np.argsort(row, kind="stable")
         starts, count, row = starts[order], count[order], row[order]
-        allowed = _SHARE * self.bounds.of(sensor_id[starts])
+        allowed = _SHARE * self.bounds.of(sensor_id, end)
+        deep_from = self._deep_from(sensor_id[starts])
         for turn in range(int(count.max())):  # the n-th pane of every sensor at once
             on = count > turn
-            pane, rows, limits = starts[on] + turn, row[on], allowed[:, on]
+            pane, rows, deep = starts[on] + turn, row[on], deep_from[on]
             if breached is not None and (outside := breached[pane]).any():
                 self._skip(findings, pane[outside], rows[outside])
-                pane, rows, limits = pane[~outside], rows[~outside], limits[:, ~outside]
+                pane, rows, deep = pane[~outside], rows[~outside], deep[~outside]
             if len(pane):
-                self._judge(findings, pane, rows, end[pane], mean[pane], limits)
+                at = end[pane]
+                self._judge(findings, pane, rows, at, mean[pane], allowed[:, pane], at >= deep)
         return findings
 
     def unjudged(self, sensor_id: Ints, end: Ints) -> NDArray[np.bool_]:
@@ -121,7 +127,7 @@ class PartitionDetector(Table):
         known = place < self.rows
         known[known] = self.sensor_id[place[known]] == sensor_id[known]
         row, unjudged = self.row[place[known]], np.zeros(len(sensor_id), np.bool_)
-        allowed = _SHARE * self.bounds.of(sensor_id[known])
+        allowed = _SHARE * self.bounds.of(sensor_id[known], end[known])
         interval = self._light.interval(row)
         unjudged[known] = self._budget.unreachable(row, end[known], interval, allowed)
         return unjudged
@@ -134,12 +140,13 @@ class PartitionDetector(Table):
         end: Ints,
         mean: Floats,
         allowed: Floats,
+        is_deep: NDArray[np.bool_],
     ) -> None:
         light, budget = self._light, self._budget
         findings.usual[pane] = light.usual(row)
         seen = light.seen(row)
         held = budget.reporting(row)
-        score, view = self._score(row, end, mean, held if held.any() else None)
+        score, view = self._score(row, end, mean, held if held.any() else None, is_deep)
         judged = budget.step(row, end, score, seen, light.moves(row), light.interval(row), allowed)
         findings.score[pane], findings.view[pane], findings.bound[:, pane] = (
             score,
@@ -166,16 +173,21 @@ class PartitionDetector(Table):
         return light | self._deep.tables
 
     def _score(
-        self, row: Ints, end: Ints, value: Floats, held: NDArray[np.bool_] | None
+        self,
+        row: Ints,
+        end: Ints,
+        value: Floats,
+        held: NDArray[np.bool_] | None,
+        is_deep: NDArray[np.bool_],
     ) -> tuple[Floats, NDArray[np.int8]]:
         """The score and its view; where both detectors score, the higher one. Because there are two
-        detectors, its share is doubled.
+        detectors, its share is doubled. The deep one sees only the panes that are marked.
         """
         score = self._light.score_then_learn(row, end, value, held)
         view = self._light.view
         score *= np.where(view == _BY_NOISE, _OF_NOISE, 1.0)
         deep_row = self.deep_row[row]
-        if len(on := np.flatnonzero(deep_row >= 0)):
+        if len(on := np.flatnonzero((deep_row >= 0) & is_deep)):
             on = on[np.argsort(deep_row[on])]
             ready = self._deep.ready(deep_row[on])
             deep = self._deep.score_then_learn(deep_row[on], end[on], value[on])
@@ -183,6 +195,15 @@ class PartitionDetector(Table):
             view[on[np.minimum(deep, CLEAR) > score[on]]] = _BY_SHAPE
             score[on] = np.maximum(np.maximum(score[on], deep) - _TWICE, 0.0)
         return np.minimum(score, MOST), view
+
+    def _deep_from(self, sensor_id: Ints) -> Ints:
+        """The event time from which each sensor has the deep detector, if it has it."""
+        since = np.full(len(sensor_id), NEVER)
+        if len(self._deep_ids):
+            place = np.searchsorted(self._deep_ids, sensor_id).clip(max=len(self._deep_ids) - 1)
+            deep = self._deep_ids[place] == sensor_id
+            since[deep] = self._deep_since[place[deep]]
+        return since
 
     def _rows(self, sensor_id: Ints) -> Ints:
         """The rows of distinct sensors. Sensors without a row get a new one."""

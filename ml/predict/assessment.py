@@ -53,6 +53,12 @@ def assess(
     return Assessment(severity, risk, None, recommended)
 
 
+def assess_readings(thresholds: Sequence[Threshold], anomaly: float | None) -> Assessment:
+    """Without a forecast: only the anomalous reading counts, if there is one."""
+    warns = anomaly is not None and anomaly_type(thresholds, anomaly) == "warning"
+    return Assessment("warning" if warns else "info", "NONE", None, None)
+
+
 def anomaly_type(thresholds: Sequence[Threshold], value: float) -> str:
     """Event type of an anomalous reading: `notice` within the user's bounds, else `warning`."""
     return "notice" if thresholds and worst(thresholds, value) is None else "warning"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from contract.event import Event, event_key
-from ml.predict.assessment import Assessment, anomaly_type, assess
+from ml.predict.assessment import Assessment, anomaly_type, assess, assess_readings
 from ml.predict.forecast import TREND
 from ml.predict.outlook import Anomaly, Outlook
 from ml.predict.texts import Words
@@ -59,7 +59,8 @@ class ForecastRow(msgspec.Struct, frozen=True):
     device_id: int
     model: ModelRow
     predicted_at: str
-    target: str
+    target: str | None
+    """None: it has passed, and no prediction is stored."""
     value: float
     confidence: float
     horizon_minutes: int
@@ -86,10 +87,15 @@ def forecast_row(
     dedupe_minutes: int,
     last_reading_id: int | None = None,
 ) -> ForecastRow:
-    """All rows of one forecast. The same forecast gives the same rows."""
+    """All rows of one forecast. The same forecast gives the same rows. If its target has passed,
+    there is no prediction and no breach, but the model, the watermark and the anomaly stay.
+    """
     value = round(outlook.value, 5)
     anomaly = outlook.anomaly
-    assessment = assess(outlook.sensor.type, value, thresholds, anomalous=anomaly is not None)
+    if outlook.past:
+        assessment = assess_readings(thresholds, None if anomaly is None else anomaly.value)
+    else:
+        assessment = assess(outlook.sensor.type, value, thresholds, anomalous=anomaly is not None)
     events = []
     if assessment.breach is not None:
         events.append(_breach(outlook, assessment, assessment.breach, language))
@@ -101,11 +107,11 @@ def forecast_row(
         device_id=outlook.sensor.device_id,
         model=model,
         predicted_at=text_of(outlook.predicted_at),
-        target=text_of(outlook.target),
+        target=None if outlook.past else text_of(outlook.target),
         value=value,
         confidence=round(outlook.confidence, 4),
         horizon_minutes=outlook.horizon_minutes,
-        window_points=outlook.window,
+        window_points=outlook.window_points,
         trend=TREND[outlook.trend],
         is_anomaly=int(anomaly is not None) if outlook.judged else None,
         anomaly_score=_score(outlook) if outlook.judged else None,
@@ -247,8 +253,8 @@ def _shared(outlook: Outlook, assessment: Assessment, words: Words, kind: str) -
         "action_required": kind != "notice",
         "anomaly_score": _score(outlook),
         "trend": TREND[outlook.trend],
-        "predicted_value": round(outlook.value, 5),
-        "confidence": round(outlook.confidence, 4),
+        "predicted_value": None if outlook.past else round(outlook.value, 5),
+        "confidence": None if outlook.past else round(outlook.confidence, 4),
         "recommended_action": words.recommended_action,
         "explanation": words.short_message,
     }

@@ -60,14 +60,16 @@ def predict(
     *,
     language: str,
     create_model: bool,
+    now: int,
 ) -> MadePrediction:
     """Forecast from the newest `window` readings, and store the forecast and its event, if any.
 
-    The same request over the same readings gives the same row; another horizon replaces it.
+    The same request over the same readings gives the same row; another horizon or window gives
+    another one. `now` is in epoch milliseconds UTC.
 
     Raises:
-        AskError: the sensor is unknown, has no readings, or has no model and `create_model` is
-            False.
+        AskError: the sensor is unknown, has no readings, has none that is recent enough (the time
+            to forecast has passed), or has no model and `create_model` is False.
         IotError: by blame, see `Database`.
     """
     sensor, model = _sensor(database, sensor_id)
@@ -85,8 +87,9 @@ def predict(
             409,
             "no_model",
         )
-    forecast = ahead(readings, horizon_minutes, window, model.line)
     last = int(readings.last[0])
+    _check_ahead(sensor_id, int(readings.ts[0, last]), horizon_minutes, now)
+    forecast = ahead(readings, horizon_minutes, window, model.line)
     outlook = Outlook(
         sensor=sensor,
         predicted_at=int(readings.ts[0, last]),
@@ -100,6 +103,7 @@ def predict(
         engine=forecast.engine,
         judged=False,
         anomaly=None,
+        asked=window,
     )
     at = text_of(outlook.predicted_at)
     name, kind, version = BASELINE
@@ -114,7 +118,7 @@ def predict(
     )
     write_forecast(database, row)
     model_id = model.id or _sensor(database, sensor_id)[1].id
-    stored = database.query(PREDICTION_AT, sensor_id, model_id, at)
+    stored = database.query(PREDICTION_AT, sensor_id, model_id, at, horizon_minutes, window)
     if model_id is None or not stored:
         raise SetupError(f"the prediction of sensor {sensor_id} was deleted as it was stored")
     return MadePrediction(
@@ -123,6 +127,19 @@ def predict(
         value=row.value,
         confidence=row.confidence,
         target=moment(outlook.target),
+    )
+
+
+def _check_ahead(sensor_id: int, newest: int, horizon_minutes: int, now: int) -> None:
+    """Refuse to forecast a time that has passed: after a backlog, or when a sensor has stopped."""
+    if newest + horizon_minutes * 60_000 > now:
+        return
+    raise AskError(
+        f"horizon_minutes: the newest reading of sensor {sensor_id} is from "
+        f"{text_of(newest)[:19]} UTC, and {horizon_minutes} min after it have passed: ask for a "
+        "longer horizon, or wait for new readings",
+        400,
+        "old_readings",
     )
 
 

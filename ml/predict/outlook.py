@@ -46,6 +46,16 @@ class Outlook:
     """Whether the newest readings were tested for anomalies."""
     anomaly: Anomaly | None
     """The most anomalous of them."""
+    asked: int | None = None
+    """The number of readings that was asked for; None if nobody asked."""
+    past: bool = False
+    """Whether the target has passed already, because the newest reading is that old. Then there is
+    no forecast: only the readings are judged."""
+
+    @property
+    def window_points(self) -> int:
+        """The window, as it identifies the prediction: what was asked for, else what was used."""
+        return self.window if self.asked is None else self.asked
 
     @property
     def target(self) -> int:

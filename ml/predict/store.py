@@ -11,10 +11,18 @@ from ml.predict.series import Series, series
 from rules.tables import thresholds_of_sensors
 from rules.threshold import Threshold
 from sql.database import Database
-from sql.statements import LIST_DUE_SENSORS, NEWEST_READINGS, ForecastSensor
+from sql.statements import LIST_DUE_SENSORS, NEWEST_READINGS, NOW_MS, ForecastSensor
 
 _ATTEMPTS = 5
 """Maximum number of attempts, when other writers write the same sensor at the same time."""
+
+
+def clock(database: Database) -> int:
+    """The time that decides whether a target has passed: the database's, one for all programs.
+    Epoch milliseconds UTC.
+    """
+    (row,) = database.query(NOW_MS)
+    return int(row.now_ms)
 
 
 def due_sensors(database: Database) -> list[ForecastSensor]:

@@ -15,6 +15,8 @@ _TEXTS = {
                 "({trend})",
         "mean": "{sensor} de {device} está en {newest}; en {horizon} min se espera {value}, la "
                 "media de sus últimas {window} lecturas",
+        "past": "{sensor} de {device} estaba en {newest} a las {time} UTC del {day}; hace "
+                "demasiado para prever algo.",
         "up": "sube {slope} por minuto", "down": "baja {slope} por minuto", "stable": "estable",
         "above": ", por encima de {bound} ({rule}).",
         "below": ", por debajo de {bound} ({rule}).",
@@ -44,6 +46,8 @@ _TEXTS = {
                 "({trend})",
         "mean": "{sensor} of {device} is at {newest}; {value} is expected in {horizon} min, the "
                 "mean of its last {window} readings",
+        "past": "{sensor} of {device} was at {newest} at {time} UTC on {day}, which is too long "
+                "ago for a forecast.",
         "up": "up {slope} per minute", "down": "down {slope} per minute", "stable": "stable",
         "above": ", above {bound} ({rule}).",
         "below": ", below {bound} ({rule}).",
@@ -148,6 +152,10 @@ class Words:
 
     def _forecast(self) -> str:
         outlook, assessment, unit = self._outlook, self._assessment, self._unit
+        if outlook.past:
+            at = moment(outlook.predicted_at)
+            newest = quantity(outlook.newest, unit)
+            return self._text("past", newest=newest, time=f"{at:%H:%M:%S}", day=f"{at:%Y-%m-%d}")
         of_mean = outlook.engine in (MEAN, TOO_FEW)
         turn = {-1: "down", 0: "stable", 1: "up"}[outlook.trend]
         forecast = self._text(
@@ -189,5 +197,7 @@ class Words:
 
 def _cut(text: str, most: int) -> str:
     """Cut, and without control characters, which JSON escapes with six characters."""
+    if len(text) <= most and text.isprintable():
+        return text
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -36,6 +36,8 @@ class ReplayArguments(msgspec.Struct, frozen=True, kw_only=True):
     sensors: tuple[int, ...] | None
     rules: str | None
     """Hash of the rules. None without a rules file."""
+    models: bool = False
+    """Whether the rules file has models."""
     notify: bool
     times: tuple[int, int, int]
     language: str

@@ -38,7 +38,7 @@ from ops.replay.plan import (
     open_run,
 )
 from ops.replay.progress import Progressed
-from ops.replay.rules import given_rules, rule_book
+from ops.replay.rules import Used, check_stored, given_rules, rule_book, used
 from ops.replay.spans import Part, find_parts
 from ops.replay.tally import Seen, Tally
 from ops.stored_events import StoredEvent, stored_events
@@ -90,6 +90,7 @@ class Report:
     rate: float
     difference: Difference
     names: Names
+    used: Used
 
 
 class CutOffError(Exception):
@@ -104,8 +105,10 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
         CutOffError: SIGTERM or Ctrl-C. The same request continues the replay.
     """
     with open_database(settings) as database:
-        tables, given = _rules(request, database)
-        arguments = _arguments(request, settings, given)
+        tables, given, with_models = _rules(request, database)
+        arguments = _arguments(request, settings, given, with_models=with_models)
+        source = used(database, request.rules, given, with_models=with_models)
+        _log.info("replaying", rules=source.rules, models=source.models)
         names = names_of(database, settings.iot_lang)
         _check_sensors(request.sensors, names)
 
@@ -137,18 +140,25 @@ def replay(request: Request, settings: Settings, console: Console) -> Report:
             rate=progress.rate,
             difference=differences,
             names=names,
+            used=source,
         )
 
 
-def _rules(request: Request, database: Database) -> tuple[Tables, str | None]:
-    """The tables with the rules, and the rules themselves if a file gives them."""
+def _rules(request: Request, database: Database) -> tuple[Tables, str | None, bool]:
+    """The tables with the rules; the rules themselves if a file gives them; and whether it gives
+    models.
+    """
     if request.rules is None:
-        return rule_tables(database), None
-    tables, rules = given_rules(database, request.rules)
-    return tables, rules.encode().decode()
+        return rule_tables(database), None, False
+    tables, rules, with_models = given_rules(database, request.rules)
+    if request.into != DRY_RUN:
+        check_stored(database, rules.models)
+    return tables, rules.encode().decode(), with_models
 
 
-def _arguments(request: Request, settings: Settings, given: str | None) -> ReplayArguments:
+def _arguments(
+    request: Request, settings: Settings, given: str | None, *, with_models: bool
+) -> ReplayArguments:
     if request.into not in (LIVE, DRY_RUN):
         check_name(request.into)
     if request.notify and request.into != LIVE:
@@ -166,6 +176,7 @@ def _arguments(request: Request, settings: Settings, given: str | None) -> Repla
         margin=request.margin,
         sensors=request.sensors,
         rules=None if given is None else sha256(given.encode()).hexdigest()[:12],
+        models=with_models,
         notify=request.notify,
         times=(times.grace_ms, times.idle_ms, times.predict_ms),
         language=settings.iot_lang,
@@ -207,7 +218,10 @@ def _run(
     stop = Stop()
     flow = replay_graph(
         span_source(settings, plan.parts, lambda: stop.asked, progress.at),
-        Watch(rule_book(settings, database, plan.rules), Times.of(settings)),
+        Watch(
+            rule_book(settings, database, plan.rules, with_models=plan.arguments.models),
+            Times.of(settings),
+        ),
         _cut(plan),
         tally,
         events_sink(local_settings(settings, run.events)),

@@ -54,6 +54,8 @@ def as_json(report: Report, into: str) -> dict[str, Any]:
     return {
         "run": report.run_id,
         "into": into,
+        "rules": report.used.rules,
+        "models": report.used.models,
         "folder": None if report.folder is None else str(report.folder),
         "records": report.records,
         "records_bad": report.bad,
@@ -133,6 +135,7 @@ def _sum(report: Report) -> str:
         text += f"; {report.bad:,} records could not be decoded, see the dead-letter topic"
     changed = ", ".join(f"{counts[kind]:,} {kind}" for kind in _KINDS)
     text += f"\n{changed}, {sum(report.difference.unchanged.values()):,} unchanged"
+    text += f"\nrules: {report.used.rules}; models: {report.used.models}"
     if report.folder is not None:
         text += f"\nall rows are in {report.folder / 'iot.db'}"
     return text

@@ -23,7 +23,10 @@ def dry_run_command(
     ],
     rules: Annotated[
         Path | None,
-        typer.Option(help="JSON object of rule tables, as `iot rules` prints it."),
+        typer.Option(
+            help="JSON object of rule tables, as `iot rules` prints it. Without the table "
+            "ml_models, no model is used."
+        ),
     ] = None,
     windows: Annotated[bool, typer.Option("--windows", help="Also print every window.")] = False,
     batch: Annotated[

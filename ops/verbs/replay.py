@@ -29,8 +29,9 @@ def replay_command(
     rules: Annotated[
         Path | None,
         typer.Option(
-            help="Rules file, see `iot rules`. Tables that it does not have are read from the "
-            "database. Default: the rules that were in force at each time."
+            help="Rules file, see `iot rules`. Other tables of rules are read from the database. "
+            "Without the table ml_models, the models are those of each time. "
+            "Default: the rules that were in force at each time."
         ),
     ] = None,
     dry_run: Annotated[

@@ -266,6 +266,7 @@ class Oracle:
         self.limit, self.late_grace, self.now = limit, late_grace, NEVER
         self.devices, self.sensors, self.stored = {}, {}, set()
         self.windows, self.rollups, self.predictions, self.events = [], [], [], []
+        self.forecasts = []  # the predictions that were made before their target
         self.late, self.late_windows = [], []
         self.future = self.duplicates = self.repeated = self.too_late = 0
 
@@ -300,7 +301,8 @@ class Oracle:
                 continue
             lane.open[pane_end(r.ts)].append(r)
             lane.mark = max(lane.mark, r.ts)
-            self.close(s, [end for end in lane.open if (end + self.grace) * 1000 <= lane.mark])
+            ends = [end for end in lane.open if (end + self.grace) * 1000 <= lane.mark]
+            self.close(s, ends, self.now)
             lane.closed = max(lane.closed, pane_end(lane.mark - self.grace * 1000) - 1000)
             self.tell(s, lane, lane.levels.stand(lane.closed))
         if lane.mark > before:
@@ -338,7 +340,7 @@ class Oracle:
         for s in self.sensors.values():
             lane = s.live
             if lane.idle_at <= self.now:
-                self.close(s, lane.open)
+                self.close(s, lane.open, lane.idle_at)
                 lane.closed = max(lane.closed, pane_end(lane.mark))
                 self.emit(s, self.now - 10_000, ["rollup"])
                 stood = min(self.now, max(lane.panes) + self.now - lane.stands_at)
@@ -419,7 +421,7 @@ class Oracle:
             windows.append((s.who[0], name, end, *window[:-1]))
         return found
 
-    def close(self, s, ends):
+    def close(self, s, ends, at):
         for end in sorted(ends):
             s.live.closed = max(s.live.closed, end)
             w1, w5, w10 = self.shut(s, s.live, end, self.windows)
@@ -434,7 +436,7 @@ class Oracle:
             for kind, period in (*ROLLUPS, ("prediction", self.predict_ms)):
                 s.dirty.add((kind, period, (end - 1000) // period * period))
             # earlier buckets, and this pane's bucket if it ends with it
-            self.emit(s, end, ["rollup", "prediction"])
+            self.emit(s, end, ["rollup", "prediction"], at)
             self.deviate(s, end, w10)
 
     def judge_late(self, s, lane, ends, over=False):
@@ -479,7 +481,7 @@ class Oracle:
             s.flapping, detail = (False, "end") if s.flapping else (True, "begin")
             self.event(s, end, "PATTERN_CHANGE", None, detail)
 
-    def emit(self, s, until, kinds):
+    def emit(self, s, until, kinds, now=NEVER):
         for kind, period, start in sorted(s.dirty):
             if kind in kinds and start + period <= until:
                 s.dirty.remove((kind, period, start))
@@ -490,6 +492,8 @@ class Oracle:
                     self.predictions.append((name, start + period, b.mean, b.count))
                     if not any(start < at <= start + period for at in s.abnormal):
                         s.made[start + period] = b.mean
+                    if now < start + period + HORIZON:
+                        self.forecasts.append(self.predictions[-1])
 
     def deviate(self, s, end, w10):
         target = (end - HORIZON) // self.predict_ms * self.predict_ms + HORIZON

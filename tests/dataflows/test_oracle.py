@@ -91,7 +91,7 @@ def each(*panes, rules):
     for end, *values in panes:
         stream.send(end - 500, *((end - 1000 + n, v) for n, v in enumerate(values)))
     o = stream.oracle
-    o.close(o.sensors[1], o.sensors[1].live.open)
+    o.close(o.sensors[1], o.sensors[1].live.open, stream.idle_at())
     return stream.levels()
 
 
@@ -1295,7 +1295,8 @@ def found(records, beats=False):
     return SimpleNamespace(
         windows=sorted(o.windows), late_windows=sorted(o.late_windows), late=sorted(o.late),
         rollups=sorted(o.rollups), predictions=sorted(o.predictions),
-        events=sorted(o.events, key=str), final=o.final_rollups(), stale=o.stale_needed(),
+        forecasts=sorted(o.forecasts), events=sorted(o.events, key=str), final=o.final_rollups(),
+        stale=o.stale_needed(),
         counts=(o.future, o.duplicates, o.repeated, o.too_late),
     )  # fmt: skip
 
@@ -1334,3 +1335,31 @@ def test_the_random_streams_reach_every_case():
     assert seen >= set("fdrt")
     others = {("PATTERN_CHANGE", "begin"), ("NO_DATA", "begin"), ("DATA_RESUMED", "end")}
     assert {(*event, False, "") for event in others} <= seen
+
+
+# G. Predictions that are ahead
+
+
+def forecasts(stream):
+    """(made for the time after, target) of the predictions that were made before their target."""
+    return [(at, at + 600_000) for _, at, *_ in stream.oracle.forecasts]
+
+
+def test_a_prediction_of_an_idle_sensor_is_made_when_it_becomes_idle():
+    for beat in (660_000, 900_000):  # idle at 659_999, whenever that is seen
+        assert forecasts(Stream().send(656_999, (59_000, 1)).beat(beat)) == [(60_000, 660_000)]
+    assert forecasts(Stream().send(657_000, (59_000, 1)).beat(660_000)) == []
+    again = Stream().send(656_999, (59_000, 1)).send(900_000, (890_000, 1))
+    assert forecasts(again) == [(60_000, 660_000)]
+
+
+def test_a_prediction_of_a_pane_that_is_held_is_made_when_it_closes():
+    many = (59_000, 1), (59_010, 1)  # held for a minute
+    assert forecasts(Stream().send(599_999, *many).beat(900_000)) == [(60_000, 660_000)]
+    assert forecasts(Stream().send(600_000, *many).beat(900_000)) == []
+
+
+def test_a_prediction_is_made_when_a_reading_closes_the_pane():
+    for arrival, made in ((659_999, [(60_000, 660_000)]), (660_000, [])):
+        stream = Stream().send(657_500, (59_000, 1)).send(arrival, (61_000, 1))
+        assert forecasts(stream) == made

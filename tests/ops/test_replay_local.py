@@ -13,9 +13,18 @@ from ops.devices import SensorSpec, register
 from ops.dry_run import read_rules
 from ops.replay.local import local_settings, make_local
 from ops.replay.plan import ReplayArguments, ReplayPlan, open_run
-from ops.replay.rules import PastRules, given_rules, rule_book
+from ops.replay.rules import (
+    EACH_TIME,
+    PastRules,
+    Used,
+    check_stored,
+    given_rules,
+    rule_book,
+    used,
+)
 from rules.delta import DELTA
 from rules.history import LiveRules, OneEdition
+from rules.models import TrendModel
 from rules.tables import decode_rules, make_rules, rule_tables
 from rules.threshold import THRESHOLD
 from sql import statements
@@ -71,32 +80,96 @@ def test_a_run_has_the_devices_models_and_rules_of_the_live_database(settings, r
     copy.close()
 
 
-def test_what_iot_rules_prints_gives_the_rules_that_are_in_force(settings, rig, tmp_path):
+def printed(settings, file, *arguments):
+    """What `iot rules` prints, as a file."""
     done = subprocess.run(
-        [sys.executable, "-m", "ops.cli", "rules"],
+        [sys.executable, "-m", "ops.cli", "rules", *arguments],
         env=child_environment(environment_of(settings)),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    file = tmp_path / "rules.json"
     file.write_text(done.stdout, encoding="utf-8")
-    rules, refused = make_rules(read_rules(file))
+    return file
+
+
+def test_what_iot_rules_prints_gives_the_rules_that_are_in_force(settings, rig, tmp_path):
+    rules, refused = make_rules(read_rules(printed(settings, tmp_path / "all.json", "--models")))
     assert not refused
     assert rules == LiveRules(settings).load()
     assert len(rules.of(THRESHOLD)) == 3
     assert len(rules.models) == len(rules.of(DELTA)) == 1
+    assert rules.models[0].trained_at == 1732446000000
+    without = read_rules(printed(settings, tmp_path / "rules.json"))
+    assert "ml_models" not in without
+    assert make_rules(without)[0].rules == rules.rules
+
+
+def test_a_file_without_models_leaves_those_of_each_time(settings, rig, tmp_path):
+    file = printed(settings, tmp_path / "rules.json")
+    first = LiveRules(settings).load()
+    rig._connection.execute("UPDATE ml_models SET trained_at = '2024-11-25 11:00:00' WHERE id = 2")
+    second = LiveRules(settings).load()
+    rig._connection.execute("UPDATE ml_models SET trained_at = '2024-11-26 11:00:00' WHERE id = 2")
+    rig._connection.execute("UPDATE alert_thresholds SET threshold_value_max = 70")
+    _, rules, with_models = given_rules(rig, file)
+    assert (rules.models, with_models) == ((), False)
+    given = rules.encode().decode()
+    book = rule_book(settings, rig, given, with_models=False)
+    for edition in (first, second):
+        past = book.rules(edition.version())
+        assert past.version == edition.version(), "the file has the same rules"
+        assert past.deep_since.tolist() == [edition.models[0].trained_at]
+    assert used(rig, file, given, with_models=False) == Used(f"those of {file}", EACH_TIME)
+    assert used(rig, None, None, with_models=False) == Used(EACH_TIME, EACH_TIME)
+
+
+def test_a_file_with_models_replaces_those_of_each_time(settings, rig, tmp_path):
+    LiveRules(settings).load()
+    file = printed(settings, tmp_path / "rules.json", "--models")
+    _, rules, with_models = given_rules(rig, file)
+    assert (len(rules.models), with_models) == (1, True)
+    given = rules.encode().decode()
+    book = rule_book(settings, rig, given, with_models=True)
+    assert isinstance(book, OneEdition)
+    assert book.rules("").deep_since.tolist() == [1732446000000]
+    assert used(rig, file, given, with_models=True) == Used(
+        f"those of {file}", f"those of {file} (1), each from its trained_at on"
+    )
+    file.write_text('{"ml_models": []}')
+    _, rules, with_models = given_rules(rig, file)
+    assert (rules.models, with_models) == ((), True)
+    assert not len(
+        rule_book(settings, rig, rules.encode().decode(), with_models=True).rules("").deep
+    )
+
+
+def test_before_the_first_flow_the_models_are_those_in_the_database(settings, rig, tmp_path):
+    file = printed(settings, tmp_path / "rules.json")
+    given = given_rules(rig, file)[1].encode().decode()
+    book = rule_book(settings, rig, given)
+    assert book.rules("").deep.tolist() == [1]
+    now = "those in the database now"
+    assert used(rig, file, given, with_models=False) == Used(f"those of {file}", now)
+
+
+def test_the_predictions_of_a_model_that_is_not_stored_are_refused_up_front(rig):
+    model = TrendModel(table="ml_models", id=2, sensor_id=1, slope_per_minute=1.0, until=1)
+    check_stored(rig, [model])
+    for changes in ({"id": 9}, {"sensor_id": 2}):
+        with pytest.raises(SetupError, match="the database has no model"):
+            check_stored(rig, [msgspec.structs.replace(model, **changes)])
 
 
 def test_tables_in_a_file_replace_tables_of_the_same_name(rig, tmp_path):
     file = tmp_path / "rules.json"
     row = {"sensor_id": 1, "condition_type": "greater_than", "threshold_value_min": 5}
     file.write_text(json.dumps({"alert_thresholds": [row]}))
-    tables, rules = given_rules(rig, file)
+    tables, rules, _ = given_rules(rig, file)
     now, _ = make_rules(rule_tables(rig))
     assert [(rule.table, rule.high) for rule in rules.of(THRESHOLD)] == [
         ("alert_thresholds", 5.0), ("sensor_threshold_profiles", 7.25)
     ]  # fmt: skip
-    assert (rules.of(DELTA), rules.models) == (now.of(DELTA), now.models)
+    assert (rules.of(DELTA), rules.models) == (now.of(DELTA), ())
     assert tables["alert_thresholds"] == [row]
     file.write_text(json.dumps({"alert_thresholds": [row | {"id": 9, "severity": "awful"}]}))
     with pytest.raises(SetupError, match=r"row 9 of alert_thresholds is invalid: .*awful"):
@@ -117,7 +190,7 @@ def test_without_a_file_each_time_has_its_own_rules_and_nothing_is_written(setti
     assert book.rules(first.version()).version == first.version()
     assert len(rig.query(statements.LIST_RULE_VERSIONS)) == 2
     assert book.names.of(1, 1).device == "rig Ñ"
-    given = rule_book(settings, rig, first.encode().decode())
+    given = rule_book(settings, rig, first.encode().decode(), with_models=True)
     assert given.rules("").version == decode_rules(first.encode()).version()
 
 

@@ -62,6 +62,17 @@ def test_an_edition_has_the_lowest_schema_that_can_hold_its_rules():
     assert decode_rules(make_rules(OLD | RATES)[0].encode()) == make_rules(OLD | RATES)[0]
 
 
+def test_a_model_with_its_time_of_training_needs_schema_3_and_one_without_stays_as_it_was():
+    """Programs of schema 2 leave the rules to newer ones then, and do not write their own again."""
+    (model,) = STATED["ml_models"]
+    rules, _ = make_rules(STATED | {"ml_models": [model | {"trained_at": "2026-11-01"}]})
+    assert (rules.schema, rules.models[0].trained_at) == (3, 1793491200000)
+    assert decode_rules(rules.encode()) == rules
+    before = make_rules(STATED)[0].encode()
+    assert b"trained_at" not in before
+    assert decode_rules(before).encode() == before
+
+
 @pytest.mark.parametrize(
     ("table", "row"),
     [

@@ -74,7 +74,10 @@ def rollups(*rows):
     )
 
 
-def predictions(*rows):
+TEXT = '{"short_message":"say \\"30 °C\\"","recommended_action":"Revise sótano."}'
+
+
+def predictions(*rows, horizon_ms=HORIZON_MS, window=60):
     """Columns of predictions (model, sensor, predicted_at, value)."""
     model, sensor, predicted_at, value = zip(*rows, strict=True)
     return Predictions(
@@ -82,11 +85,15 @@ def predictions(*rows):
         sensor_id=np.array(sensor),
         device_id=np.ones(len(rows), np.int64),
         predicted_at=np.array(predicted_at),
-        target=np.array(predicted_at) + HORIZON_MS,
+        target=np.array(predicted_at) + horizon_ms,
         value=np.array(value, float),
         confidence=np.full(len(rows), 0.123456),
-        window=np.full(len(rows), 60),
+        window=np.full(len(rows), window),
         trend=np.arange(len(rows)) % 3 - 1,
+        engine=np.full(len(rows), "moving_average", object),
+        risk_level=np.full(len(rows), "MEDIUM", object),
+        severity=np.full(len(rows), "warning", object),
+        explanation=np.full(len(rows), TEXT, object),
     )
 
 
@@ -336,7 +343,8 @@ def test_predictions_are_written_once_and_create_one_baseline_per_sensor(
         database,
         "SELECT model_id, sensor_id, device_id, horizon_minutes, window_points, trend, is_anomaly,"
         " anomaly_score, risk_level, severity, status, explanation, predicted_at, target_timestamp,"
-        " predicted_value, confidence FROM predictions ORDER BY sensor_id, predicted_at",
+        " predicted_value, confidence, engine_name FROM predictions"
+        " ORDER BY sensor_id, predicted_at",
     )
     assert [(*row[:2], float(row[14])) for row in rows] == [
         (1, 1, 1.0),
@@ -345,10 +353,29 @@ def test_predictions_are_written_once_and_create_one_baseline_per_sensor(
         (2, 2, 3.12346),
     ]
     assert [row[5] for row in rows] == ["down", "stable", "down", "up"]
-    assert rows[0][2:12] == (1, 10, 60, "down", 0, 0, "NONE", "info", "active", None)
+    assert rows[0][2:11] == (1, 10, 60, "down", 0, 0, "MEDIUM", "warning", "active")
+    assert json.loads(rows[0][11]) == json.loads(TEXT)  # Babelfish adds spaces
+    assert rows[0][16] == "moving_average"
     assert [str(row[12])[:19] for row in rows[:2]] == ["2024-11-24 10:00:00", "2024-11-24 10:01:00"]
     assert str(rows[0][13])[:19] == "2024-11-24 10:10:00"
     assert float(rows[0][15]) == 0.1235
+
+
+def test_predictions_differ_by_horizon_and_window(settings, database, sensor):
+    sink, first = predictions_sink(settings), (0, 1, HOUR, 1.0)
+    for _ in range(2):
+        write(
+            sink,
+            predictions(first),
+            predictions((0, 1, HOUR, 2.0), horizon_ms=1_800_000),
+            predictions((0, 1, HOUR, 3.0), window=30),
+            predictions((0, 1, HOUR, 4.0)),
+        )
+    rows = select(
+        database,
+        "SELECT horizon_minutes, window_points, predicted_value FROM predictions ORDER BY 3",
+    )
+    assert [(*row[:2], float(row[2])) for row in rows] == [(10, 60, 1), (30, 60, 2), (10, 30, 3)]
 
 
 def test_predictions_of_a_named_model_and_of_the_baseline_are_both_stored(

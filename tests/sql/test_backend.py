@@ -11,10 +11,23 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+import numpy as np
 import pytest
 
+from contract.predictions import HORIZON_MS, Predictions
 from contract.settings import Settings
+from ml.predict.flow_rows import told
+from ml.predict.forecast import LINE
+from ml.predict.forecast_rows import ModelRow, forecast_row
+from ml.predict.outlook import Outlook
+from ml.predict.store import thresholds_of, write_forecast
+from rules.columns import Rules
+from rules.line import NAME, TYPE, VERSION
+from rules.tables import make_rules, names_of, rule_tables
+from sinks.predictions import prediction_rows
+from sinks.times import text_of
 from sql.schema import apply_schema, open_database
+from sql.statements import ForecastSensor
 from tests.sinks import batches
 from tests.sql.installations import install_old, new_database
 
@@ -377,6 +390,68 @@ def test_active_events(place, rig):
             "u", prediction, 85.5, 0.75, target, '{"z": 1}', "NORMAL",
         ),
     ]  # fmt: skip
+
+
+def test_an_active_event_shows_no_forecast_for_a_time_that_has_passed(place, rig):
+    old, target = predict(place, rig, seconds=601)
+    event(place, rig, "PRED_THRESHOLD_BREACH", prediction=old, at=20)
+    event(place, rig, "PREDICTION_DEVIATION", prediction=old, at=10)
+    rows = columns(
+        place, "v_ml_events_active", "prediction_id predicted_value confidence target_timestamp",
+        f"device_id = {rig.device} ORDER BY created_at",
+    )  # fmt: skip
+    assert [tuple(row.values()) for row in rows] == [
+        (old, None, None, None), (old, 85.5, 0.75, target)
+    ]  # fmt: skip
+
+
+def test_the_newest_prediction_of_a_sensor_has_a_risk_and_a_text_whoever_wrote_it(place, rig):
+    """What the old back end shows: the newest by `predicted_at`, if its target is ahead."""
+    for at, write in ((ago(60)[1], batch_row), (ago(30)[1], flow_row)):
+        write(place, rig, at)
+        (row,) = columns(
+            place, "predictions", "risk_level severity explanation engine_name status",
+            f"sensor_id = {rig.boiler} AND target_timestamp > '{ago(0)[0]}' AND predicted_at ="
+            f" (SELECT MAX(predicted_at) FROM predictions WHERE sensor_id = {rig.boiler})",
+        )  # fmt: skip
+        text = msgspec.json.decode(row.pop("explanation"))
+        assert tuple(row.values())[:2] == ("HIGH", "critical")
+        assert {"short_message", "recommended_action", "details"} <= set(text)
+        assert "85.5 u" in text["short_message"]
+
+
+def batch_row(place, rig, at):
+    """A prediction of the batch runner."""
+    outlook = Outlook(
+        sensor=ForecastSensor(rig.boiler, rig.device, "boiler", "temperature", "u", rig.name),
+        predicted_at=at, newest=80.0, horizon_minutes=10, value=85.5, confidence=0.5, trend=1,
+        slope=0.5, window=500, engine=LINE, judged=True, anomaly=None,
+    )  # fmt: skip
+    model = ModelRow(name=NAME, type=TYPE, version=VERSION, trained_at=text_of(at), refresh=True)
+    thresholds = thresholds_of(place, [rig.boiler])[rig.boiler]
+    write_forecast(
+        place, forecast_row(outlook, thresholds, model, language="en", dedupe_minutes=10)
+    )
+
+
+def flow_row(place, rig, at):
+    """A prediction of the flow, by the rules that are stored."""
+
+    def one(value):
+        return np.array([value])
+
+    columns = {
+        "model_id": one(0), "sensor_id": one(rig.boiler), "device_id": one(rig.device),
+        "predicted_at": one(at), "value": one(85.5), "confidence": one(0.5), "window": one(60),
+        "trend": one(0),
+    }  # fmt: skip
+    rules = Rules(make_rules(rule_tables(place))[0])
+    texts = told(
+        **columns, newest=one(80.0), slope=one(0.0), thresholds=rules.thresholds_of,
+        names=names_of(place, "en"),
+    )  # fmt: skip
+    rows = prediction_rows(Predictions(**columns, target=one(at + HORIZON_MS), **texts._asdict()))
+    place.execute("write_predictions", msgspec.json.encode(rows).decode())
 
 
 def test_device_summary(place, rig):

@@ -118,7 +118,9 @@ def test_the_newest_active_model_of_each_kind_is_listed_per_sensor(database):
             f" trained_at, metadata) VALUES ({sensor}, 'm', '{kind}', '1', {active},"
             f" '2024-11-0{day} 10:00:00', '{metadata}')"
         )
-    assert [tuple(row)[1:] for row in database.query(RULE_ROWS["list_models"])] == [
-        (1, "sklearn", "new"),
-        (1, "detector", "deep"),
+    assert [
+        (*row[1:4], row.trained_at[:19]) for row in database.query(RULE_ROWS["list_models"])
+    ] == [
+        (1, "sklearn", "new", "2024-11-03 10:00:00"),
+        (1, "detector", "deep", "2024-11-02 10:00:00"),
     ]

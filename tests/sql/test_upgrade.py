@@ -147,6 +147,71 @@ def test_a_status_of_twenty_characters_is_widened(old):
     database.close()
 
 
+BEFORE = {"sqlite": "009_prediction_key.sql", "mssql": "005_prediction_key.sql"}
+
+
+def test_predictions_of_the_version_before_keep_their_key_and_are_not_written_again(empty):
+    """The schema of the version before, with a row of its flow; then the new key."""
+    repeatable = [script for script in scripts(empty.engine) if not script.once]
+    numbered = [script for script in scripts(empty.engine) if script.once]
+    database = Database(empty, create=True)
+    for script in numbered:
+        if script.name != BEFORE[empty.engine]:
+            database.migrate(script.name, script.batches, script.checksum)
+    execute = database._connection.execute
+    execute(
+        "INSERT INTO devices (device_uuid, name, device_type, status)"
+        " VALUES ('00000000-0000-0000-0000-000000000001', 'rig', 'simulator', 'online')"
+    )
+    execute(
+        "INSERT INTO sensors (device_id, sensor_uuid, sensor_type, name, unit)"
+        " VALUES (1, '00000000-0000-0000-0000-000000000002', 'power', 'pump', 'W')"
+    )
+    execute(
+        "INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at)"
+        f" VALUES (1, 'baseline_moving_average', 'baseline', '1.0.0', 1, '{text_of(AT)}')"
+    )
+    at, target = text_of(AT), text_of(AT + 600_000)
+    stored = (
+        "INSERT INTO predictions (model_id, sensor_id, device_id, predicted_value, confidence,"
+        " predicted_at, target_timestamp, horizon_minutes, window_points, event_predicted_at)"
+        f" VALUES (1, 1, 1, 1.5, 0.5, '{at}', '{target}', %s, %s, %s)"
+    )
+    execute(stored % (10, 60, f"'{at}'"))
+    for _ in range(2):  # others may repeat themselves, and may lack both
+        execute(stored % ("NULL", "NULL", "NULL"))
+    database.close()
+    assert apply_schema(empty) == [BEFORE[empty.engine], *(script.name for script in repeatable)]
+    assert apply_schema(empty) == []
+    assert apply_schema(empty, again={repeatable[0].name}) == [repeatable[0].name]
+    assert differences(empty) == []
+    database = open_database(empty)
+    old = (0, 1, 1, at, target, 2.5, 0.5, 60, "up", 10)
+    told = ("LOW", "info", {"short_message": "m"}, "moving_average")
+    if empty.engine == "mssql":  # a flow of the version before calls the new procedure
+        database.execute("write_predictions", json(old))
+    database.execute("write_predictions", json((*old, *told)))
+    assert select(database, "SELECT COUNT(*) FROM predictions") == [(3,)]
+    later = (0, 1, 1, at, text_of(AT + 1_800_000), 3.5, 0.5, 60, "up", 30)
+    rows = [(*later, *told), (*later[:7], 30, *later[8:], *told)]
+    if empty.engine == "mssql":
+        database.execute("write_predictions", json((*later[:7], 90, *later[8:])))
+    for _ in range(2):
+        database.execute("write_predictions", json(*rows))
+    assert select(
+        database,
+        "SELECT horizon_minutes, window_points, risk_level FROM predictions"
+        " WHERE event_predicted_at IS NOT NULL AND window_points < 90"
+        " ORDER BY horizon_minutes, window_points",
+    ) == [(10, 60, None), (30, 30, "LOW"), (30, 60, "LOW")]
+    if empty.engine == "mssql":
+        assert select(
+            database,
+            "SELECT risk_level, severity, explanation FROM predictions WHERE window_points = 90",
+        ) == [("NONE", "info", None)]
+    database.close()
+
+
 @pytest.mark.parametrize("empty", ["mssql"], indirect=True)
 def test_duplicate_old_predictions_are_kept_and_ours_are_written_once(old):
     apply_schema(old)

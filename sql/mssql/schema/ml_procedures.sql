@@ -9,8 +9,9 @@ IF NOT EXISTS (
 CREATE INDEX ix_ml_models_sensor ON dbo.ml_models (sensor_id);
 GO
 -- The model, the prediction, the events with their notifications and the watermark of one sensor:
--- all or nothing. Who writes for a sensor holds its watermark, so writers take turns, and nobody
--- adds an event between the look for one and the insert.
+-- all or nothing. Without a target there is no prediction, and the events have none. Who writes for
+-- a sensor holds its watermark, so writers take turns, and nobody adds an event between the look
+-- for one and the insert.
 IF OBJECT_ID(N'dbo.sp_ml_forecast', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_ml_forecast;
 GO
 CREATE PROCEDURE dbo.sp_ml_forecast
@@ -31,7 +32,7 @@ BEGIN
         accuracy decimal(5, 4) NULL,
         metadata nvarchar(max) NULL,
         predicted_at datetime2(3) NOT NULL,
-        target datetime2(3) NOT NULL,
+        target datetime2(3) NULL,
         value decimal(15, 5) NULL,
         confidence decimal(5, 4) NULL,
         horizon_minutes int NOT NULL,
@@ -144,6 +145,8 @@ BEGIN
     DECLARE @sensor bigint = (SELECT r.sensor_id FROM @row AS r);
     DECLARE @model bigint = (SELECT r.model_id FROM @row AS r);
     DECLARE @at datetime2(3) = (SELECT r.predicted_at FROM @row AS r);
+    DECLARE @horizon int = (SELECT r.horizon_minutes FROM @row AS r);
+    DECLARE @window int = (SELECT r.window_points FROM @row AS r);
 
     BEGIN TRANSACTION;
     INSERT INTO dbo.ml_watermarks (sensor_id)
@@ -212,8 +215,6 @@ BEGIN
         predicted_value = r.value,
         confidence = r.confidence,
         target_timestamp = r.target,
-        horizon_minutes = r.horizon_minutes,
-        window_points = r.window_points,
         trend = r.trend,
         is_anomaly = COALESCE(r.is_anomaly, p.is_anomaly, 0),
         anomaly_score = COALESCE(r.anomaly_score, p.anomaly_score, 0),
@@ -223,7 +224,11 @@ BEGIN
         engine_name = r.engine_name
     FROM dbo.predictions AS p
     INNER JOIN @row AS r ON r.sensor_id = p.sensor_id AND r.predicted_at = p.event_predicted_at
-    WHERE p.model_id = @model;
+    WHERE
+        p.model_id = @model
+        AND p.horizon_minutes = @horizon
+        AND p.window_points = @window
+        AND r.target IS NOT NULL;
 
     INSERT INTO dbo.predictions (
         model_id, sensor_id, device_id, predicted_value, confidence, predicted_at,
@@ -250,13 +255,17 @@ BEGIN
         r.engine_name,
         r.predicted_at
     FROM @row AS r
-    WHERE NOT EXISTS (
-        SELECT 1 FROM dbo.predictions AS p
-        WHERE
-            p.model_id = @model
-            AND p.sensor_id = r.sensor_id
-            AND p.event_predicted_at = r.predicted_at
-    );
+    WHERE
+        r.target IS NOT NULL
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.predictions AS p
+            WHERE
+                p.model_id = @model
+                AND p.sensor_id = r.sensor_id
+                AND p.event_predicted_at = r.predicted_at
+                AND p.horizon_minutes = @horizon
+                AND p.window_points = @window
+        );
 
     INSERT INTO dbo.ml_events (
         event_key, device_id, sensor_id, prediction_id, created_at, event_type, event_code, title,
@@ -276,8 +285,13 @@ BEGIN
         'active'
     FROM @events AS n
     CROSS JOIN @row AS r
-    INNER JOIN dbo.predictions AS p
-        ON p.model_id = @model AND p.sensor_id = @sensor AND p.event_predicted_at = @at
+    LEFT JOIN dbo.predictions AS p
+        ON
+            p.model_id = @model
+            AND p.sensor_id = @sensor
+            AND p.event_predicted_at = @at
+            AND p.horizon_minutes = @horizon
+            AND p.window_points = @window
     WHERE
         NOT EXISTS (SELECT 1 FROM dbo.ml_events AS e WHERE e.event_key = n.event_key)
         AND NOT EXISTS (

@@ -197,11 +197,16 @@ BEGIN
         window_points int NOT NULL,
         trend varchar(10) NOT NULL,
         horizon_minutes int NOT NULL,
-        PRIMARY KEY (model_id, sensor_id, predicted_at)
+        risk_level varchar(20) NOT NULL,
+        severity varchar(50) NOT NULL,
+        explanation nvarchar(max) NULL,
+        engine_name varchar(50) NULL,
+        PRIMARY KEY (model_id, sensor_id, predicted_at, horizon_minutes, window_points)
     );
+    -- a flow of an earlier version sends no risk and no text
     INSERT INTO @rows (
         model_id, sensor_id, device_id, predicted_at, target, value, confidence, window_points,
-        trend, horizon_minutes
+        trend, horizon_minutes, risk_level, severity, explanation, engine_name
     )
     SELECT
         r.model_id,
@@ -213,7 +218,11 @@ BEGIN
         TRY_CAST(r.confidence AS decimal(5, 4)),
         r.window_points,
         r.trend,
-        r.horizon_minutes
+        r.horizon_minutes,
+        COALESCE(r.risk_level, 'NONE'),
+        COALESCE(r.severity, 'info'),
+        r.explanation,
+        r.engine_name
     FROM OPENJSON (@p_rows) WITH (
         model_id bigint '$[0]',
         sensor_id bigint '$[1]',
@@ -224,7 +233,11 @@ BEGIN
         confidence float '$[6]',
         window_points int '$[7]',
         trend varchar(10) '$[8]',
-        horizon_minutes int '$[9]'
+        horizon_minutes int '$[9]',
+        risk_level varchar(20) '$[10]',
+        severity varchar(50) '$[11]',
+        explanation nvarchar(max) '$[12]' AS JSON,
+        engine_name varchar(50) '$[13]'
     ) AS r;
 
     BEGIN TRANSACTION;
@@ -245,7 +258,7 @@ BEGIN
     INSERT INTO dbo.predictions (
         model_id, sensor_id, device_id, predicted_value, confidence, predicted_at,
         target_timestamp, horizon_minutes, window_points, trend, is_anomaly, anomaly_score,
-        risk_level, severity, status, event_predicted_at
+        risk_level, severity, status, explanation, engine_name, event_predicted_at
     )
     SELECT
         n.model_id,
@@ -260,9 +273,11 @@ BEGIN
         n.trend,
         0,
         0,
-        'NONE',
-        'info',
+        n.risk_level,
+        n.severity,
         'active',
+        n.explanation,
+        n.engine_name,
         n.predicted_at
     FROM (
         SELECT
@@ -275,7 +290,11 @@ BEGIN
             r.confidence,
             r.window_points,
             r.trend,
-            r.horizon_minutes
+            r.horizon_minutes,
+            r.risk_level,
+            r.severity,
+            r.explanation,
+            r.engine_name
         FROM @rows AS r
         LEFT JOIN (
             SELECT m.sensor_id, MIN(m.id) AS model_id
@@ -291,8 +310,10 @@ BEGIN
             AND p.sensor_id = n.sensor_id
             AND p.event_predicted_at = n.predicted_at
             AND p.event_predicted_at IS NOT NULL
+            AND p.horizon_minutes = n.horizon_minutes
+            AND p.window_points = n.window_points
     )
-    ORDER BY n.predicted_at, n.sensor_id, n.model_id;
+    ORDER BY n.predicted_at, n.sensor_id, n.model_id, n.horizon_minutes, n.window_points;
     COMMIT TRANSACTION;
 END;
 GO

@@ -156,7 +156,12 @@ SELECT
 FROM dbo.ml_events AS e
 INNER JOIN dbo.devices AS d ON d.id = e.device_id
 LEFT JOIN dbo.sensors AS s ON s.id = e.sensor_id
-LEFT JOIN dbo.predictions AS p ON p.id = e.prediction_id
+-- no value for a time that has passed, which would look like a forecast; a deviation tells what had
+-- been forecast
+LEFT JOIN dbo.predictions AS p
+    ON
+        p.id = e.prediction_id
+        AND (p.target_timestamp > SYSUTCDATETIME() OR e.event_code = 'PREDICTION_DEVIATION')
 WHERE e.status IN ('active', 'acknowledged');
 GO
 IF OBJECT_ID(N'dbo.v_device_profile_summary', N'V') IS NOT NULL

@@ -1,12 +1,13 @@
 -- For each sensor: its newest active detector, and its newest other active model unless that is the
 -- baseline.
-SELECT r.id, r.sensor_id, r.model_type, r.metadata
+SELECT r.id, r.sensor_id, r.model_type, r.metadata, r.trained_at
 FROM (
     SELECT
         m.id,
         m.sensor_id,
         m.model_type,
         m.metadata,
+        CONVERT(varchar(23), m.trained_at, 121) AS trained_at,
         ROW_NUMBER() OVER (
             PARTITION BY m.sensor_id, CASE m.model_type WHEN 'detector' THEN 1 ELSE 0 END
             ORDER BY m.trained_at DESC, m.id DESC

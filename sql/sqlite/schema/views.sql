@@ -128,7 +128,15 @@ SELECT
 FROM ml_events AS e
 INNER JOIN devices AS d ON d.id = e.device_id
 LEFT JOIN sensors AS s ON s.id = e.sensor_id
-LEFT JOIN predictions AS p ON p.id = e.prediction_id
+-- no value for a time that has passed, which would look like a forecast; a deviation tells what had
+-- been forecast
+LEFT JOIN predictions AS p
+    ON
+        p.id = e.prediction_id
+        AND (
+            p.target_timestamp > strftime('%Y-%m-%d %H:%M:%f', 'now')
+            OR e.event_code = 'PREDICTION_DEVIATION'
+        )
 WHERE e.status IN ('active', 'acknowledged');
 
 DROP VIEW IF EXISTS v_device_profile_summary;

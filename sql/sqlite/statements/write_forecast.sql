@@ -3,7 +3,10 @@
 -- without an id is identified by its name. `refresh` replaces it, but only once a day if neither
 -- the old nor the new line leads anywhere, because the flow keeps every set of models that it has
 -- used.
--- null: is_anomaly, its score and the watermark are not changed.
+-- null: is_anomaly, its score and the watermark are not changed. Without a target there is no
+-- prediction, and the events have none.
+DROP INDEX IF EXISTS ux_predictions_event;
+
 INSERT INTO ml_watermarks (sensor_id, last_reading_id, last_processed_at)
 SELECT
     json_extract(?1, '$.sensor_id'),
@@ -90,15 +93,14 @@ SELECT
     json_extract(?1, '$.explanation'),
     json_extract(?1, '$.engine_name'),
     json_extract(?1, '$.predicted_at')
-WHERE true
-ON CONFLICT (model_id, sensor_id, event_predicted_at) WHERE event_predicted_at IS NOT NULL
+WHERE json_extract(?1, '$.target') IS NOT NULL
+ON CONFLICT (model_id, sensor_id, event_predicted_at, horizon_minutes, window_points)
+WHERE event_predicted_at IS NOT NULL
 DO UPDATE SET
     device_id = excluded.device_id,
     predicted_value = excluded.predicted_value,
     confidence = excluded.confidence,
     target_timestamp = excluded.target_timestamp,
-    horizon_minutes = excluded.horizon_minutes,
-    window_points = excluded.window_points,
     trend = excluded.trend,
     is_anomaly = coalesce(json_extract(?1, '$.is_anomaly'), is_anomaly, 0),
     anomaly_score = coalesce(json_extract(?1, '$.anomaly_score'), anomaly_score, 0),
@@ -130,6 +132,8 @@ SELECT
             )
             AND p.sensor_id = json_extract(?1, '$.sensor_id')
             AND p.event_predicted_at = json_extract(?1, '$.predicted_at')
+            AND p.horizon_minutes = json_extract(?1, '$.horizon_minutes')
+            AND p.window_points = json_extract(?1, '$.window_points')
     ),
     json_extract(r.value, '$.at'),
     json_extract(r.value, '$.event_type'),

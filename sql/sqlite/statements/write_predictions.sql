@@ -1,5 +1,7 @@
 -- Rows of `PredictionRow` in sinks/predictions.py. Model 0 is the sensor's baseline, which is
 -- created if the sensor has none. Rows that are already stored are not changed.
+DROP INDEX IF EXISTS ux_predictions_event;
+
 INSERT INTO ml_models (sensor_id, model_name, model_type, version, is_active, trained_at)
 SELECT
     json_extract(r.value, '$[1]'),
@@ -23,7 +25,7 @@ ORDER BY json_extract(r.value, '$[1]');
 INSERT INTO predictions (
     model_id, sensor_id, device_id, predicted_value, confidence, predicted_at, target_timestamp,
     horizon_minutes, window_points, trend, is_anomaly, anomaly_score, risk_level, severity, status,
-    event_predicted_at
+    explanation, engine_name, event_predicted_at
 )
 SELECT
     CASE
@@ -47,11 +49,14 @@ SELECT
     json_extract(r.value, '$[8]'),
     0,
     0,
-    'NONE',
-    'info',
+    json_extract(r.value, '$[10]'),
+    json_extract(r.value, '$[11]'),
     'active',
+    json_extract(r.value, '$[12]'),
+    json_extract(r.value, '$[13]'),
     json_extract(r.value, '$[3]')
 FROM json_each(?1) AS r
 WHERE true
-ON CONFLICT (model_id, sensor_id, event_predicted_at) WHERE event_predicted_at IS NOT NULL
+ON CONFLICT (model_id, sensor_id, event_predicted_at, horizon_minutes, window_points)
+WHERE event_predicted_at IS NOT NULL
 DO NOTHING;

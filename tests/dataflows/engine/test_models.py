@@ -57,7 +57,8 @@ def test_rows_become_models_except_baselines():
     )
     assert decode_rules(rules.encode()) == rules
     assert Rules(rules).deep.tolist() == [1]
-    assert Rules(rules).unusual.of(np.array([1, 2, 3])).tolist() == [[2, 1, 1], [0.5, 0.1, 0.1]]
+    bounds = Rules(rules).unusual.of(np.array([1, 2, 3]), np.zeros(3, np.int64))
+    assert bounds.tolist() == [[2, 1, 1], [0.5, 0.1, 0.1]]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,7 @@ def test_rows_become_models_except_baselines():
         ),
         ({**row("sklearn", {}), "metadata": "{not JSON"}, "JSON is malformed"),
         ({**row("sklearn", {}), "metadata": None}, "Input data was truncated"),
+        (row("sklearn", TREND, trained_at="yesterday"), "trained_at: Invalid isoformat string"),
         (row("detector", DEEP | {"warn_per_day": 0}), "Expected `float` > 0.0"),
         (row("detector", DEEP | {"critical_per_day": 3}), "critical_per_day is above warn_per_day"),
     ],
@@ -94,12 +96,12 @@ def predicted(rules, *values):
 
 
 def test_a_trend_extrapolates_predictions_from_the_middle_of_their_minute():
-    ((model, sensor, _, at, target, value, _, _, trend),) = predicted(
+    ((model, sensor, _, at, target, value, _, _, trend, *_),) = predicted(
         make(row("sklearn", TREND, 7)), *[20.0] * 70
     )
     assert (model, sensor, at, target) == (7, 1, 60_000, 660_000)
     assert (value, trend) == (20.0 + 2.0 * 10.5, 1)
-    ((model, *_, value, _, _, trend),) = predicted(make(), *[20.0] * 70)
+    ((model, _, _, _, _, value, _, _, trend, *_),) = predicted(make(), *[20.0] * 70)
     assert (model, value, trend) == (0, 20.0, 0)
 
 
@@ -114,7 +116,9 @@ def test_a_trend_applies_for_the_length_of_its_training_span():
 
 def test_an_extrapolated_prediction_is_clipped_to_the_storable_range():
     steep = TREND | {"slope_per_minute": -1e300}
-    ((*_, value, _, _, trend),) = predicted(make(row("sklearn", steep)), *[20.0] * 70)
+    ((_, _, _, _, _, value, _, _, trend, *_),) = predicted(
+        make(row("sklearn", steep)), *[20.0] * 70
+    )
     assert (value, trend) == (-9_999_999_999.0, -1)
 
 
@@ -172,3 +176,54 @@ def test_a_sensor_that_gets_the_deep_detector_later_is_watched_from_then_on():
     partition.rules = make(row("detector", DEEP))
     partition.run(records[200:])
     assert (light, partition.engine.tables["self_similarity"].rows) == (0, 1)
+
+
+def at(seconds):
+    """A time as `ml_models` has it."""
+    return f"1970-01-01 00:{seconds // 60:02}:{seconds % 60:02}.000"
+
+
+def test_the_time_of_training_is_read_with_and_without_a_zone():
+    for text, ms in (
+        (at(60), 60_000), ("1970-01-01T01:01:00+01:00", 60_000), ("1970-01-02", 86_400_000)
+    ):  # fmt: skip
+        rules, _ = make_rules({MODELS: [row("sklearn", TREND, trained_at=text)]})
+        assert [model.trained_at for model in rules.models] == [ms]
+
+
+def test_a_trend_does_not_predict_before_it_was_trained():
+    records = closed(each_second(*[20.0] * 200))
+    rules = make(row("sklearn", TREND, 7, trained_at=at(120)))
+    whole = Partition(rules=rules).run(records)
+    assert [(p[0], p[3], p[9]) for p in whole.predictions] == [
+        (0, 60_000, "moving_average"), (7, 120_000, "model_slope"), (7, 180_000, "model_slope")
+    ]  # fmt: skip
+    for cuts in ([59, 61, 62, 119, 121, 122], range(0, 200, 7)):
+        again = Partition(rules=rules).run(records, cuts, restarts=True)
+        assert again.predictions == whole.predictions
+    (always,) = {p[0] for p in predicted(make(row("sklearn", TREND, 7)), *[20.0] * 200)}
+    assert always == 7
+
+
+@pytest.mark.parametrize("kind", ["light", "deep"])
+def test_a_detector_model_does_not_apply_before_it_was_trained(kind):
+    tolerant = {"kind": kind, "warn_per_day": 1e-9, "critical_per_day": 1e-9}
+
+    def of(trained, *how, **more):
+        return run(make(row("detector", tolerant, trained_at=at(trained))), JUMP, *how, **more)
+
+    assert of(0).events == []
+    told = [(event.at, event.event_code, event.message) for event in of(600).events]
+    assert told == [(e.at, e.event_code, e.message) for e in run(make(), JUMP).events] != []
+    for cuts in ([100, 401, 402, 403], range(0, 500, 7)):
+        assert of(403, cuts, restarts=True).found() == of(403).found()
+
+
+def test_the_deep_detector_sees_nothing_from_before_its_model():
+    def seen(trained):
+        rules = make(row("detector", DEEP, trained_at=at(trained)))
+        partition = Partition(rules=rules, detector=PartitionDetector)
+        partition.run(closed(each_second(*JUMP)), range(0, 500, 7), restarts=True)
+        return partition.engine.tables["self_similarity"].numbers[0].tolist()
+
+    assert (seen(0), seen(300)) == ([len(JUMP)], [len(JUMP) - 298])  # panes that end at 2 to 299 s

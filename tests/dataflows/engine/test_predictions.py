@@ -7,6 +7,7 @@ from dataflows.engine.engine import Times
 from ml.online import PartitionDetector
 from rules.columns import Rules
 from rules.tables import decode_rules, make_rules
+from rules.words import Named, Names
 from tests.dataflows.streams import HELD_MS, Partition, closed, each_second, heartbeat
 
 MINUTE = 60_000
@@ -22,7 +23,7 @@ def run(records, cuts=(), *, predict_ms=MINUTE, restarts=False):
 
 
 def predictions(*records, **how):
-    return [dict(zip(COLUMNS, row, strict=True)) for row in run(records, **how).predictions]
+    return [dict(zip(COLUMNS, row[:9], strict=True)) for row in run(records, **how).predictions]
 
 
 def at(second, value=20.0):
@@ -36,6 +37,90 @@ def deviations(*records, cuts=(), **how):
         for event in run([*records, heartbeat(10**8)], cuts, **how).events
         if event.event_code == "PREDICTION_DEVIATION"
     ]
+
+
+@pytest.mark.parametrize(
+    ("language", "message", "action"),
+    [
+        (
+            "es",
+            "caldera de sótano está en 61 °C; en 10 min se espera 29.5 °C, la media de sus últimas "
+            "60 lecturas, por encima de 25 °C (máximo).",
+            "Intervenga en sótano antes de que ocurra.",
+        ),
+        (
+            "en",
+            "caldera of sótano is at 61 °C; 29.5 °C is expected in 10 min, the mean of its last 60 "
+            "readings, above 25 °C (máximo).",
+            "Act on sótano before it happens.",
+        ),
+    ],
+)
+def test_a_prediction_has_the_risk_and_the_text_that_a_forecast_of_the_batch_has(
+    language, message, action
+):
+    rows = [
+        {"sensor_id": 1, "name": "máximo", "condition_type": "greater_than",
+         "threshold_value_min": 25, "severity": "critical"},
+    ]  # fmt: skip
+    names = Names(language, {1: Named("caldera", "temperature", "°C", "sótano")}, {})
+    records = [*each_second(*range(59), 61.0, 20.0, 20.0, start=0), heartbeat(70_000)]
+
+    def told(tables, cuts=()):
+        partition = Partition(
+            Times(predict_ms=MINUTE), Rules(make_rules(tables)[0]), names=names
+        ).run(records, cuts, restarts=True)
+        ((*_, engine, risk, severity, text),) = partition.predictions
+        return engine, risk, severity, json.loads(text)
+
+    engine, risk, severity, text = told({"alert_thresholds": rows})
+    assert (engine, risk, severity) == ("moving_average", "HIGH", "critical")
+    assert text["short_message"].replace("29.5333", "29.5") == message
+    assert text["recommended_action"] == action
+    assert text["details"]["horizon_minutes"] == 10
+    assert told({"alert_thresholds": rows}, [30, 61]) == (engine, risk, severity, text)
+    assert told({})[1:3] == ("LOW", "info"), "within the range of its type"
+
+
+def test_a_backlog_gets_no_predictions_for_times_that_have_passed():
+    both = [60_000, 120_000]
+    for late, wanted in ((0, both), (598_000, both), (599_000, []), (700_000, [])):
+        records = [
+            (late + arrival, device, packet, readings)
+            for arrival, device, packet, readings in closed(each_second(*[20.0] * 130, start=0))
+        ]
+        for cuts in ((), [61, 62, 63, 121], range(0, 130, 7)):
+            made = predictions(*records, cuts=cuts, restarts=bool(cuts))
+            assert [row["predicted_at"] for row in made] == wanted, (late, cuts)
+
+
+def test_a_sensor_that_pauses_was_predicted_when_it_was_idle_not_when_it_sends_again():
+    records = [*each_second(*[20.0] * 60, start=0), at(1_300), heartbeat(1_310_000)]
+    for cuts in ((), [60], [61]):
+        assert [row["predicted_at"] for row in predictions(*records, cuts=cuts)] == [60_000]
+
+
+@pytest.mark.parametrize(("arrival", "count"), [(599_999, 1), (600_000, 0)])
+def test_a_pane_that_waited_for_more_readings_closed_when_its_wait_was_over(arrival, count):
+    """Whatever shows that: the sensor's next record, that of another one or a heartbeat."""
+    many = (arrival, 1, "many", [(1, 59_000 + n, 20.0) for n in range(90)])
+    at = arrival + HELD_MS
+    other = (at + 100, 1, "other", [(2, 59_000, 20.0)])
+    for more in ([], [heartbeat(at)], [other], [other, heartbeat(at + 200)]):
+        again = (at + 700_000, 1, "again", [(1, at, 20.0)])
+        for cuts in ((), [1], [2], [1, 2]):
+            made = predictions(many, *more, again, cuts=cuts, restarts=bool(cuts))
+            assert [row["predicted_at"] for row in made] == [60_000] * count
+
+
+def test_a_backlog_that_arrives_at_once_gets_predictions_only_for_what_is_ahead():
+    """Half an hour of readings in one packet: the last ten minutes are ahead of their arrival."""
+    readings = [(1, second * 1000, 20.0) for second in range(1801)]
+    records = [
+        (1_801_000, 1, str(first), readings[first : first + 900]) for first in range(0, 1801, 900)
+    ]
+    made = predictions(*records, heartbeat(1_900_000))
+    assert [row["predicted_at"] for row in made] == list(range(1_260_000, 1_800_001, MINUTE))
 
 
 def test_the_mean_of_each_minute_is_the_prediction_for_ten_minutes_later():

@@ -417,7 +417,7 @@ class Above100(Table):
         super().__init__()
         self.tables = {"above_100": self}
 
-    def use(self, deep, bounds):
+    def use(self, deep, bounds, since=None):
         pass
 
     def step(self, sensor_id, end, mean, breached):

@@ -8,7 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from random import Random
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 
 import numpy as np
 import pytest
@@ -25,8 +25,9 @@ from tests.ml.conftest import START, opened
 RANDOM = np.random.default_rng(5)
 
 
-def run(place, dedupe=10, settings=None):
-    return run_once(place.database, settings or place.settings, dedupe)
+def run(place, dedupe=10, settings=None, now=START):
+    settings = settings or place.settings
+    return run_once(place.database, settings, dedupe, now=lambda _: now)
 
 
 def events(place, sensor):
@@ -123,6 +124,27 @@ def test_a_sensor_without_new_readings_is_not_predicted_again(place):
     assert place.row("SELECT COUNT(*) FROM ml_models WHERE sensor_id = ?", sensor) == (1,)
     (seen,) = place.row("SELECT last_reading_id FROM ml_watermarks WHERE sensor_id = ?", sensor)
     assert place.row("SELECT value FROM sensor_readings WHERE id = ?", seen)[0] == 20.5
+
+
+def test_a_backlog_gets_no_forecast_but_its_readings_are_judged_once(place):
+    sensor = place.sensor(bounds={"critical": (0.0, 10.0)})
+    values = 20 + RANDOM.normal(0, 0.5, 200)
+    values[-1] = 60.0
+    last = place.store(sensor, values)
+    summary = run(place, now=last + 600_000)
+    assert (summary.due, summary.predicted, summary.too_old, summary.breaches) == (1, 0, 1, 0)
+    assert place.rows("SELECT id FROM predictions WHERE sensor_id = ?", sensor) == []
+    assert events(place, sensor) == [("ANOMALY_DETECTED", "warning")]
+    prediction, payload = place.row(
+        "SELECT prediction_id, payload FROM ml_events WHERE sensor_id = ?", sensor
+    )
+    told = json.loads(payload)
+    assert (prediction, told["predicted_value"], told["severity"]) == (None, None, "warning")
+    assert "2024-11-24" in told["explanation"]
+    assert place.row("SELECT COUNT(*) FROM ml_models WHERE sensor_id = ?", sensor) == (1,)
+    assert run(place, now=last + 600_000).due == 0
+    place.store(sensor, [20.0], start=last + 60_000)
+    assert run(place, now=last + 600_000).predicted == 1, "its time is still to come"
 
 
 def test_readings_without_event_time_count_as_new(place):
@@ -259,7 +281,9 @@ def test_a_stop_is_heard_between_two_sensors(here):
         if done == 2:
             stopped.append(True)
 
-    summary = run_once(here.database, here.settings, 10, lambda: bool(stopped), after_two)
+    summary = run_once(
+        here.database, here.settings, 10, lambda: bool(stopped), after_two, lambda _: START
+    )
     assert (summary.due, summary.predicted) == (5, 2)
     assert here.row("SELECT COUNT(*) FROM predictions") == (2,)
 
@@ -274,14 +298,17 @@ def test_two_runs_on_the_same_data_give_the_same_rows(tmp_path):
 
 
 def fleet(path, sensors, points=60):
-    """A database whose sensors all breach a threshold, every second one with an anomaly."""
+    """A database whose sensors all breach a threshold, every second one with an anomaly. Their
+    readings are of the last minute, for programs that look at the clock.
+    """
+    first = int(time()) * 1000 - points * 1000
     for place in opened(Settings(db_engine="sqlite", iot_sqlite_path=path)):
         random = np.random.default_rng(3)
         place.do("BEGIN")
         place.do(
             "INSERT INTO devices (id, device_uuid, name, device_type) VALUES (1, 'd', 'd', 'x')"
         )
-        times = as_text(START + np.arange(points) * 1000).tolist()
+        times = as_text(first + np.arange(points) * 1000).tolist()
         for sensor in range(1, sensors + 1):
             place.do(
                 "INSERT INTO sensors (id, device_id, sensor_uuid, sensor_type, name, unit)"
@@ -427,7 +454,8 @@ def test_without_a_terminal_the_summary_is_one_line_and_errors_exit_with_1(tmp_p
     assert runner.returncode == 0, err
     assert err == ""
     assert out.startswith(
-        "30 of 30 sensors predicted (0 from few readings), 30 beyond a threshold, "
+        "30 of 30 sensors predicted (0 from few readings), 0 with readings too old for a forecast, "
+        "30 beyond a threshold, "
         "15 with an anomaly, 0 failed, in "
     )
     assert len(out.splitlines()) == 1

@@ -155,6 +155,40 @@ def test_a_forecast_without_an_anomaly_test_leaves_the_anomaly_columns_empty():
     assert (made.is_anomaly, made.anomaly_score) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        (
+            "es",
+            "caldera de sótano estaba en 21.5 °C a las 10:00:00 UTC del 2024-11-24; hace demasiado "
+            "para prever algo.",
+        ),
+        (
+            "en",
+            "caldera of sótano was at 21.5 °C at 10:00:00 UTC on 2024-11-24, which is too long ago "
+            "for a forecast.",
+        ),
+    ],
+)
+def test_nothing_is_forecast_for_a_time_that_has_passed(language, text):
+    made = row(replace(OUTLOOK, past=True), language=language)
+    assert (made.target, made.events, made.risk_level, made.severity) == (None, [], "NONE", "info")
+    assert explained(made)["short_message"] == text
+    made = row(replace(OUTLOOK, past=True, anomaly=ANOMALY), (), language)
+    (event,) = made.events
+    payload = json.loads(bytes(event.payload))
+    assert payload["explanation"].startswith(text)
+    assert (payload["predicted_value"], made.severity) == (None, "warning")
+    assert row(replace(OUTLOOK, past=True, anomaly=ANOMALY)).severity == "warning"
+    inside = replace(ANOMALY, value=20.0)
+    assert row(replace(OUTLOOK, past=True, anomaly=inside)).severity == "info"
+
+
+def test_the_window_that_was_asked_for_identifies_the_prediction():
+    assert row(replace(OUTLOOK, window=20, asked=60)).window_points == 60
+    assert row(replace(OUTLOOK, window=20)).window_points == 20
+
+
 @pytest.mark.parametrize("letter", ["x", '"', "\\", "\x01", "ñ", "😀"])
 @pytest.mark.parametrize("anomaly", [None, ANOMALY])
 def test_texts_fit_their_columns_with_any_names(letter, anomaly):

@@ -1,7 +1,8 @@
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Thread
-from time import sleep
+from time import sleep, time
 
 import anyio
 import httpx
@@ -12,6 +13,7 @@ import uvicorn
 from contract.errors import UnavailableError
 from ml.batch import run_once
 from ml.predict.metrics import REGISTRY
+from ml.predict.store import clock
 from ml.service import app
 from tests.databases import environment_of
 from tests.ml.conftest import START
@@ -20,7 +22,7 @@ PROBLEM = "application/problem+json"
 
 
 @contextmanager
-def service(place, monkeypatch, **more):
+def service(place, monkeypatch, now=START, **more):
     for name, value in (environment_of(place.settings) | more).items():
         monkeypatch.setenv(name, value)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
@@ -30,6 +32,7 @@ def service(place, monkeypatch, **more):
         while not server.started:
             assert thread.is_alive(), "the service does not start"
             sleep(0.01)
+        app.state.running = replace(app.state.running, clock=lambda _: now)
         port = server.servers[0].sockets[0].getsockname()[1]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             yield client
@@ -97,7 +100,7 @@ def test_the_response_is_as_documented_and_the_row_has_every_column(client, plac
     assert row[2:4] == (sensor, device)
     assert [float(row[4]), float(row[5])] == [22.0, 0.05]
     assert [str(at)[:19] for at in row[6:8]] == ["2024-11-24 10:02:00", "2024-11-24 10:12:00"]
-    assert row[8:16] == (10, 3, "stable", 0, 0.0, "LOW", "info", "active")
+    assert row[8:16] == (10, 60, "stable", 0, 0.0, "LOW", "info", "active")
     assert {"short_message", "recommended_action"} <= set(json.loads(row[16]))
 
 
@@ -106,14 +109,51 @@ def test_a_repeated_request_gives_the_same_prediction_and_writes_nothing_twice(c
     place.store(sensor, [20.0, 21.0])
     first, again = ask(client, sensor).json(), ask(client, sensor).json()
     assert first == again
-    other = ask(client, sensor, horizon_minutes=30).json()
-    assert other["prediction_id"] == first["prediction_id"]
-    assert place.row(
-        "SELECT COUNT(*), MAX(horizon_minutes) FROM predictions WHERE sensor_id = ?", sensor
-    ) == (1, 30)
+    assert place.row("SELECT COUNT(*) FROM predictions WHERE sensor_id = ?", sensor) == (1,)
     assert events(place, sensor) == [("PRED_THRESHOLD_BREACH", "critical", "active")]
     place.store(sensor, [20.0], start=START + 3_600_000)
     assert ask(client, sensor).json()["prediction_id"] != first["prediction_id"]
+
+
+def test_each_horizon_and_each_window_has_a_prediction_of_its_own(client, place):
+    sensor = place.sensor()
+    place.store(sensor, [20.0, 21.0])
+    asked = [(5, 60), (30, 60), (5, 90), (5, 60)]  # two readings, whatever the window
+    bodies = [ask(client, sensor, horizon_minutes=h, window=w).json() for h, w in asked]
+    ids = [body["prediction_id"] for body in bodies]
+    assert (len(set(ids)), ids[0]) == (3, ids[3])
+    for (horizon, window), body in zip(asked, bodies, strict=True):
+        row = place.row(
+            "SELECT horizon_minutes, window_points, target_timestamp, confidence FROM predictions"
+            " WHERE id = ?",
+            body["prediction_id"],
+        )
+        assert row[:2] == (horizon, window) == (body["horizon_minutes"], body["window"])
+        assert str(row[2])[:19] == body["target_timestamp"][:19].replace("T", " ")
+        assert float(row[3]) == body["confidence"] == round(2 / window, 4)
+
+
+def test_a_time_that_has_passed_is_not_forecast(place, monkeypatch):
+    sensor = place.sensor(bounds={"critical": (0.0, 10.0)})
+    last = place.store(sensor, [20.0, 21.0])
+    with service(place, monkeypatch, last + 600_000, AUTO_CREATE_MODEL="1") as client:
+        answer = ask(client, sensor)
+        check_problem(answer, 400, "old_readings")
+        assert "2024-11-24 10:01:00 UTC" in answer.json()["detail"]
+        assert "longer horizon" in answer.json()["detail"]
+        for table in ("predictions", "ml_events", "ml_models"):
+            assert place.rows(f"SELECT id FROM {table} WHERE sensor_id = ?", sensor) == []
+        assert ask(client, sensor, horizon_minutes=11).status_code == 200
+
+
+def test_the_clock_is_the_databases(place, monkeypatch):
+    sensor = place.sensor()
+    place.store(sensor, [20.0], start=int(time() * 1000) - 300_000)
+    old = place.sensor()
+    place.store(old, [20.0], start=int(time() * 1000) - 700_000)
+    with service(place, monkeypatch, AUTO_CREATE_MODEL="1") as client:
+        app.state.running = replace(app.state.running, clock=clock)
+        assert [ask(client, s).status_code for s in (sensor, old)] == [200, 400]
 
 
 def events(place, sensor):
@@ -241,23 +281,25 @@ def test_a_model_that_cannot_be_read_is_replaced_by_the_moving_average(client, p
     assert place.row(statement, sensor) == ("moving_average",)
 
 
-def test_a_model_from_the_batch_is_used_and_the_batchs_anomaly_is_kept(client, place):
+def test_a_model_from_the_batch_is_used_and_the_batchs_prediction_is_kept(client, place):
     sensor = place.sensor()
     values = [20.0 + n / 10 for n in range(99)] + [80.0]
     place.store(sensor, values)
-    run_once(place.database, place.settings, 10)
-    before = place.row(
-        "SELECT id, is_anomaly, anomaly_score, engine_name FROM predictions WHERE sensor_id = ?",
-        sensor,
-    )
+    run_once(place.database, place.settings, 10, now=lambda _: START)
+
+    def rows():
+        return place.rows(
+            "SELECT id, is_anomaly, anomaly_score, engine_name FROM predictions"
+            " WHERE sensor_id = ? ORDER BY id",
+            sensor,
+        )
+
+    (before,) = rows()
     assert before[1] == 1
     body = ask(client, sensor, window=30).json()
-    after = place.row(
-        "SELECT id, is_anomaly, anomaly_score, engine_name FROM predictions WHERE sensor_id = ?",
-        sensor,
-    )
-    assert after == (body["prediction_id"], *before[1:3], "model_slope")
-    assert after[0] == before[0]
+    assert rows() == [before, (body["prediction_id"], 0, 0.0, "model_slope")]
+    body = ask(client, sensor, window=100).json()  # the batch's own window
+    assert rows()[0] == (body["prediction_id"], *before[1:3], "model_slope")
 
 
 @pytest.mark.parametrize(
