@@ -30,6 +30,7 @@ OPEN = ("active", "acknowledged")
 NOTE_LENGTH = 1000
 MOST = 10_000
 """Events or incidents that one call lists."""
+_NEVER = "9999-12-31 23:59:59.999"
 _KEY, _PREFIX, _ID = 32, 8, 18
 """Digits of a key, of its shortest prefix, and of the longest id."""
 
@@ -71,8 +72,8 @@ def list_events(database: Database, wanted: Filter, limit: int) -> tuple[list[Ev
         PICK_EVENTS,
         devices,
         sensors,
-        None if wanted.begin is None else text_of(wanted.begin),
-        None if wanted.end is None else text_of(wanted.end),
+        text_of(wanted.begin or 0),
+        _NEVER if wanted.end is None else text_of(wanted.end),
         _json(statuses),
         types,
         None if wanted.code is None else wanted.code.upper(),
@@ -180,7 +181,11 @@ def resolve(database: Database, before: EventDetails, user: int | None, note: st
 
 
 def _handling(event: EventDetails, user: int | None, note: str) -> str:
-    told = {"event_id": event.id, "user_id": user, "note": note or None}
+    told: dict[str, object] = {"event_id": event.id}
+    if user is not None:
+        told["user_id"] = user
+    if note:
+        told["note"] = note
     return msgspec.json.encode(told).decode()
 
 

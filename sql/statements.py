@@ -41,8 +41,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "write_readings": ("rows",),
     "write_rollups": ("rows",),
 }
-"""The parameters of each statement that writes. `handling` is a JSON object with `event_id`,
-`user_id` and `note`, the last two possibly null."""
+"""The parameters of each statement that writes. `handling` is a JSON object with `event_id`
+and, if they are known, `user_id` and `note`."""
 
 
 class Arrival(NamedTuple):
@@ -455,8 +455,8 @@ PICK_EVENTS = Query(
     EventId,
     ("device_ids", "sensor_ids", "begin", "end", "statuses", "event_types", "event_code", "most"),
 )
-"""Newest first. `begin` and `end` are text. What is null does not restrict; `device_ids`,
-`sensor_ids`, `statuses`, which is never null, and `event_types` are JSON arrays."""
+"""Newest first, in [begin, end), which are text. `device_ids`, `sensor_ids`, `statuses` and
+`event_types` are JSON arrays; what is null does not restrict, except for `statuses`."""
 PREDICTION_AT = Query("prediction_at", PredictionId, ("sensor_id", "model_id", "predicted_at"))
 """`predicted_at` is text."""
 PREDICTIONS_FOR = Query("predictions_for", ModelPrediction, ("sensor_id", "target"))

@@ -2,13 +2,13 @@
 -- an incident of its own.
 DECLARE @begin datetime2(3) = ?, @most int = ?;
 WITH picked AS (
-    SELECT e.incident_key
+    SELECT e.id, e.incident_key
     FROM dbo.ml_events AS e
-    WHERE e.status IN ('active', 'acknowledged') AND e.incident_key IS NOT NULL
+    WHERE e.status IN ('active', 'acknowledged')
     UNION
-    SELECT e.incident_key
+    SELECT e.id, e.incident_key
     FROM dbo.ml_events AS e
-    WHERE e.created_at >= @begin AND e.status <> 'superseded' AND e.incident_key IS NOT NULL
+    WHERE e.created_at >= @begin AND e.status <> 'superseded'
 ),
 
 incidents AS (
@@ -21,9 +21,11 @@ incidents AS (
         COUNT(*) AS events,
         MAX(CASE WHEN e.status = 'active' THEN e.id END) AS active_id,
         MAX(CASE WHEN e.status = 'acknowledged' THEN e.id END) AS acknowledged_id
-    FROM picked AS p
-    INNER JOIN dbo.ml_events AS e ON e.incident_key = p.incident_key
-    WHERE e.status <> 'superseded' AND e.incident_key IS NOT NULL -- as the index says
+    FROM dbo.ml_events AS e
+    WHERE
+        e.incident_key IN (SELECT p.incident_key FROM picked AS p)
+        AND e.incident_key IS NOT NULL -- as the index says
+        AND e.status <> 'superseded'
     GROUP BY e.incident_key
     UNION ALL
     SELECT
@@ -35,13 +37,9 @@ incidents AS (
         1,
         CASE WHEN e.status = 'active' THEN e.id END,
         CASE WHEN e.status = 'acknowledged' THEN e.id END
-    FROM dbo.ml_events AS e
-    WHERE
-        e.incident_key IS NULL
-        AND (
-            e.status IN ('active', 'acknowledged')
-            OR (e.created_at >= @begin AND e.status <> 'superseded')
-        )
+    FROM picked AS p
+    INNER JOIN dbo.ml_events AS e ON e.id = p.id
+    WHERE p.incident_key IS NULL
 ),
 
 ranked AS (

@@ -16,8 +16,8 @@ WHERE
     AND (@sensors IS NULL OR e.sensor_id IN (
         SELECT r.id FROM OPENJSON (@sensors) WITH (id bigint '$') AS r
     ))
-    AND (@begin IS NULL OR e.created_at >= @begin)
-    AND (@end IS NULL OR e.created_at < @end)
+    AND e.created_at >= @begin
+    AND e.created_at < @end
     AND e.status IN (SELECT r.name FROM OPENJSON (@statuses) WITH (name varchar(50) '$') AS r)
     AND (@types IS NULL OR e.event_type IN (
         SELECT r.name FROM OPENJSON (@types) WITH (name varchar(50) '$') AS r

@@ -1,13 +1,13 @@
 -- What is open, of any age, and what has an event since `begin`. An event without incident_key is
 -- an incident of its own.
 WITH picked AS (
-    SELECT e.incident_key
+    SELECT e.id, e.incident_key
     FROM ml_events AS e
-    WHERE e.status IN ('active', 'acknowledged') AND e.incident_key IS NOT NULL
+    WHERE e.status IN ('active', 'acknowledged')
     UNION
-    SELECT e.incident_key
+    SELECT e.id, e.incident_key
     FROM ml_events AS e
-    WHERE e.created_at >= ?1 AND e.status <> 'superseded' AND e.incident_key IS NOT NULL
+    WHERE e.created_at >= ?1 AND e.status <> 'superseded'
 ),
 
 incidents AS (
@@ -20,9 +20,10 @@ incidents AS (
         count(*) AS events,
         max(CASE WHEN e.status = 'active' THEN e.id END) AS active_id,
         max(CASE WHEN e.status = 'acknowledged' THEN e.id END) AS acknowledged_id
-    FROM picked AS p
-    INNER JOIN ml_events AS e ON e.incident_key = p.incident_key
-    WHERE e.status <> 'superseded'
+    FROM ml_events AS e
+    WHERE
+        e.incident_key IN (SELECT p.incident_key FROM picked AS p)
+        AND e.status <> 'superseded'
     GROUP BY e.incident_key
     UNION ALL
     SELECT
@@ -34,13 +35,9 @@ incidents AS (
         1,
         CASE WHEN e.status = 'active' THEN e.id END,
         CASE WHEN e.status = 'acknowledged' THEN e.id END
-    FROM ml_events AS e
-    WHERE
-        e.incident_key IS NULL
-        AND (
-            e.status IN ('active', 'acknowledged')
-            OR (e.created_at >= ?1 AND e.status <> 'superseded')
-        )
+    FROM picked AS p
+    INNER JOIN ml_events AS e ON e.id = p.id
+    WHERE p.incident_key IS NULL
 ),
 
 ranked AS (
