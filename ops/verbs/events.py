@@ -56,11 +56,11 @@ def events_list(
         str | None, typer.Option(help="Name of the device.", show_default=False)
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Time, or how long ago, as in 2h.", show_default=False)
+        str | None, typer.Option(help="Time of the oldest.", show_default=False)
     ] = None,
     until: Annotated[
         str | None,
-        typer.Option(help="Time, or how long ago, to end before.", show_default=False),
+        typer.Option(help="Time to end before.", show_default=False),
     ] = None,
     status: Annotated[
         Status | None,
@@ -79,7 +79,7 @@ def events_list(
 ) -> None:
     """List events, newest first.
 
-    A time is ISO-8601 (UTC if it has no zone) or epoch seconds.
+    A time is ISO-8601 (UTC if it has no zone), epoch seconds, or how long ago, as in 2h.
     """
     now = round(time() * 1000)
     wanted = Filter(
@@ -120,7 +120,7 @@ def events_show(
         told = event_json(details) | {"other_ids": others}
         print(msgspec.json.encode(told).decode())
         return
-    out.print(*event_tables(details, incident), soft_wrap=False)
+    out.print(*event_tables(details, incident))
 
 
 def events_ack(
