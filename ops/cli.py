@@ -11,9 +11,11 @@ from ops.verbs.demo import demo_command
 from ops.verbs.devices import devices_add, devices_list, devices_new_key, devices_revoke_keys
 from ops.verbs.doctor import doctor_command
 from ops.verbs.dry_run import dry_run_command
+from ops.verbs.events import events_ack, events_list, events_resolve, events_show
 from ops.verbs.explain import explain_command
 from ops.verbs.feed import feed_command
 from ops.verbs.flow import flow_command
+from ops.verbs.incidents import incidents_command
 from ops.verbs.replay import replay_command
 from ops.verbs.rules import rules_command
 from ops.verbs.services import PROGRAMS, become
@@ -34,6 +36,7 @@ app = typer.Typer(
 devices_app = typer.Typer(
     no_args_is_help=True, help="Manage devices, their sensors and their keys."
 )
+events_app = typer.Typer(no_args_is_help=True, help="List, acknowledge and resolve events.")
 tail_app = typer.Typer(no_args_is_help=True, help="Print what arrives on the topic.")
 
 
@@ -87,6 +90,7 @@ _add(
     "iot replay --dry-run --rules rules.json",
     "iot replay --into live --from 2026-01-01 --sensors 7,8",
 )  # fmt: skip
+_add(app, "incidents", incidents_command, "iot incidents", "iot incidents --since 7d --limit 100")
 _add(app, "explain", explain_command, "iot explain 438684cb")
 _add(app, "check-edge", check_edge_command, "iot check-edge http://127.0.0.1:8001")
 _add(app, "status", status_command, "iot status", "iot status http://127.0.0.1:9101 --json")
@@ -98,8 +102,26 @@ _add(
 _add(devices_app, "list", devices_list, "iot devices list")
 _add(devices_app, "new-key", devices_new_key, "iot devices new-key boiler --label line-2")
 _add(devices_app, "revoke-keys", devices_revoke_keys, "iot devices revoke-keys boiler")
+_add(
+    events_app, "list", events_list,
+    "iot events list --status open",
+    "iot events list --device boiler --since 2h --level warning",
+    "iot events list --since 2026-01-01 --until 2026-02-01 --code NO_DATA --json",
+)  # fmt: skip
+_add(events_app, "show", events_show, "iot events show 12", "iot events show 438684cb --json")
+_add(
+    events_app, "ack", events_ack,
+    "iot events ack 12",
+    "iot events ack 12 15 --incident --by anna --note 'valve stuck, closed by hand'",
+)  # fmt: skip
+_add(
+    events_app, "resolve", events_resolve,
+    "iot events resolve 12",
+    "iot events resolve 12 --by anna --note 'sensor was replaced'",
+)  # fmt: skip
 _add(tail_app, "readings", tail_readings_command, "iot tail readings --from-beginning --count 10")
 app.add_typer(devices_app, name="devices")
+app.add_typer(events_app, name="events")
 app.add_typer(tail_app, name="tail")
 
 

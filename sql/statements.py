@@ -22,6 +22,7 @@ class Query(Generic[R]):
 
 
 COMMANDS: dict[str, tuple[str, ...]] = {
+    "acknowledge_event": ("handling",),
     "add_device": ("device_uuid", "name", "device_type"),
     "add_device_key": ("device_uuid", "sha256_of_key", "key_name"),
     "add_rule_version": ("ahead_ms", "version", "rules"),
@@ -29,6 +30,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "add_threshold": ("sensor_uuid", "name", "severity", "minimum", "maximum"),
     "copy_installation": ("tables",),
     "record_migration": ("name", "checksum"),
+    "resolve_event": ("handling",),
     "revoke_device_keys": ("device_uuid",),
     "write_corrections": ("rows",),
     "write_dead_letter": ("sink", "row_key", "error", "row"),
@@ -39,7 +41,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "write_readings": ("rows",),
     "write_rollups": ("rows",),
 }
-"""The parameters of each statement that writes."""
+"""The parameters of each statement that writes. `handling` is a JSON object with `event_id`
+and, if they are known, `user_id` and `note`."""
 
 
 class Arrival(NamedTuple):
@@ -106,6 +109,86 @@ class StoredEventRow(NamedTuple):
     resolved_at: int | None
     ended_by: int | None
     """Id of the first event of the same sensor (or device) at the time this one ended."""
+
+
+class EventId(NamedTuple):
+    """A row of `ml_events`."""
+
+    id: int
+
+
+class EventDetails(NamedTuple):
+    """A row of `ml_events` with its newest notification and the names of what it belongs to."""
+
+    id: int
+    event_key: str | None
+    """None if a program without event keys wrote the event."""
+    incident_key: str | None
+    event_type: str
+    event_code: str
+    title: str
+    message: str | None
+    status: str
+    operator_note: str | None
+    device_id: int
+    device: str
+    sensor_id: int | None
+    """None for an event of the device."""
+    sensor: str | None
+    unit: str | None
+    acknowledged_by: int | None
+    """Id of a user."""
+    acknowledged_by_name: str | None
+    resolved_by: int | None
+    """Id of a user."""
+    resolved_by_name: str | None
+    notification_id: int | None
+    is_read: int | None
+    value: float | None
+    at: int
+    acknowledged_at: int | None
+    resolved_at: int | None
+    read_at: int | None
+
+
+class ListedIncident(NamedTuple):
+    """The events of one incident, without superseded ones."""
+
+    incident_key: str | None
+    """None if a program without incident keys wrote the event."""
+    first_id: int
+    """Id of the first event, which gives device, sensor, title and message."""
+    active_id: int | None
+    """Id of the newest active event."""
+    acknowledged_id: int | None
+    """Id of the newest acknowledged event."""
+    level: int
+    """The highest: 2 critical, 1 warning, 0 any other."""
+    events: int
+    device_id: int
+    device: str
+    sensor_id: int | None
+    sensor: str | None
+    title: str
+    message: str | None
+    began: int
+    ended: int
+    """The last time at which something began or ended, so the end if nothing is open."""
+    unread: int
+    """Number of unread notifications."""
+
+
+class FoundSensor(NamedTuple):
+    """A device with one of its sensors, active or not; null if it has none."""
+
+    device_id: int
+    sensor_id: int | None
+
+
+class UserId(NamedTuple):
+    """A row of `users`."""
+
+    id: int
 
 
 class Present(NamedTuple):
@@ -328,12 +411,20 @@ ARRIVALS_BETWEEN = Query(
 )
 """Newest first. If `sensor_id` is null, for all sensors of the device."""
 COUNT_ROWS = Query("count_rows", RowCounts)
+DETAILS_OF_EVENTS = Query("details_of_events", EventDetails, ("event_ids",))
+"""In order of time. `event_ids` is a JSON array."""
 DEVICES_OF_SENSORS = Query("devices_of_sensors", SensorDevice, ("sensor_ids",))
 """`sensor_ids` is a JSON array. Unknown and inactive sensors have no row."""
 EVENT_BY_KEY = Query("event_by_key", StoredEventRow, ("first_key", "key_beyond"))
 """A few events whose keys are in between, newest first."""
+EVENT_IDS = Query("event_ids", EventId, ("event_id", "first_key", "key_beyond"))
+"""A few events with this id, or with keys in between."""
+EVENT_IDS_OF_INCIDENT = Query("event_ids_of_incident", EventId, ("incident_key", "most"))
+"""Newest first."""
 EVENTS_BETWEEN = Query("events_between", StoredEventRow, ("begin", "end"))
 """Events with a key in [begin, end), which are text; in order of time."""
+FIND_SENSORS = Query("find_sensors", FoundSensor, ("device", "sensor", "sensor_id"))
+"""By the names of device and sensor, or any if null. A sensor may also have the id instead."""
 HAS_MIGRATIONS = Query("has_migrations", Present)
 HAS_READINGS = Query("has_readings", Present)
 LATEST_EVENTS = Query("latest_events", LatestEvent)
@@ -344,6 +435,10 @@ LIST_DEVICES = Query("list_devices", ListedSensor, ("name",))
 """All devices if `name` is null."""
 LIST_DUE_SENSORS = Query("list_due_sensors", ForecastSensor)
 """Sensors with readings since their last forecast, grouped by type."""
+LIST_INCIDENTS = Query("list_incidents", ListedIncident, ("begin", "most"))
+"""The incidents that are open, of any age, and those with an event since `begin`, which is text.
+Active ones first, then acknowledged ones, each by level, then those that have ended; newest first.
+"""
 LIST_INSTALLATION = Query("list_installation", InstalledSensor)
 LIST_MIGRATIONS = Query("list_migrations", Migration)
 LIST_OBJECTS = Query("list_objects", SchemaObject)
@@ -355,6 +450,13 @@ NEWEST_READINGS = Query("newest_readings", NewestReading, ("sensor_ids", "most")
 """`sensor_ids` is a JSON array. At most `most` readings of each sensor, in no particular order,
 plus at most `most` readings without event time, which have seq -1."""
 NOW_MS = Query("now_ms", DatabaseClock)
+PICK_EVENTS = Query(
+    "pick_events",
+    EventId,
+    ("device_ids", "sensor_ids", "begin", "end", "statuses", "event_types", "event_code", "most"),
+)
+"""Newest first, in [begin, end), which are text. `device_ids`, `sensor_ids`, `statuses` and
+`event_types` are JSON arrays; what is null does not restrict, except for `statuses`."""
 PREDICTION_AT = Query(
     "prediction_at", PredictionId, ("sensor_id", "model_id", "predicted_at", "horizon", "window")
 )
@@ -368,3 +470,4 @@ SENSOR_WITH_MODEL = Query("sensor_with_model", SensorModel, ("sensor_id",))
 SENSORS_OF_DEVICE = Query("sensors_of_device", DeviceSensor, ("device_uuid",))
 """No rows if there is no such device."""
 TIES_OF_EVENT = Query("ties_of_event", TiedEvent, ("event_key",))
+USER_NAMED = Query("user_named", UserId, ("username",))

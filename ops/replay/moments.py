@@ -51,6 +51,31 @@ def parse_moment(option: str, text: str) -> Moment:
     return ms
 
 
+def parse_time(option: str, text: str, now_ms: int) -> int:
+    """Parse the value of `option`, a time or how long before `now_ms`, into epoch milliseconds UTC.
+
+    Raises:
+        SetupError: `text` is neither.
+
+    >>> parse_time("--since", "2024-11-24T10:00:00", 0)
+    1732442400000
+    >>> parse_time("--since", "90s", 1732442490000)
+    1732442400000
+    """
+    if _DURATION.fullmatch(text):
+        return max(0, now_ms - parse_duration(option, text))
+    try:
+        ms = _epoch_ms(text)
+    except (ValueError, OverflowError):
+        ms = -1
+    if not 0 <= ms <= MAX_TIME_MS:
+        raise SetupError(
+            f"{option} {text}: give a time as in 2024-11-24T10:00:00Z (UTC if it has no zone) or "
+            "in epoch seconds, or how long ago, as in 30m, 2h or 1d"
+        )
+    return ms
+
+
 def _epoch_ms(text: str) -> int:
     if re.fullmatch(r"\d+(\.\d*)?", text):
         seconds = float(text)

@@ -119,7 +119,7 @@ def test_a_command_has_the_declared_parameters(engine, name):
 
 
 _VALUES = dict.fromkeys(("begin", "end", "predicted_at"), "2026-01-01 00:00:00.000") | {
-    "sensor_ids": "[]",
+    **dict.fromkeys(("device_ids", "event_ids", "sensor_ids", "statuses", "event_types"), "[]"),
     "device_uuid": "00000000-0000-0000-0000-000000000000",
 }
 
