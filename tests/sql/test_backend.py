@@ -150,9 +150,24 @@ def ago(seconds):
 
 
 def read(database, sensor, value, seconds=0):
-    """Write a reading from `seconds` ago the way the engine does; return its time as text."""
+    """Write a reading from `seconds` ago, with what it means for alerts; return its time as text.
+    On SQLite, only the flow writes readings.
+    """
     text, ms = ago(seconds)
     if "sqlite" in type(database._connection).__module__:
+        run(
+            database,
+            f"UPDATE alerts SET status = 'resolved', resolved_at = '{text}' WHERE sensor_id ="
+            f" {sensor} AND status IN ('active', 'acknowledged')",
+        )
+        run(
+            database,
+            "INSERT INTO alerts (threshold_id, sensor_id, device_id, severity, triggered_value,"
+            " triggered_at) SELECT b.threshold_id, s.id, s.device_id,"
+            f" CASE b.level WHEN 2 THEN 'critical' ELSE 'warning' END, {value}, '{text}'"
+            " FROM v_threshold_bounds b JOIN sensors s ON s.id = b.sensor_id"
+            f" WHERE s.id = {sensor} AND ({value} < b.low OR {value} > b.high)",
+        )
         database.execute("write_readings", batches.readings((sensor, value, ms + 20, ms, ms, 0)))
     else:
         run(
