@@ -708,6 +708,15 @@ def test_alerts_are_resolved_when_their_bound_has_moved(server, rig):
     ) == [("resolved", 1)]
 
 
+def test_an_alert_of_the_flow_ends_with_its_event(server, rig):
+    flow_judges(server, rig, Level.CRITICAL, 60)
+    flow_reads(server, rig.boiler, 80, 50)
+    run(server, "EXEC dbo.sp_auto_resolve_alerts")
+    assert alerts_of(server, rig) == [("active", 99, 1)]
+    flow_judges(server, rig, Level.NORMAL, 40)
+    assert alerts_of(server, rig) == [("resolved", 99, 1)]
+
+
 def test_alerts_of_silent_sensors_are_cleaned_up(server, rig):
     run(server, "EXEC dbo.sp_cleanup_stale_alerts @ttl_minutes = ?", 60)
     other = new_rig(server)
