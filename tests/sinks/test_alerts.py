@@ -214,7 +214,9 @@ def test_an_acknowledged_alert_that_stands_again_is_still_acknowledged(settings,
 
 def test_an_event_without_an_alert_leaves_alerts_alone(settings, database):
     store(settings, event(0, WARN))
-    store(settings, event(5, CRITICAL, alert=False), event(6, WARN))
+    store(settings, event(5, CRITICAL, alert=False))
+    assert alerts(database) == [("warning", "active", 0, None)]
+    store(settings, event(6, WARN))
     assert alerts(database) == [("warning", "active", 0, None)]
 
 
