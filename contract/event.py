@@ -3,6 +3,24 @@
 from dataclasses import dataclass
 from hashlib import sha256
 
+from contract.level import Level
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What a change of level means for the rows of its sensor in `alerts`. At most one alert of a
+    sensor stands, so another level ends the alert that stood.
+    """
+
+    level: Level
+    """The level of the alert that stands from now on; NORMAL: none does."""
+    threshold_id: int | None = None
+    """The row of `alert_thresholds` that raises it; None for a profile."""
+    title: str | None = None
+    """The title of its notification, at most 255 characters. The message is that of the event."""
+    late: bool = False
+    """Raised by late readings: it is over, and has nothing to do with the alert that stands."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -38,6 +56,8 @@ class Event:
     incident is everything that one problem of a sensor or device causes."""
     escalates: bool = False
     """Rings again, in place of the incident's earlier notifications."""
+    alert: Alert | None = None
+    """None: the alerts of the sensor stay as they are."""
 
 
 def event_key(sensor_id: int, at: int, event_code: str) -> str:

@@ -190,6 +190,8 @@ class Kind(Generic[R]):
     sensor had fewer panes in that time."""
     stands: ClassVar[bool] = False
     """Whether a condition that the last pane met is still met while the sensor sends nothing."""
+    alerts: ClassVar[bool] = False
+    """Whether a level that it raises also raises an alert, a row of `alerts`."""
 
     def chosen(self, rules: Sequence[R]) -> list[R]:
         """The rules that apply, in order."""

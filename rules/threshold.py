@@ -292,6 +292,7 @@ class ThresholdKind(Kind[Threshold]):
     }
     width = 5
     stands = True
+    alerts = True
 
     def key(self, rule: Threshold) -> tuple[str, str, int]:
         """With the level, since a profile has two thresholds."""

@@ -1,4 +1,6 @@
-"""Stores events: a row of `ml_events` and one of `alert_notifications`, in one transaction."""
+"""Stores events: a row of `ml_events` and one of `alert_notifications`, and what they mean for the
+rows of their sensors in `alerts`, in one transaction.
+"""
 
 from operator import attrgetter
 from typing import NamedTuple
@@ -30,10 +32,16 @@ class EventRow(NamedTuple):
     silent: bool
     incident_key: str
     escalates: bool
+    alert_level: int | None
+    """0: no alert of the sensor stands; None: its alerts stay as they are. See `Alert`."""
+    threshold_id: int | None
+    alert_title: str | None
+    late: bool
 
 
 def event_row(event: Event) -> EventRow:
     """The row of an event."""
+    alert = event.alert
     return EventRow(
         event_key=event.event_key,
         device_id=event.device_id,
@@ -50,6 +58,10 @@ def event_row(event: Event) -> EventRow:
         silent=event.silent,
         incident_key=event.incident_key or event.event_key,
         escalates=event.escalates,
+        alert_level=None if alert is None else int(alert.level),
+        threshold_id=None if alert is None else alert.threshold_id,
+        alert_title=None if alert is None else alert.title,
+        late=alert is not None and alert.late,
     )
 
 

@@ -77,12 +77,21 @@ _ACTIONS = {
     "es": {Level.WARN: "Revíselo pronto.", Level.CRITICAL: "Intervenga de inmediato."},
     "en": {Level.WARN: "Check it soon.", Level.CRITICAL: "Act at once."},
 }
+_ALERTS = {
+    "es": {Level.WARN: "Advertencia", Level.CRITICAL: "Alerta crítica"},
+    "en": {Level.WARN: "Warning", Level.CRITICAL: "Critical alert"},
+}
 
 
 def title(language: str, named: Named, word: Level | str) -> str:
     """An event's title, at most 255 characters."""
     what = " · ".join(short(name) for name in (named.device, named.name) if name)
     return f"{what}: {_WORDS[language][word]}"
+
+
+def alert_title(language: str, level: Level, rule: str) -> str:
+    """The title of the alert of a rule, at most 255 characters."""
+    return f"{_ALERTS[language][level]}: {short(rule)}"
 
 
 def message(

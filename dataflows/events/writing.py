@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from contract.columns import NEVER, Ints
-from contract.event import Event, device_event_key, event_key
+from contract.event import Alert, Event, device_event_key, event_key
 from contract.level import Level
 from dataflows.events.changes import (
     BY_FLAPPING,
@@ -20,13 +20,14 @@ from dataflows.events.changes import (
     Standing,
     Transition,
 )
-from dataflows.events.texts import message, title, word
+from dataflows.events.texts import alert_title, message, title, word
 from dataflows.events.verdicts import Verdicts
 from rules.columns import Rules
 from rules.detector import DETECTOR
 from rules.kind import Cause, Closed, finite
 from rules.panes import Panes, Windows
 from rules.tables import kind_numbered
+from rules.threshold import ALERTS
 from rules.words import Named, Names, duration, quantity
 
 RECOVERED = "RECOVERED_ANOMALY"
@@ -154,7 +155,20 @@ class EventWriter:
             incident_key=self._incident(about.sensor_id, change.incident, lane),
             silent=not change.rings,
             escalates=change.rings and change.before is not Level.NORMAL,
+            alert=self._alert(change, named.unit, late=detected_at is not None),
         )
+
+    def _alert(self, change: Transition, unit: str, *, late: bool) -> Alert | None:
+        """What the change means for the alerts of the sensor. Only some kinds of rules raise them.
+        Another kind that raises a level leaves alone the alert of a lower one, because that level
+        has not cleared. The alert of a late event ends with its event.
+        """
+        if change.after is not Level.NORMAL and (kind := kind_numbered(change.kind)).alerts:
+            rule = self.rules.rule[change.rule]
+            headline = alert_title(self.names.language, change.after, kind.told(rule, unit).name)
+            threshold_id = rule.id if rule.table == ALERTS else None
+            return Alert(change.after, threshold_id, headline, late)
+        return None if late or change.after > change.before else Alert(Level.NORMAL)
 
     def _pane(self, pane: int) -> "_About":
         named, sensor_id, device_id = self._who(pane)

@@ -152,6 +152,29 @@ CREATE INDEX ix_alerts_standing ON dbo.alerts (sensor_id)
 INCLUDE (severity, triggered_at)
 WHERE status IN ('active', 'acknowledged');
 GO
+-- alerts that the flow raises: the event that raised them, and its incident; one of late readings
+-- was over when it was found
+IF COL_LENGTH(N'dbo.alerts', N'event_key') IS NULL
+ALTER TABLE dbo.alerts ADD event_key varchar(64) NULL;
+GO
+IF COL_LENGTH(N'dbo.alerts', N'incident_key') IS NULL
+ALTER TABLE dbo.alerts ADD incident_key varchar(64) NULL;
+GO
+IF COL_LENGTH(N'dbo.alerts', N'is_late') IS NULL
+ALTER TABLE dbo.alerts ADD is_late bit NOT NULL DEFAULT 0;
+GO
+IF NOT EXISTS (
+    SELECT 1 FROM sys.indexes
+    WHERE object_id = OBJECT_ID(N'dbo.alerts') AND name LIKE N'ux[_]alerts[_]event%'
+)
+CREATE UNIQUE INDEX ux_alerts_event ON dbo.alerts (event_key) WHERE event_key IS NOT NULL;
+GO
+IF NOT EXISTS (
+    SELECT 1 FROM sys.indexes
+    WHERE object_id = OBJECT_ID(N'dbo.alerts') AND name LIKE N'ix[_]alerts[_]incident%'
+)
+CREATE INDEX ix_alerts_incident ON dbo.alerts (incident_key) WHERE incident_key IS NOT NULL;
+GO
 IF COL_LENGTH(N'dbo.alert_notifications', N'sensor_id') IS NULL
 ALTER TABLE dbo.alert_notifications ADD sensor_id bigint NULL;
 GO
@@ -222,6 +245,36 @@ SELECT
     NULL
 FROM dbo.sensor_threshold_profiles AS p;
 GO
+-- The state of a sensor that is past its warm-up, by the alerts that stand.
+IF OBJECT_ID(N'dbo.v_alert_states', N'V') IS NOT NULL DROP VIEW dbo.v_alert_states;
+GO
+CREATE VIEW dbo.v_alert_states
+AS
+SELECT
+    s.id AS sensor_id,
+    CASE
+        WHEN
+            EXISTS (
+                SELECT 1 FROM dbo.alerts AS a
+                WHERE
+                    a.sensor_id = s.id
+                    AND a.status IN ('active', 'acknowledged')
+                    AND a.severity = 'critical'
+            )
+            THEN 'ALERT'
+        WHEN
+            EXISTS (
+                SELECT 1 FROM dbo.alerts AS a
+                WHERE
+                    a.sensor_id = s.id
+                    AND a.status IN ('active', 'acknowledged')
+                    AND a.severity = 'warning'
+            )
+            THEN 'WARNING'
+        ELSE 'NORMAL'
+    END AS state
+FROM dbo.sensors AS s;
+GO
 IF OBJECT_ID(N'dbo.tr_sensor_readings_thresholds', N'TR') IS NOT NULL
 DROP TRIGGER dbo.tr_sensor_readings_thresholds;
 GO
@@ -239,8 +292,10 @@ WHERE
 PRINT @disable;
 IF @disable <> N'' EXEC sp_executesql @disable;
 GO
--- Whoever inserts readings, and however many: the newest value of each sensor, when its device was
--- last heard, and its alerts. A sensor's readings are judged in the order in which they came. One
+-- Whoever inserts readings, and however many: the newest value and the state of each sensor, when
+-- its device was last heard, and its alerts. The flow judges its readings itself: those with a
+-- `seq` from 0 on, which no other program sets. `sp_sink_events` writes their alerts, and they end
+-- none here. All others are judged in the order in which they came. One
 -- that is older than another before it, or from the future, is stored and not judged. A sensor's
 -- first readings (`min_readings_for_normal`) are not judged either. A critical bound counts before
 -- a warning one; one alert stands at a time, and a new one of its severity waits until
@@ -319,27 +374,32 @@ BEGIN
     SELECT i.sensor_id
     FROM inserted AS i
     INNER JOIN dbo.v_threshold_bounds AS b ON b.sensor_id = i.sensor_id
-    WHERE i.value < b.low OR i.value > b.high OR i.value = b.equal_to;
+    WHERE
+        (i.seq IS NULL OR i.seq < 0)
+        AND (i.value < b.low OR i.value > b.high OR i.value = b.equal_to);
 
     DECLARE @readings TABLE (
         sensor_id bigint NOT NULL,
         n int NOT NULL,
         at datetime2(6) NOT NULL,
         value decimal(15, 5) NOT NULL,
+        judged bit NOT NULL,
         PRIMARY KEY (sensor_id, n)
     );
-    INSERT INTO @readings (sensor_id, n, at, value)
+    INSERT INTO @readings (sensor_id, n, at, value, judged)
     SELECT
         o.sensor_id,
         ROW_NUMBER() OVER (PARTITION BY o.sensor_id ORDER BY o.n),
         o.at,
-        o.value
+        o.value,
+        CASE WHEN o.seq >= 0 THEN 0 ELSE 1 END
     FROM (
         SELECT
             i.sensor_id,
             i.n,
             i.at,
             i.value,
+            i.seq,
             MAX(i.at) OVER (
                 PARTITION BY i.sensor_id ORDER BY i.n
                 ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
@@ -349,6 +409,7 @@ BEGIN
                 a.sensor_id,
                 a.at,
                 a.value,
+                a.seq,
                 ROW_NUMBER() OVER (
                     PARTITION BY a.sensor_id ORDER BY a.arrived, a.at, a.seq, a.id
                 ) AS n
@@ -399,7 +460,8 @@ BEGIN
     INNER JOIN dbo.v_threshold_bounds AS b ON b.sensor_id = r.sensor_id
     INNER JOIN dbo.sensors AS s ON s.id = r.sensor_id
     WHERE
-        (r.value < b.low OR r.value > b.high OR r.value = b.equal_to)
+        r.judged = 1
+        AND (r.value < b.low OR r.value > b.high OR r.value = b.equal_to)
         AND r.n > CASE s.operational_state
             WHEN 'INITIALIZING' THEN s.min_readings_for_normal - s.valid_readings_count
             WHEN 'STALE' THEN s.min_readings_for_normal
@@ -426,8 +488,9 @@ BEGIN
                 a.sensor_id,
                 CASE a.severity WHEN 'critical' THEN 2 WHEN 'warning' THEN 1 ELSE 0 END
             FROM dbo.alerts AS a
-            INNER JOIN @readings AS r ON r.sensor_id = a.sensor_id AND r.n = 1
-            WHERE a.status IN ('active', 'acknowledged')
+            WHERE
+                a.status IN ('active', 'acknowledged')
+                AND a.sensor_id IN (SELECT r.sensor_id FROM @readings AS r WHERE r.judged = 1)
         ) AS c
         GROUP BY c.sensor_id
     ) AS s
@@ -490,6 +553,7 @@ BEGIN
             FROM @readings AS r
             INNER JOIN @standing AS s ON s.sensor_id = r.sensor_id
             LEFT JOIN @over AS o ON o.sensor_id = r.sensor_id AND o.n = r.n
+            WHERE r.judged = 1
         ) AS t
         WHERE t.level > 0 OR t.last_level > 0;
 
@@ -657,17 +721,17 @@ BEGIN
         sensor_id bigint NOT NULL PRIMARY KEY,
         readings int NOT NULL,
         at datetime2(6) NOT NULL,
-        value decimal(15, 5) NOT NULL,
+        judged bit NOT NULL,
         level int NOT NULL
     );
-    INSERT INTO @newest (sensor_id, readings, at, value, level)
-    SELECT r.sensor_id, r.n, r.at, r.value, COALESCE(o.level, 0)
+    INSERT INTO @newest (sensor_id, readings, at, judged, level)
+    SELECT r.sensor_id, r.n, r.at, r.judged, COALESCE(o.level, 0)
     FROM (
         SELECT
             q.sensor_id,
             q.n,
             q.at,
-            q.value,
+            q.judged,
             ROW_NUMBER() OVER (PARTITION BY q.sensor_id ORDER BY q.n DESC) AS back
         FROM @readings AS q
     ) AS r
@@ -698,12 +762,14 @@ BEGIN
                     THEN 'INITIALIZING'
                 WHEN z.operational_state = 'STALE' AND r.readings < z.min_readings_for_normal
                     THEN 'INITIALIZING'
+                WHEN r.judged = 0 THEN v.state
                 WHEN r.level = 2 THEN 'ALERT'
                 WHEN r.level = 1 THEN 'WARNING'
                 ELSE 'NORMAL'
             END AS state
         FROM @newest AS r
         INNER JOIN dbo.sensors AS z ON z.id = r.sensor_id
+        INNER JOIN dbo.v_alert_states AS v ON v.sensor_id = z.id
     ) AS x ON x.id = s.id
     WHERE x.state <> s.operational_state OR x.valid <> s.valid_readings_count;
 

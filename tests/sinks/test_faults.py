@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 
 from contract.columns import PacketColumns, ReadingColumns, RecordColumns
 from contract.errors import SetupError
-from contract.event import Event, event_key
+from contract.event import Alert, Event, event_key
+from contract.level import Level
 from ops.devices import SensorSpec, register
 from sinks import metrics
 from sinks.events import events_sink
@@ -325,9 +326,19 @@ def test_two_writers_with_overlapping_replays_create_no_duplicates(rig):
 CALLS, LOOPS = 60, 4
 
 
+def judged(sensor, turn):
+    """An event of the flow that raises an alert, or ends one."""
+    at, level = START + 1000 * turn, (Level.WARN, Level.NORMAL, Level.CRITICAL)[turn % 3]
+    return Event(
+        event_key=event_key(sensor, at, "X"), device_id=1, sensor_id=sensor, at=at,
+        event_type="notice", event_code="X", title="t", message="m", value=1.5, payload="{}",
+        resolves=None, status="active", alert=Alert(level, None, "alert"),
+    )  # fmt: skip
+
+
 def test_procedures_called_concurrently_with_a_sink_store_everything_once(rig):
-    """Values cross a bound, so that the calls compete for alerts as well as readings. One reading
-    of the sink has the same time as a call.
+    """Values cross a bound, so that the calls compete for alerts as well as readings, and with the
+    events of the flow. One reading of the sink has the same time as a call.
     """
     if rig.engine == "sqlite":
         pytest.skip("SQLite has no procedures")
@@ -359,8 +370,11 @@ def test_procedures_called_concurrently_with_a_sink_store_everything_once(rig):
     for thread in threads:
         thread.start()
     partition = readings_sink(rig).build_part("step", "0", None)
-    for first in range(0, 400, 20):
+    events = events_sink(rig).build_part("step", "0", None)
+    for turn, first in enumerate(range(0, 400, 20)):
         partition.write_batch([readings(20, first, sensors=2)])
+        events.write_batch([judged(1, turn), judged(2, turn)])
+        events.snapshot()
         partition.snapshot()
     for thread in threads:
         thread.join()
@@ -368,8 +382,10 @@ def test_procedures_called_concurrently_with_a_sink_store_everything_once(rig):
     same = readings(1, 10_000)
     at = (taken[0][1] - datetime(1970, 1, 1)) // timedelta(microseconds=1)
     ts = np.array([at])
-    partition.write_batch([replace(same, sensor_id=np.array([taken[0][0]]), ts=ts, device_ts=ts)])
+    moved = replace(same.readings, sensor_id=np.array([taken[0][0]]), ts=ts, device_ts=ts)
+    partition.write_batch([replace(same, readings=moved)])
     partition.close()
+    events.close()
     assert errors == []
     assert select(
         rig, "SELECT COUNT(*), COUNT(DISTINCT value) FROM sensor_readings WHERE seq < 0"

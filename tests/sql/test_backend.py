@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from contract.event import Alert, Event, event_key
+from contract.level import Level
 from contract.predictions import HORIZON_MS, Predictions
 from contract.settings import Settings
 from ml.predict.flow_rows import told
@@ -24,6 +26,7 @@ from ml.predict.store import thresholds_of, write_forecast
 from rules.columns import Rules
 from rules.line import NAME, TYPE, VERSION
 from rules.tables import make_rules, names_of, rule_tables
+from sinks.events import event_row
 from sinks.predictions import prediction_rows
 from sinks.times import text_of
 from sql.schema import apply_schema, open_database
@@ -163,9 +166,24 @@ def ago(seconds):
 
 
 def read(database, sensor, value, seconds=0):
-    """Write a reading from `seconds` ago the way the engine does; return its time as text."""
+    """Write a reading from `seconds` ago, with what it means for alerts; return its time as text.
+    On SQLite, only the flow writes readings.
+    """
     text, ms = ago(seconds)
     if "sqlite" in type(database._connection).__module__:
+        run(
+            database,
+            f"UPDATE alerts SET status = 'resolved', resolved_at = '{text}' WHERE sensor_id ="
+            f" {sensor} AND status IN ('active', 'acknowledged')",
+        )
+        run(
+            database,
+            "INSERT INTO alerts (threshold_id, sensor_id, device_id, severity, triggered_value,"
+            " triggered_at) SELECT b.threshold_id, s.id, s.device_id,"
+            f" CASE b.level WHEN 2 THEN 'critical' ELSE 'warning' END, {value}, '{text}'"
+            " FROM v_threshold_bounds b JOIN sensors s ON s.id = b.sensor_id"
+            f" WHERE s.id = {sensor} AND ({value} < b.low OR {value} > b.high)",
+        )
         database.execute("write_readings", batches.readings((sensor, value, ms + 20, ms, ms, 0)))
     else:
         run(
@@ -669,6 +687,87 @@ def test_readings_are_counted_during_warm_up_and_the_last_one_raises_no_event(se
     assert count(0) == (0, "UNKNOWN")
 
 
+def flow_reads(database, sensor, value, seconds=0):
+    """Write a reading from `seconds` ago as the flow does."""
+    _, ms = ago(seconds)
+    run_rows(database, "write_readings", batches.readings((sensor, value, ms + 20, ms, ms, 0)))
+
+
+def flow_judges(database, rig, level, seconds=0):
+    """Write the event of a level of the boiler's threshold, from `seconds` ago."""
+    _, ms = ago(seconds)
+    alert = Alert(level, rig.threshold, "Critical alert: hot" if level else None)
+    made = Event(
+        event_key=event_key(rig.boiler, ms, level.name), device_id=rig.device,
+        sensor_id=rig.boiler, at=ms, event_type="critical", event_code="X", title="t",
+        message="m", value=99.0, payload="{}", resolves=None, status="active", alert=alert,
+    )  # fmt: skip
+    run_rows(database, "write_events", batches.json(event_row(made)))
+
+
+def run_rows(database, statement, rows):
+    run(database, f"EXEC dbo.sp_sink_{statement.removeprefix('write_')} @p_rows = ?", rows)
+
+
+def alerts_of(database, rig):
+    """[(status, triggered_value, number of notifications)] in order."""
+    return run(
+        database,
+        "SELECT a.status, a.triggered_value, (SELECT COUNT(*) FROM alert_notifications n"
+        " WHERE n.source = 'alert' AND n.source_event_id = a.id)"
+        f" FROM alerts a WHERE a.sensor_id = {rig.boiler} ORDER BY a.id",
+    )
+
+
+def state_of(database, rig):
+    return scalar(database, f"SELECT operational_state FROM sensors WHERE id = {rig.boiler}")
+
+
+def test_the_trigger_leaves_the_flows_readings_to_the_flow(server, rig):
+    flow_reads(server, rig.boiler, 99.5, 60)
+    assert alerts_of(server, rig) == []
+    assert state_of(server, rig) == "NORMAL"
+    latest = f"SELECT latest_value FROM sensor_readings_latest WHERE sensor_id = {rig.boiler}"
+    assert scalar(server, latest) == 99.5
+    assert scalar(server, f"SELECT status FROM devices WHERE id = {rig.device}") == "online"
+    run(server, SINGLE, rig.boiler, 90)
+    assert alerts_of(server, rig) == [("active", 90, 1)]
+    # in the same insert as one of another program, and inside the bounds
+    run(
+        server,
+        "INSERT INTO dbo.sensor_readings (sensor_id, value, event_timestamp, seq)"
+        f" VALUES ({rig.boiler}, 20, DATEADD(second, 1, SYSUTCDATETIME()), 0),"
+        f" ({rig.pump}, 7, NULL, NULL)",
+    )
+    assert alerts_of(server, rig) == [("active", 90, 1)]
+    assert state_of(server, rig) == "ALERT"
+
+
+def test_the_flow_and_the_procedure_raise_one_alert_for_one_breach(server, rig):
+    flow_reads(server, rig.boiler, 99, 10)
+    flow_judges(server, rig, Level.CRITICAL, 9)
+    assert run(server, SINGLE, rig.boiler, 98) == []
+    assert alerts_of(server, rig) == [("active", 99, 1)]
+    run(server, SINGLE, rig.boiler, 20)
+    assert alerts_of(server, rig) == [("resolved", 99, 1)]
+    assert run(server, SINGLE, rig.boiler, 98) == [], "in the cooldown of the flow's alert"
+    assert alerts_of(server, rig) == [("resolved", 99, 1)]
+
+
+def test_the_procedure_and_the_flow_raise_one_alert_for_one_breach(server, rig):
+    ((alert,),) = run(server, SINGLE, rig.boiler, 98)
+    flow_reads(server, rig.boiler, 99)
+    flow_judges(server, rig, Level.CRITICAL, -1)
+    assert alerts_of(server, rig) == [("active", 98, 1)]
+    flow_judges(server, rig, Level.NORMAL, -9)
+    assert alerts_of(server, rig) == [("resolved", 98, 1)]
+    assert state_of(server, rig) == "NORMAL"
+    flow_judges(server, rig, Level.CRITICAL, -20)
+    assert alerts_of(server, rig) == [("active", 98, 1)], "in its cooldown: it stands again"
+    assert state_of(server, rig) == "ALERT"
+    assert scalar(server, f"SELECT MAX(id) FROM alerts WHERE sensor_id = {rig.boiler}") == alert
+
+
 def test_alerts_are_resolved_when_their_bound_has_moved(server, rig):
     read(server, rig.boiler, 90, 60)
     read(server, rig.boiler, 91, 50)
@@ -682,6 +781,15 @@ def test_alerts_are_resolved_when_their_bound_has_moved(server, rig):
         "SELECT status, CASE WHEN ABS(DATEDIFF(second, resolved_at, SYSUTCDATETIME())) < 60"
         f" THEN 1 END FROM alerts WHERE sensor_id = {rig.boiler}",
     ) == [("resolved", 1)]
+
+
+def test_an_alert_of_the_flow_ends_with_its_event(server, rig):
+    flow_judges(server, rig, Level.CRITICAL, 60)
+    flow_reads(server, rig.boiler, 80, 50)
+    run(server, "EXEC dbo.sp_auto_resolve_alerts")
+    assert alerts_of(server, rig) == [("active", 99, 1)]
+    flow_judges(server, rig, Level.NORMAL, 40)
+    assert alerts_of(server, rig) == [("resolved", 99, 1)]
 
 
 def test_alerts_of_silent_sensors_are_cleaned_up(server, rig):

@@ -318,6 +318,12 @@ BEGIN
 END;
 GO
 -- A silent event's notification is stored as read; rows without that column are not silent.
+--
+-- A new event may also change the alerts of its sensor. The stored rows decide what it changes, in
+-- the same transaction: an event that is written again changes nothing, and the alerts that other
+-- programs have raised count too. The events of a sensor change its alerts one after the other. An
+-- alert that was raised within the cooldown before an event stands again instead of a new one,
+-- unless a person has resolved it.
 IF OBJECT_ID(N'dbo.sp_sink_events', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_events;
 GO
 CREATE PROCEDURE dbo.sp_sink_events
@@ -341,11 +347,32 @@ BEGIN
         status varchar(50) NOT NULL,
         silent bit NULL,
         incident_key varchar(64) NULL,
-        escalates bit NULL
+        escalates bit NULL,
+        alert_level int NULL,
+        threshold_id bigint NULL,
+        alert_title nvarchar(255) NULL,
+        late bit NULL
     );
+    DECLARE @changes TABLE (
+        event_key varchar(64) NOT NULL PRIMARY KEY,
+        incident_key varchar(64) NULL,
+        sensor_id bigint NOT NULL,
+        device_id bigint NOT NULL,
+        turn int NOT NULL,
+        at datetime2(3) NOT NULL,
+        value decimal(15, 5) NULL,
+        level int NOT NULL,
+        severity varchar(50) NOT NULL,
+        threshold_id bigint NULL,
+        cooldown_from datetime2(3) NOT NULL,
+        late bit NOT NULL
+    );
+    DECLARE @turn int = 1;
+    DECLARE @turns int;
     INSERT INTO @events (
         event_key, device_id, sensor_id, at, event_type, event_code, title, message, value, payload,
-        resolves, status, silent, incident_key, escalates
+        resolves, status, silent, incident_key, escalates, alert_level, threshold_id, alert_title,
+        late
     )
     SELECT
         r.event_key,
@@ -362,7 +389,11 @@ BEGIN
         r.status,
         r.silent,
         r.incident_key,
-        r.escalates
+        r.escalates,
+        r.alert_level,
+        r.threshold_id,
+        r.alert_title,
+        r.late
     FROM OPENJSON (@p_rows) WITH (
         event_key varchar(64) '$[0]',
         device_id bigint '$[1]',
@@ -378,10 +409,41 @@ BEGIN
         status varchar(50) '$[11]',
         silent bit '$[12]',
         incident_key varchar(64) '$[13]',
-        escalates bit '$[14]'
+        escalates bit '$[14]',
+        alert_level int '$[15]',
+        threshold_id bigint '$[16]',
+        alert_title nvarchar(255) '$[17]',
+        late bit '$[18]'
     ) AS r;
 
     BEGIN TRANSACTION;
+    INSERT INTO @changes (
+        event_key, incident_key, sensor_id, device_id, turn, at, value, level, severity,
+        threshold_id, cooldown_from, late
+    )
+    SELECT
+        n.event_key,
+        n.incident_key,
+        n.sensor_id,
+        n.device_id,
+        ROW_NUMBER() OVER (PARTITION BY n.sensor_id, n.late ORDER BY n.at, n.event_key),
+        n.at,
+        CAST(n.value AS decimal(15, 5)),
+        n.alert_level,
+        CASE n.alert_level WHEN 2 THEN 'critical' WHEN 1 THEN 'warning' ELSE '' END,
+        t.id, -- the row may be gone
+        DATEADD(second, -COALESCE(p.cooldown_seconds, 300), n.at),
+        n.late
+    FROM @events AS n
+    LEFT JOIN dbo.alert_thresholds AS t ON t.id = n.threshold_id
+    LEFT JOIN dbo.sensor_threshold_profiles AS p ON p.sensor_id = n.sensor_id
+    WHERE
+        n.alert_level IS NOT NULL
+        AND NOT EXISTS (
+            SELECT 1 FROM dbo.ml_events AS e
+            WHERE e.event_key = n.event_key AND e.event_key IS NOT NULL
+        );
+
     INSERT INTO dbo.ml_events (
         event_key, device_id, sensor_id, created_at, event_type, event_code, title, message,
         payload, status, resolved_at, incident_key
@@ -450,13 +512,167 @@ BEGIN
         AND a.event_key <> n.event_key
         AND a.created_at <= n.at
         AND a.is_read = 0;
+
+    SET @turns = (SELECT COALESCE(MAX(c.turn), 0) FROM @changes AS c WHERE c.late = 0);
+    WHILE @turn <= @turns
+    BEGIN
+        UPDATE a
+        SET
+            status = CASE WHEN a.acknowledged_at IS NULL THEN 'active' ELSE 'acknowledged' END,
+            resolved_at = NULL
+        FROM dbo.alerts AS a
+        INNER JOIN @changes AS c ON c.sensor_id = a.sensor_id AND c.severity = a.severity
+        WHERE
+            c.turn = @turn
+            AND c.late = 0
+            AND a.is_late = 0
+            AND a.triggered_at > c.cooldown_from
+            AND a.status = 'resolved'
+            AND a.resolved_by IS NULL
+            AND NOT EXISTS (
+                SELECT 1 FROM dbo.alerts AS o
+                WHERE
+                    o.sensor_id = a.sensor_id
+                    AND o.severity = a.severity
+                    AND (
+                        o.status IN ('active', 'acknowledged')
+                        OR (
+                            o.is_late = 0
+                            AND (
+                                o.triggered_at > a.triggered_at
+                                OR (o.triggered_at = a.triggered_at AND o.id > a.id)
+                            )
+                        )
+                    )
+            );
+
+        INSERT INTO dbo.alerts (
+            event_key, incident_key, threshold_id, sensor_id, device_id, severity, status,
+            triggered_value, triggered_at
+        )
+        SELECT
+            c.event_key,
+            c.incident_key,
+            c.threshold_id,
+            c.sensor_id,
+            c.device_id,
+            c.severity,
+            'active',
+            c.value,
+            c.at
+        FROM @changes AS c
+        WHERE
+            c.turn = @turn
+            AND c.late = 0
+            AND c.level > 0
+            AND NOT EXISTS (
+                SELECT 1 FROM dbo.alerts AS a
+                WHERE
+                    a.sensor_id = c.sensor_id
+                    AND a.severity = c.severity
+                    AND a.status IN ('active', 'acknowledged')
+            )
+            AND NOT EXISTS (
+                SELECT 1 FROM dbo.alerts AS a
+                WHERE
+                    a.sensor_id = c.sensor_id
+                    AND a.severity = c.severity
+                    AND a.triggered_at > c.cooldown_from
+                    AND a.is_late = 0
+            )
+        ORDER BY c.at, c.sensor_id;
+
+        -- a warning stays where the critical alert may not be raised again yet
+        UPDATE a
+        SET status = 'resolved', resolved_at = c.at
+        FROM dbo.alerts AS a
+        INNER JOIN @changes AS c ON c.sensor_id = a.sensor_id
+        WHERE
+            c.turn = @turn
+            AND c.late = 0
+            AND a.status IN ('active', 'acknowledged')
+            AND a.severity <> c.severity
+            AND (
+                c.level < 2
+                OR c.severity IN (
+                    SELECT o.severity FROM dbo.alerts AS o
+                    WHERE
+                        o.sensor_id = a.sensor_id
+                        AND o.status IN ('active', 'acknowledged')
+                )
+            );
+
+        UPDATE s
+        SET operational_state = v.state, state_changed_at = c.at
+        FROM dbo.sensors AS s
+        INNER JOIN @changes AS c ON c.sensor_id = s.id
+        INNER JOIN dbo.v_alert_states AS v ON v.sensor_id = s.id
+        WHERE
+            c.turn = @turn
+            AND c.late = 0
+            AND s.operational_state NOT IN ('INITIALIZING', 'STALE')
+            AND s.operational_state <> v.state;
+        SET @turn = @turn + 1;
+    END;
+
+    -- the alert of a late event ends with it
+    INSERT INTO dbo.alerts (
+        event_key, incident_key, threshold_id, sensor_id, device_id, severity, status,
+        triggered_value, triggered_at, resolved_at, is_late
+    )
+    SELECT
+        c.event_key,
+        c.incident_key,
+        c.threshold_id,
+        c.sensor_id,
+        c.device_id,
+        c.severity,
+        'resolved',
+        c.value,
+        c.at,
+        c.at,
+        1
+    FROM @changes AS c
+    WHERE c.late = 1 AND c.level > 0
+    ORDER BY c.at, c.event_key;
+
+    UPDATE a
+    SET resolved_at = n.at
+    FROM dbo.alerts AS a
+    INNER JOIN @events AS n ON n.resolves = a.event_key
+    WHERE a.is_late = 1 AND a.event_key IS NOT NULL;
+
+    -- one incident rings once: that is the notification of its event
+    INSERT INTO dbo.alert_notifications (
+        source, source_event_id, severity, title, message, is_read, created_at, read_at, sensor_id,
+        device_id, triggered_value, event_type, incident_key
+    )
+    SELECT
+        'alert',
+        a.id,
+        a.severity,
+        n.alert_title,
+        n.message,
+        1,
+        a.triggered_at,
+        a.triggered_at,
+        a.sensor_id,
+        a.device_id,
+        a.triggered_value,
+        a.severity,
+        a.incident_key
+    FROM @events AS n
+    INNER JOIN @changes AS c ON c.event_key = n.event_key
+    INNER JOIN dbo.alerts AS a ON a.event_key = n.event_key AND a.event_key IS NOT NULL
+    ORDER BY a.id;
     COMMIT TRANSACTION;
 END;
 GO
 -- What a replay found about events: rows of status 'superseded' no longer hold, and of the others
 -- those that are missing come, those that are there get the texts, and their status and end where
 -- `ends` is set or they were superseded. What a person has resolved stays so. A notification that
--- comes, or whose event holds again, is read when it is silent.
+-- comes, or whose event holds again, is read when it is silent. The alert of an event that no
+-- longer holds is resolved.
 IF OBJECT_ID(N'dbo.sp_sink_corrections', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_corrections;
 GO
 CREATE PROCEDURE dbo.sp_sink_corrections
@@ -540,6 +756,24 @@ BEGIN
     FROM dbo.alert_notifications AS a
     INNER JOIN @events AS n ON n.event_key = a.event_key
     WHERE n.status = 'superseded' AND a.is_read = 0 AND a.event_key IS NOT NULL;
+
+    UPDATE a
+    SET status = 'resolved', resolved_at = @now
+    FROM dbo.alerts AS a
+    INNER JOIN @events AS n ON n.event_key = a.event_key
+    WHERE
+        n.status = 'superseded'
+        AND a.status IN ('active', 'acknowledged')
+        AND a.event_key IS NOT NULL;
+
+    UPDATE s
+    SET operational_state = v.state, state_changed_at = @now
+    FROM dbo.sensors AS s
+    INNER JOIN dbo.v_alert_states AS v ON v.sensor_id = s.id
+    WHERE
+        s.id IN (SELECT n.sensor_id FROM @events AS n WHERE n.status = 'superseded')
+        AND s.operational_state NOT IN ('INITIALIZING', 'STALE')
+        AND s.operational_state <> v.state;
 
     UPDATE e
     SET

@@ -63,7 +63,8 @@ IF OBJECT_ID(N'dbo.sp_auto_resolve_alerts', N'P') IS NOT NULL
 DROP PROCEDURE dbo.sp_auto_resolve_alerts;
 GO
 -- Resolves the alerts of sensors whose newest reading came later and is beyond no bound as severe:
--- those that nobody saw end, because a bound was moved or taken away. Answers `resolved_count`.
+-- those that nobody saw end, because a bound was moved or taken away. The flow ends its own alerts:
+-- a level may stand although the newest reading is inside the bound. Answers `resolved_count`.
 CREATE PROCEDURE dbo.sp_auto_resolve_alerts
 AS
 BEGIN
@@ -76,6 +77,7 @@ BEGIN
         ON l.sensor_id = a.sensor_id AND l.latest_timestamp > a.triggered_at
     WHERE
         a.status IN ('active', 'acknowledged')
+        AND a.event_key IS NULL
         AND NOT EXISTS (
             SELECT 1
             FROM dbo.v_threshold_bounds AS b

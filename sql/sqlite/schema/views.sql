@@ -258,3 +258,19 @@ LEFT JOIN ml_events AS e
             ORDER BY f.created_at DESC, f.id DESC
             LIMIT 1
         );
+
+-- The state of a sensor that is past its warm-up, by the alerts that stand.
+DROP VIEW IF EXISTS v_alert_states;
+CREATE VIEW v_alert_states AS
+SELECT
+    s.id AS sensor_id,
+    CASE (
+        SELECT max(CASE a.severity WHEN 'critical' THEN 2 WHEN 'warning' THEN 1 END)
+        FROM alerts AS a
+        WHERE a.sensor_id = s.id AND a.status IN ('active', 'acknowledged')
+    )
+        WHEN 2 THEN 'ALERT'
+        WHEN 1 THEN 'WARNING'
+        ELSE 'NORMAL'
+    END AS state
+FROM sensors AS s;

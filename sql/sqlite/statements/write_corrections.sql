@@ -2,7 +2,8 @@
 -- Events with status 'superseded' are no longer valid. Of the others, missing events are inserted.
 -- Stored events get the new texts, and the new status and end if `ends` is set or they were
 -- superseded. Events that a user has resolved stay resolved. The notification of an event that is
--- inserted, or valid again, is marked as read if the event is silent.
+-- inserted, or valid again, is marked as read if the event is silent. The alert of an event that is
+-- no longer valid is resolved.
 CREATE TEMP TABLE IF NOT EXISTS corrections (
     event_key TEXT NOT NULL PRIMARY KEY,
     device_id INTEGER,
@@ -60,6 +61,22 @@ WHERE
     n.event_key = alert_notifications.event_key
     AND n.status = 'superseded'
     AND alert_notifications.is_read = 0;
+
+UPDATE alerts
+SET status = 'resolved', resolved_at = strftime('%Y-%m-%d %H:%M:%f', 'now')
+FROM corrections AS n
+WHERE
+    n.event_key = alerts.event_key
+    AND n.status = 'superseded'
+    AND alerts.status IN ('active', 'acknowledged');
+
+UPDATE sensors
+SET operational_state = v.state, state_changed_at = strftime('%Y-%m-%d %H:%M:%f', 'now')
+FROM v_alert_states AS v
+WHERE
+    v.sensor_id = sensors.id
+    AND sensors.id IN (SELECT n.sensor_id FROM corrections AS n WHERE n.status = 'superseded')
+    AND sensors.operational_state NOT IN ('INITIALIZING', 'STALE', v.state);
 
 UPDATE ml_events
 SET

@@ -4,14 +4,23 @@ import re
 import numpy as np
 import pytest
 
-from contract.event import event_key
+from contract.event import Alert, event_key
+from contract.level import Level
 from dataflows.engine.engine import Times
 from rules.columns import Rules
 from rules.detector import VIEWS
 from rules.words import Named, Names
 from tests.dataflows.engine.test_engine import RULES
 from tests.dataflows.events.test_levels import Above100, delta, make, threshold
-from tests.dataflows.streams import NO_RULES, Partition, closed, each_second, heartbeat, long_stream
+from tests.dataflows.streams import (
+    HELD_MS,
+    NO_RULES,
+    Partition,
+    closed,
+    each_second,
+    heartbeat,
+    long_stream,
+)
 
 ABOVE = make(
     threshold("greater_than", 80.0, id=5, name="hot"),
@@ -453,3 +462,55 @@ def test_event_keys_are_unique_and_resolve_earlier_events(seed):
             assert before.at <= event.at  # equal if data resumes just when it becomes silent
         json.loads(event.payload)
         assert np.isfinite(event.value or 0.0)
+
+
+def test_levels_of_thresholds_raise_and_end_alerts():
+    raised, worse, better, over = events(second(85, 95, *[82] * 5, *[70] * 5), ABOVE)
+    assert [event.alert for event in (raised, worse, better, over)] == [
+        Alert(Level.WARN, 5, "Warning: hot"),
+        Alert(Level.CRITICAL, 6, "Critical alert: too hot"),
+        Alert(Level.WARN, 5, "Warning: hot"),
+        Alert(Level.NORMAL),
+    ]
+
+
+def test_the_title_of_an_alert_is_in_the_language_of_its_event():
+    raised, worse, _ = events(STORY, ABOVE, language="es")
+    assert [raised.alert.title, worse.alert.title] == [
+        "Advertencia: hot",
+        "Alerta crítica: too hot",
+    ]
+    long = make(threshold("greater_than", 80.0, name="n" * 255))
+    assert len(events(second(85), long)[0].alert.title) <= 255
+
+
+def test_the_alert_of_a_profile_has_no_threshold():
+    rules = make(profiles=[{"id": 3, "sensor_id": 1, "warning_max": 80.0}])
+    assert events(second(85), rules)[0].alert == Alert(Level.WARN, None, "Warning: profile 3")
+
+
+def test_a_level_of_another_kind_raises_no_alert_and_its_end_ends_one():
+    raised, over = events(second(10, 19, *[19] * 5), delta(abs_delta=5.0, min_readings=0))
+    assert (raised.alert, over.alert) == (None, Alert(Level.NORMAL))
+
+
+def test_a_level_of_another_kind_above_that_of_a_threshold_leaves_its_alert():
+    rules = make(
+        threshold("greater_than", 80.0, id=5, name="hot"),
+        deltas=[{"sensor_id": 1, "abs_delta": 20.0, "min_readings": 0, "severity": "critical"}],
+    )
+    raised, worse, better = events(second(85, 110, *[110] * 5), rules)
+    assert (worse.event_code, worse.alert) == ("DELTA_SPIKE", None)
+    hot = Alert(Level.WARN, 5, "Warning: hot")
+    assert (raised.alert, better.alert) == (hot, hot)
+
+
+def test_the_alert_of_late_readings_is_late_and_its_end_is_that_of_its_event():
+    newest = second(*[70] * 5, start=60_000)
+    values = (70.0, 85.0, *[70.0] * 8)
+    late = [(1, 10_000 + 1_000 * n, value) for n, value in enumerate(values)]
+    records = [*newest, (66_000, 3, "late", late), heartbeat(70_000)]
+    found = Partition(rules=ABOVE, names=names()).run(closed(records, HELD_MS)).events
+    raised, over = (event for event in found if payload(event).get("late"))
+    assert raised.alert == Alert(Level.WARN, 5, "Warning: hot", late=True)
+    assert (over.alert, over.resolves) == (None, raised.event_key)
