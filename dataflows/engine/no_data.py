@@ -92,6 +92,10 @@ class HeardTable(Table):
         """Apply the user's settings, one for each row."""
         self.set_ms = set_ms
 
+    def least(self) -> Ints:
+        """(rows,) the time without data, in ms, before which no row becomes silent."""
+        return np.where(self.set_ms > 0, self.set_ms, LEAST_MS)
+
     def due(self, since: Ints, rows: Ints) -> Ints:
         """The time at which rows without data after `since` become silent; `_FOREVER` without a
         rhythm.
@@ -218,22 +222,23 @@ class NoDataState:
             new_row = begins(row)
             before[record] = np.where(new_row, state.heard_at[row], np.roll(at, 1))
             doubtful = state.since != NEVER
-            least = np.where(state.set_ms[row] > 0, state.set_ms[row], LEAST_MS)
-            doubtful[row[at - before[record] >= np.minimum(least, LEAST_MS)]] = True
+            least = state.least()
+            known = before[record] != NEVER
+            doubtful[row[known & (at - before[record] >= least[row])]] = True
             slow = doubtful[row]
             state.enter_all(row[~slow], at[~slow])
             for r, a, index in zip(*(c[slow].tolist() for c in (row, at, record)), strict=True):
-                limit = int(state.due(state.heard_at[[r]], np.array([r]))[0])
-                if state.since[r] == NEVER and limit <= a:
-                    _fall_silent(state, r, limit, changes)
+                if state.since[r] == NEVER and a - state.heard_at[r] >= least[r]:
+                    silent_at = int(state.due(state.heard_at[[r]], np.array([r]))[0])
+                    if silent_at <= a:
+                        _fall_silent(state, r, silent_at, changes)
                 if silent := state.since[r] != NEVER:
                     _return(state, r, a, changes)
                     self.devices.returned[r] = a
                     returns.setdefault(r, {})[index] = a
                 state.enter(r, a, counts=not silent)
         now = readings.arrival[-1]
-        least = np.where(state.set_ms > 0, np.minimum(state.set_ms, LEAST_MS), LEAST_MS)
-        rows = np.flatnonzero((state.heard_at <= now - least) & (state.since == NEVER))
+        rows = np.flatnonzero((state.heard_at <= now - state.least()) & (state.since == NEVER))
         rows = rows[state.heard_at[rows] != NEVER]
         due = state.due(state.heard_at[rows], rows)
         for r, at_due in zip(rows.tolist(), due.tolist(), strict=True):

@@ -312,6 +312,8 @@ class PaneState(Table):
         first = begins(row)
         if first.all():  # one record of each sensor, as in most live pieces
             return stored, np.where(heard > NEVER, heard, stored)
+        if heard[0].min() > NEVER:  # each record raises the watermark, as without late readings
+            return np.where(first, stored, np.roll(heard, 1, axis=1)), heard
         starts = np.flatnonzero(first)
         place = np.arange(len(row))
         newest = np.maximum.accumulate(np.where(heard[0] > NEVER, place, -1))

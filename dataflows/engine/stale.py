@@ -37,6 +37,8 @@ class StaleBuckets(Table):
         emitted, by period, and `watermark` and `ids` (S,) are of each sensor.
         """
         self.grow(len(ids))
+        if not len(row) and not any(len(ended.row) for ended in emitted):
+            return StaleRollups(row, row, row)
         ms = ts // 1000
         np.maximum.at(self.mark, row, ms)
         stale = []

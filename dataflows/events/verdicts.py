@@ -1,6 +1,6 @@
 """The level that the rules and the detector call for at each closed pane."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ _USUAL_PANES = 1_000
 _USUAL_KNOWN = 10
 """The number of panes from which it is known."""
 
+_Key = tuple[str, str, int]
 _Pairs = tuple[Kind[Any], Group, NDArray[np.intp], Ints]
 
 
@@ -100,10 +101,10 @@ class VerdictState(Table):
     """(S,) the slow mean of the sensor's panes in which no bound of a user was breached."""
     learned: Ints = column(np.int64, 0, stored=np.int32)
     """(S,) the number of those panes, up to `_USUAL_PANES`."""
-    streaks: dict[tuple[str, str, int], int] = single({})
+    streaks: dict[_Key, int] = single({})
     """Rule key -> consecutive panes that met its condition. For rules in use, the value is that of
     the last snapshot."""
-    since: dict[tuple[str, str, int], int] = single({})
+    since: dict[_Key, int] = single({})
     """Rule key -> end of the first of those panes, likewise."""
 
     def __init__(self, detector: Detector | None = None, *, late: bool = False) -> None:
@@ -111,6 +112,8 @@ class VerdictState(Table):
         self._detector = detector
         self._late = late
         self._rules = Rules(RuleSet())
+        self._keys: list[_Key] = []
+        """(all rules,) identity of each rule across editions."""
         self._streak: Ints = np.empty(0, np.int64)
         """(all rules,) consecutive panes that met the condition."""
         self._since: Ints = np.empty(0, np.int64)
@@ -129,15 +132,19 @@ class VerdictState(Table):
 
     def settle(self) -> None:
         """Merge the streaks of the rules in use into those of rules that are not."""
-        keys = [rule_key(rule) for rule in self._rules.rule]
-        streaks = self._streak.tolist()
-        running = [key for key, streak in zip(keys, streaks, strict=True) if streak]
-        self.streaks = _without(self.streaks, keys) | dict(
-            zip(running, self._streak[self._streak > 0].tolist(), strict=True)
+        running = np.flatnonzero(self._streak)
+        keys = [self._keys[index] for index in running.tolist()]
+        self.streaks = self._of_others(self.streaks) | dict(
+            zip(keys, self._streak[running].tolist(), strict=True)
         )
-        self.since = _without(self.since, keys) | dict(
-            zip(running, self._since[self._streak > 0].tolist(), strict=True)
+        self.since = self._of_others(self.since) | dict(
+            zip(keys, self._since[running].tolist(), strict=True)
         )
+
+    def _of_others(self, values: Mapping[_Key, int]) -> dict[_Key, int]:
+        """Those of rules that are not in use."""
+        used = set(self._keys) if values else set()
+        return {key: value for key, value in values.items() if key not in used}
 
     def step(
         self, panes: Panes, value: Floats, windows: Windows, sensor_id: Ints, rules: Rules
@@ -283,7 +290,7 @@ class VerdictState(Table):
             self._detector.use(rules.deep, rules.unusual, rules.deep_since)
         self.settle()
         self._rules = rules
-        keys = [rule_key(rule) for rule in rules.rule]
+        keys = self._keys = [rule_key(rule) for rule in rules.rule]
         self._streak = np.array([self.streaks.get(key, 0) for key in keys], np.int64)
         self._since = np.array([self.since.get(key, _UNKNOWN) for key in keys], np.int64)
         self.streaks, self.since = {}, {}  # a rule that returns starts over
@@ -312,13 +319,6 @@ def _runs(
     return run, begun, np.r_[starts[1:] - 1, len(met) - 1]
 
 
-def _without(
-    values: Mapping[tuple[str, str, int], int], keys: Iterable[tuple[str, str, int]]
-) -> dict[tuple[str, str, int], int]:
-    dropped = set(keys)
-    return {key: value for key, value in values.items() if key not in dropped}
-
-
-def rule_key(rule: Rule) -> tuple[str, str, int]:
+def rule_key(rule: Rule) -> _Key:
     """The identity of a rule across editions."""
     return kind_of(rule).key(rule)

@@ -269,6 +269,6 @@ def _fitting(say: Callable[[Words], str], words: Callable[[int], Words], most: i
     text = ""
     for names in _NAMES:
         text = say(words(names))
-        if len(text.encode("utf-16-le")) // 2 <= most:
+        if 2 * len(text) <= most or len(text.encode("utf-16-le")) // 2 <= most:
             break
     return text

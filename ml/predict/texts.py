@@ -89,6 +89,10 @@ class Words:
         self._outlook = outlook
         self._assessment = assessment
         self._names = names
+        self._sensor, self._device = (
+            self.short(outlook.sensor.name),
+            self.short(outlook.sensor.device),
+        )
         self._unit = _cut(outlook.sensor.unit, min(names, _UNIT))
 
     @property
@@ -185,10 +189,7 @@ class Words:
         return self._text("equal", rule=rule)
 
     def _text(self, kind: str, **words: object) -> str:
-        sensor = self._outlook.sensor
-        return self._texts[kind].format(
-            sensor=self.short(sensor.name), device=self.short(sensor.device), **words
-        )
+        return self._texts[kind].format(sensor=self._sensor, device=self._device, **words)
 
     def short(self, text: str) -> str:
         """A name, cut to the maximum length."""
