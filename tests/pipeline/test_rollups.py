@@ -39,9 +39,7 @@ def story(random, start):
                 for sensor in (2 * device - 1, 2 * device):
                     number += 1
                     value = round(20 + number / 7, 3)
-                    readings.append(
-                        (sensor, ts + random.randrange(1000), round(20 + number / 7, 3))
-                    )
+                    readings.append((sensor, ts + random.randrange(1000), value))
             random.shuffle(readings)
             part = random.randrange(2, len(readings))
             fate = random.random()
