@@ -32,6 +32,10 @@ DEAD_LETTERS_WAITING = Gauge(
     "iot_flow_dead_letters_waiting", "1 while the flow waits for the dead-letter topic"
 )
 SENSORS = Gauge("iot_flow_sensors", "Sensors by level", ["level"])
+UNJUDGED = Gauge(
+    "iot_flow_sensors_unjudged",
+    "Sensors that the detector cannot report for now: they have used up their false alarms",
+)
 EVENTS = Counter("iot_flow_events", "Events, by code", ["code"])
 EPOCH_SECONDS = Histogram(
     "iot_flow_epoch_seconds", "Time between two snapshots of a partition", buckets=_SECONDS

@@ -70,6 +70,8 @@ class Flow:
     rules_refused: int
     sensors: dict[str, int]
     """Level -> number of sensors."""
+    unjudged: int
+    """Sensors that the detector cannot report for now."""
     epoch: Seconds
     """Time from one snapshot to the next."""
     snapshot: Seconds
@@ -223,6 +225,7 @@ def _flow(url: str, samples: "_Samples", up: float, now: float) -> Flow:
         dead_letters=samples.count("iot_flow_dead_letters_total"),
         rules_refused=samples.count("iot_rules_refused"),
         sensors=samples.by("iot_flow_sensors", "level"),
+        unjudged=samples.count("iot_flow_sensors_unjudged"),
         epoch=samples.seconds("iot_flow_epoch_seconds"),
         snapshot=samples.seconds("iot_flow_snapshot_seconds"),
         snapshot_age_seconds=max(0.0, now - snapshot_at) if snapshot_at else None,

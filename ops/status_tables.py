@@ -61,6 +61,7 @@ def _flow(flow: Flow) -> Iterator[RenderableType]:
     yield _line(
         ("sensors", sum(flow.sensors.values()), ""),
         *((level, count, "") for level, count in flow.sensors.items()),
+        ("too noisy for the detector", flow.unjudged, "yellow"),
     )
     age = flow.snapshot_age_seconds
     old = age is not None and age > _SNAPSHOT_OLD_S

@@ -64,12 +64,19 @@ def damaged(settings: Settings) -> set[str]:
         IotError: by cause, see `Database`.
     """
     with Database(settings) as database:
-        actual = _actual(database)
-        return {
-            script.name
-            for script in scripts(settings.engine)
-            if not script.once and any(_differences(_wanted((script,)), actual))
-        }
+        actual, plan = _actual(database), scripts(settings.engine)
+        found = set()
+        later: set[tuple[str, str]] = set()
+        """Objects that a later script replaces."""
+        for script in reversed(plan):
+            wanted = _wanted((script,))
+            if not script.once:
+                for name in later & wanted.objects.keys():
+                    del wanted.objects[name]
+                if any(_differences(wanted, actual)):
+                    found.add(script.name)
+                later |= wanted.objects.keys()
+        return found
 
 
 def _actual(database: Database) -> _Schema:

@@ -168,6 +168,11 @@ class Engine:
         """The number of sensors that are NORMAL, WARN and CRITICAL."""
         return self._levels.counts
 
+    @property
+    def unjudged(self) -> int:
+        """The number of sensors that the detector cannot report for now, see `Detector`."""
+        return self._verdicts.unjudged(self._rows.sensors.id, self._panes.watermark)
+
     def snapshot(self) -> dict[str, Snapshot]:
         """Copy the state as plain arrays and numbers, by table and column."""
         return snapshot_of(self.tables)

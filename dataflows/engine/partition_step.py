@@ -23,6 +23,7 @@ from dataflows.metrics import (
     SENSORS,
     SNAPSHOT_SECONDS,
     TOO_LATE,
+    UNJUDGED,
 )
 from ml.online import PartitionDetector
 from rules.history import RuleBook
@@ -51,6 +52,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
             self.engine.restore(snapshot)
         self._counted = self.engine.counts
         self._levels = (0, 0, 0)
+        self._unjudged = 0
         self._count_levels()
 
     def on_batch(self, values: list[PacketColumns]) -> tuple[Iterable[Outcome], bool]:
@@ -68,6 +70,9 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
     def snapshot(self) -> dict[str, Snapshot]:
         """Copy the state of the engine."""
         self._count_levels()
+        unjudged = self.engine.unjudged
+        UNJUDGED.inc(unjudged - self._unjudged)
+        self._unjudged = unjudged
         with SNAPSHOT_SECONDS.time():
             return self.engine.snapshot()
 
@@ -95,7 +100,7 @@ class PartitionLogic(StatefulBatchLogic[PacketColumns, Outcome, dict[str, Snapsh
     def _change(self, edition: RuleVersion) -> Change | None:
         """The change of rules with which the edition begins; None if the rules stay the same."""
         before = self.engine.rules_version
-        if before in {"", edition.version}:
+        if before in {"", self._book.rules(edition.version).version}:
             return None
         return Change(self._book.rules(before), edition.applies_from)
 

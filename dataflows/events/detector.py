@@ -29,6 +29,11 @@ class Detector(Protocol):
         pieces.
         """
 
+    def unjudged(self, sensor_id: Ints, end: Ints) -> NDArray[np.bool_]:
+        """(P,) whether no pane of each sensor, however unusual, can be reported at the time `end`
+        (P,), because the sensor's signal has used up its budget of false alarms.
+        """
+
     @property
     def tables(self) -> dict[str, Table]:
         """All state that outlives a piece, by name."""

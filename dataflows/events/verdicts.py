@@ -170,6 +170,12 @@ class VerdictState(Table):
             self._detect(verdicts, panes, sensors, rules.bound(sensors))
         return verdicts
 
+    def unjudged(self, sensor_id: Ints, end: Ints) -> int:
+        """The number of sensors (S,) that the detector cannot report at the times `end` (S,)."""
+        if self._detector is None:
+            return 0
+        return int(self._detector.unjudged(sensor_id, end).sum())
+
     def forget(self, rows: NDArray[np.intp], sensor_id: Ints) -> None:
         """Drop all that is known of some sensors: of their `rows`, and of rules of `sensor_id`."""
         kept = np.ones(self.rows, bool)

@@ -77,13 +77,19 @@ class PastRules:
         return self._editions
 
     def rules(self, version: str) -> Rules:
-        """The rules of a version, from memory or from the database."""
-        if (rules := self._rules.get(version)) is None:
-            with open_database(self._settings) as database:
-                stored = rules_of_version(database, version)
-            if self._given is not None:
-                stored = rule_set(self._given.rules, stored.models)
-            rules = self._rules[version] = Rules(stored)
+        """The rules of a version, from memory or from the database. With `given`, also those whose
+        own version that is.
+        """
+        if (rules := self._rules.get(version)) is not None:
+            return rules
+        if self._given is not None and version not in {e.version for e in self._editions}:
+            own = (self.rules(edition.version) for edition in self._editions)
+            return next(rules for rules in own if rules.version == version)
+        with open_database(self._settings) as database:
+            stored = rules_of_version(database, version)
+        if self._given is not None:
+            stored = rule_set(self._given.rules, stored.models, self._given.silences)
+        rules = self._rules[version] = Rules(stored)
         return rules
 
 
@@ -143,7 +149,9 @@ def rule_book(
     now, refused = make_rules(rule_tables(database))  # no flow has run yet
     for refusal in refused:
         _log.error("rule refused", table=refusal.table, id=refusal.id, error=refusal.error)
-    return OneEdition(Rules(now if rules is None else rule_set(rules.rules, now.models)), names)
+    if rules is not None:
+        now = rule_set(rules.rules, now.models, rules.silences)
+    return OneEdition(Rules(now), names)
 
 
 def used(database: Database, file: Path | None, given: str | None, *, with_models: bool) -> Used:

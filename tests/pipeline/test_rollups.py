@@ -6,6 +6,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from random import Random
 from time import time
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -58,11 +59,15 @@ def story(random, start):
         yield sorted(log, key=lambda entry: entry[0])
 
 
+def rows_of(pipeline, query) -> list[list[Any]]:
+    return [[plain(cell) for cell in row] for row in pipeline.rows(query)]
+
+
 def of_readings(pipeline):
     """The rows that the tables of rollups should have, computed from the stored readings."""
     buckets = defaultdict(list)
     query = "SELECT sensor_id, event_timestamp, value FROM sensor_readings"
-    for sensor, at, value in (map(plain, row) for row in pipeline.rows(query)):
+    for sensor, at, value in rows_of(pipeline, query):
         second = datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()
         for table, period in SECONDS.items():
             buckets[table, sensor, second // period * period].append((second, value))
@@ -82,7 +87,7 @@ def stored(pipeline):
             "SELECT sensor_id, bucket_ts, samples, avg_value, min_value, max_value, last_value "
             f"FROM {table}"
         )
-        for sensor, at, *row in (map(plain, row) for row in pipeline.rows(query)):
+        for sensor, at, *row in rows_of(pipeline, query):
             second = datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp()
             found[table, sensor, second] = tuple(row)
     return found

@@ -128,15 +128,7 @@ SELECT
 FROM ml_events AS e
 INNER JOIN devices AS d ON d.id = e.device_id
 LEFT JOIN sensors AS s ON s.id = e.sensor_id
--- no value for a time that has passed, which would look like a forecast; a deviation tells what had
--- been forecast
-LEFT JOIN predictions AS p
-    ON
-        p.id = e.prediction_id
-        AND (
-            p.target_timestamp > strftime('%Y-%m-%d %H:%M:%f', 'now')
-            OR e.event_code = 'PREDICTION_DEVIATION'
-        )
+LEFT JOIN predictions AS p ON p.id = e.prediction_id
 WHERE e.status IN ('active', 'acknowledged');
 
 DROP VIEW IF EXISTS v_device_profile_summary;
@@ -258,19 +250,3 @@ LEFT JOIN ml_events AS e
             ORDER BY f.created_at DESC, f.id DESC
             LIMIT 1
         );
-
--- The state of a sensor that is past its warm-up, by the alerts that stand.
-DROP VIEW IF EXISTS v_alert_states;
-CREATE VIEW v_alert_states AS
-SELECT
-    s.id AS sensor_id,
-    CASE (
-        SELECT max(CASE a.severity WHEN 'critical' THEN 2 WHEN 'warning' THEN 1 END)
-        FROM alerts AS a
-        WHERE a.sensor_id = s.id AND a.status IN ('active', 'acknowledged')
-    )
-        WHEN 2 THEN 'ALERT'
-        WHEN 1 THEN 'WARNING'
-        ELSE 'NORMAL'
-    END AS state
-FROM sensors AS s;
