@@ -297,18 +297,21 @@ class Engine:
         ended: list[RollupRows],
     ) -> StaleRollups:
         late = [
-            (closing.sensor[closing.panes.row], closing.panes.end - PANE_MS) for closing in closings
+            (closing.sensor[closing.panes.row], (closing.panes.end - PANE_MS) * 1000)
+            for closing in closings
         ]
-        rows = [readings.repeated_row, too_late.row, closed.future.row, *(row for row, _ in late)]
-        times = [
-            readings.repeated_ts,
-            too_late.ts,
-            closed.future.ts,
-            *(ts * 1000 for _, ts in late),
+        of_lane = [
+            (readings.repeated_row, readings.repeated_ts),
+            (too_late.row, too_late.ts),
+            *late,
         ]
+        rows, times = zip(*of_lane, (closed.future.row, closed.future.ts), strict=True)
+        future = np.zeros(sum(map(len, rows)), np.bool_)
+        future[len(future) - len(closed.future.row) :] = True
         return self._stale.step(
             np.concatenate(rows),
             np.concatenate(times),
+            future,
             self._rollups,
             ended,
             self._panes.watermark,

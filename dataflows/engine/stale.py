@@ -3,12 +3,14 @@
 Readings that are stored but in no pane of the live lane are missing in the buckets that the engine
 emits: late readings, those dated in the future, and those that a repeated packet brings under other
 identities. The rows of their buckets are computed again once they are stored. A bucket that the
-live lane still fills has no row yet: it is computed again when the live lane emits it.
+live lane still fills has no row yet: it is computed again when the live lane emits it. For a
+reading dated in the future it is computed at once: the live lane may never get there.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contract.columns import NEVER, Ints, concatenate
 from contract.rollups import StaleRollups
@@ -27,14 +29,16 @@ class StaleBuckets(Table):
         self,
         row: Ints,
         ts: Ints,
+        future: NDArray[np.bool_],
         live: Sequence[RollupState],
         emitted: Sequence[RollupRows],
         watermark: Ints,
         ids: Ints,
     ) -> StaleRollups:
         """The stale buckets of a piece. `row` and `ts` (N,), microseconds, are of readings in no
-        live pane. After the piece, `live` are the live lane's buckets and `emitted` those that it
-        emitted, by period, and `watermark` and `ids` (S,) are of each sensor.
+        live pane, and `future` (N,) marks those dated in the future. After the piece, `live` are
+        the live lane's buckets and `emitted` those that it emitted, by period, and `watermark` and
+        `ids` (S,) are of each sensor.
         """
         self.grow(len(ids))
         if not len(row) and not any(len(ended.row) for ended in emitted):
@@ -45,7 +49,7 @@ class StaleBuckets(Table):
         for buckets, ended in zip(live, emitted, strict=True):
             start = ms // buckets.period * buckets.period
             told = (buckets.start[row] == start) & buckets.told[row]
-            filling = (start == watermark[row] // buckets.period * buckets.period) & ~told
+            filling = (start == watermark[row] // buckets.period * buckets.period) & ~told & ~future
             again = self.mark[ended.row] >= ended.start
             sensor_id = ids[np.concatenate((row[~filling], ended.row[again]))]
             start = np.concatenate((start[~filling], ended.start[again]))
