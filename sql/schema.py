@@ -5,7 +5,8 @@ A numbered script, `schema/001_....sql`, is applied once and never changes. All 
 again whenever their text changes. `schema_migrations` records each applied script with the checksum
 of its text, and previous versions under a name with part of that checksum. So a program recognizes
 a schema that a newer version has upgraded, and continues to use it, because scripts only add. A
-numbered script that breaks older programs has `.breaking.` in its name.
+numbered script that breaks older programs has `.breaking.` in its name. `NAME_2.sql` replaces
+objects of `NAME.sql`, and is applied after each time that one is.
 """
 
 from collections.abc import Callable, Container
@@ -30,6 +31,11 @@ class Script:
     def checksum(self) -> str:
         """SHA-256 of the batches, as hexadecimal digits."""
         return sha256("\0".join(self.batches).encode()).hexdigest()
+
+    @property
+    def replaces(self) -> str | None:
+        """The name of the script whose objects this one replaces."""
+        return self.name.replace("_2.sql", ".sql") if self.name.endswith("_2.sql") else None
 
     @property
     def once(self) -> bool:
@@ -67,7 +73,8 @@ def _apply(
     _check_not_broken(settings, done)
     new = []
     for script in scripts(settings.engine):
-        if done.get(script.name) == script.checksum and script.name not in again:
+        known = done.get(script.name) == script.checksum
+        if known and script.name not in again and script.replaces not in new:
             continue
         if _before(script) in done:  # a newer version has replaced it
             continue

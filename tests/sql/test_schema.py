@@ -69,7 +69,9 @@ def test_a_dropped_view_is_reported_and_recreated(settings):
     (line,) = differences(settings)
     assert line == "view v_active_alerts: is missing"
     assert damaged(settings) == {"views.sql"}
-    assert apply_schema(settings, again=damaged(settings)) == ["views.sql"]
+    applied = apply_schema(settings, again=damaged(settings))
+    views_2 = ["views_2.sql"] if settings.engine == "sqlite" else []
+    assert applied == ["views.sql", *views_2]
     assert (differences(settings), damaged(settings)) == ([], set())
 
 
