@@ -138,7 +138,7 @@ def test_a_schema_that_a_newer_version_only_added_to_is_used_unchanged(empty, mo
         newer(patch, empty.engine, "900_more.sql")
         with pytest.raises(SchemaError, match="run `python -m sql`"):
             open_database(empty)
-        assert len(apply_schema(empty)) == 2
+        assert {"views.sql", "900_more.sql"} <= set(apply_schema(empty))
         open_database(empty).close()
     open_database(empty).close()
     assert apply_schema(empty) == []
