@@ -10,14 +10,7 @@ from contract.errors import SetupError
 from sql.database import Database
 from sql.statements import LIST_DEVICES
 
-_UNITS = {
-    "temperature": "°C",
-    "humidity": "%",
-    "air_quality": "ppm",
-    "voltage": "V",
-    "power": "W",
-    "pressure": "hPa",
-}
+_TYPES = {"temperature", "humidity", "air_quality", "voltage", "power", "pressure"}
 _NAMESPACE = uuid5(NAMESPACE_URL, "iot-pipeline")
 
 
@@ -43,9 +36,11 @@ class RegisteredDevice:
 
 
 def sensor_spec(name: str, kind: str = "", unit: str = "") -> SensorSpec:
-    """A sensor without ranges. A missing type or unit is derived from the name."""
-    kind = kind or (name.lower() if name.lower() in _UNITS else "other")
-    return SensorSpec(name, kind, unit or _UNITS.get(kind, ""))
+    """A sensor without ranges. A missing type is taken from the name. A missing unit stays
+    unknown: what a device measures in is for its owner to say.
+    """
+    kind = kind or (name.lower() if name.lower() in _TYPES else "other")
+    return SensorSpec(name, kind, unit)
 
 
 def register(database: Database, name: str, sensors: Sequence[SensorSpec]) -> RegisteredDevice:

@@ -43,12 +43,19 @@ def devices_add(
     for severity, ranges in (("warning", warning), ("critical", critical)):
         for text in ranges:
             _add_range(specs, severity, text)
-    with open_database(load_settings()) as database:
+    settings = load_settings()
+    with open_database(settings) as database:
         device = register(database, name, list(specs.values()))
     readings = [{"sensor_uuid": uuid, "value": 20.5} for uuid in device.sensors.values()]
     body = dumps({"device_uuid": device.uuid, "readings": readings})
     print(f"device {name} is {device.uuid}. Post a reading:")
     print(f"curl -X POST {url}/ingest/packets -H 'Content-Type: application/json' -d '{body}'")
+    if any(spec.ranges for spec in specs.values()):
+        err.print(
+            "a running flow applies new thresholds within "
+            f"{settings.rules_refresh_seconds:g} s, and to the readings of the minute before",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _add_range(specs: dict[str, SensorSpec], severity: str, text: str) -> None:
