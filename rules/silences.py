@@ -1,6 +1,6 @@
 """How long a sensor or a device may be silent, where a user has set it.
 
-`no_data_after_seconds` of `sensors` and of `devices`: a notice after so many seconds without data;
+`no_data_after_seconds` of `sensors` and of `devices`: a notice after that many seconds without data;
 0: never. Without it, `dataflows.engine.no_data` goes by the rhythm of the sender.
 """
 

@@ -42,7 +42,7 @@ _PANES = 5.0
 _YOUNG = 1_200.0
 """Panes after which the tail of a sensor's scores is known."""
 _RISE, _ABOVE = 0.8, 0.5
-"""An episode raises the height to this many decades above its highest score, by at most so many."""
+"""An episode raises the height by at most `_RISE` decades, to `_ABOVE` above its highest score."""
 _SINK = 0.1
 """Decades that the height sinks, in the time that one alarm is allowed for."""
 _DEBT = 2.0

@@ -121,7 +121,7 @@ class PartitionDetector(Table):
 
     def unjudged(self, sensor_id: Ints, end: Ints) -> NDArray[np.bool_]:
         """(P,) whether no pane of each sensor, however unusual, can reach WARN at the time `end`
-        (P,): its signal raised so many alarms that its bound is out of reach until it sinks.
+        (P,): its signal raised too many alarms, and its bound is out of reach until it sinks.
         """
         place = np.searchsorted(self.sensor_id, sensor_id)
         known = place < self.rows

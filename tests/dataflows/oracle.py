@@ -116,11 +116,11 @@ class Levels:
 
     # need: the panes or seconds of quiet that lower the level; clear_due: when the seconds are over
     level = quiet = need = clear_due = 0
-    usual = calm = 0  # the mean of the means of so many panes in which no threshold was met
+    usual = calm = 0  # the mean of the means of `calm` panes in which no threshold was met
     abnormal = False  # the last pane: it plays no part in comparisons with predictions
 
     def __init__(self, rules):
-        # a streak: so many panes in a row met the rule; asks: the rule asks for its level
+        # a streak: the number of panes in a row that met the rule; asks: the rule asks for its level
         self.streaks = [SimpleNamespace(**r, rule=r, count=0, asks=False) for r in rules]
 
     def asked(self):
@@ -427,7 +427,7 @@ class Oracle:
             w1, w5, w10 = self.shut(s, s.live, end, self.windows)
             self.tell(s, s.live, s.live.levels.stand(end - 1000))
             clear = w10.count >= 5 and w10.fit >= 0.9 and w5.trend * w10.trend > 0
-            trend = min(w5.trend, w10.trend, key=abs) if clear else 0  # a forecast goes on with it
+            trend = min(w5.trend, w10.trend, key=abs) if clear else 0  # a forecast extends it
             asked, floor, changes = s.live.levels.pane(s.live.panes, w1, trend)
             if s.live.levels.abnormal:
                 s.abnormal.add(end)

@@ -68,7 +68,7 @@ def _summary(readings):
 
 
 def written_rollups(records, size=1):
-    """What the sink has in the end, from pieces of so many records: of each bucket its fullest row,
+    """What the sink has in the end, from pieces of `size` records: of each bucket its fullest row,
     and the rows of stale buckets computed from the readings that are stored by then."""
     partition, rows = Partition(), {}
     for first in range(0, len(records), size):
@@ -118,7 +118,7 @@ def test_the_order_of_the_readings_in_a_packet_means_nothing(order, every, in_pa
 
 
 def flushes(every, hertz, packets, random, *, phase=137):
-    """Packets with the readings since the one before, sent every so many seconds with jitter."""
+    """Packets with the readings since the one before, sent every few seconds with jitter."""
     records, ts = [], START + 20
     for number in range(1, packets + 1):
         until = START + round(1_000 * every * number) + phase
