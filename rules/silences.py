@@ -1,7 +1,7 @@
 """How long a sensor or a device may be silent, where a user has set it.
 
-`no_data_after_seconds` of `sensors` and of `devices`: a notice after that many seconds without data;
-0: never. Without it, `dataflows.engine.no_data` goes by the rhythm of the sender.
+`no_data_after_seconds` of `sensors` and of `devices`: a notice after that many seconds without
+data; 0: never. Without it, `dataflows.engine.no_data` goes by the rhythm of the sender.
 """
 
 from collections.abc import Mapping, Sequence

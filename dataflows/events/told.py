@@ -114,7 +114,7 @@ class Told(Table):
         self.keep(np.lexsort((self.late_one, self.end, self.level, self.begin, self.row)))
 
     def _decide(self, row: int, transitions: Sequence[Transition], span: LateSpan) -> int:
-        """`TELL`, or the level of the told episode that covers the incident of these transitions."""
+        """`TELL`, or the level for which the incident that these transitions begin was told."""
         peak, end = Level.NORMAL, span.end
         for change in transitions:
             peak = max(peak, change.after)

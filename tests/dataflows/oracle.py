@@ -120,7 +120,7 @@ class Levels:
     abnormal = False  # the last pane: it plays no part in comparisons with predictions
 
     def __init__(self, rules):
-        # a streak: the number of panes in a row that met the rule; asks: the rule asks for its level
+        # a streak: panes in a row that met the rule; asks: the rule asks for its level
         self.streaks = [SimpleNamespace(**r, rule=r, count=0, asks=False) for r in rules]
 
     def asked(self):

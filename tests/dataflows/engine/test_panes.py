@@ -125,7 +125,7 @@ def flush(at, *times, sensor=1, device=1):
 
 
 def assert_closes_after(waits, *records):
-    """Check that the newest pane of sensor 1 closes that many milliseconds after the last record."""
+    """Check that the newest pane of sensor 1 closes `waits` ms after the last record."""
     last = records[-1][0]
     newest = max(ts for *_, readings in records for sensor, ts, _ in readings if sensor == 1)
     for wait in (waits - 1, waits):
