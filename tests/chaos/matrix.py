@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from signal import SIGKILL
+from time import sleep
 from uuid import uuid4
 
 from contract.settings import child_environment
@@ -48,6 +49,7 @@ POINTS = {
 """(program, point): from which of its hits to which; several flow processes share them. Of
 `iot run`, which is killed from outside: after how many acknowledged packets.
 """
+_STANDS_S = 8.0
 _RANGES = {1: ("0-3",), 2: ("0-1", "2-3")}
 
 
@@ -149,7 +151,10 @@ def _batch(rig: Rig, death: Death) -> None:
 
 
 def _replay(rig: Rig, death: Death) -> None:
-    """Replay the log into live with narrower rules."""
+    """Replay the log into live with narrower rules, once its last events are past: levels change
+    while values stand, up to some seconds after the last reading.
+    """
+    sleep(_STANDS_S)
     folder = rig.pipeline.folder
     rules = json.loads(rig.pipeline.iot("rules").stdout)
     for row in rules["alert_thresholds"]:

@@ -672,7 +672,7 @@ GO
 -- those that are missing come, those that are there get the texts, and their status and end where
 -- `ends` is set or they were superseded. What a person has resolved stays so. A notification that
 -- comes, or whose event holds again, is read when it is silent. The alert of an event that no
--- longer holds is resolved.
+-- longer holds is resolved at the end of that event, or at its time if it has not ended.
 IF OBJECT_ID(N'dbo.sp_sink_corrections', N'P') IS NOT NULL DROP PROCEDURE dbo.sp_sink_corrections;
 GO
 CREATE PROCEDURE dbo.sp_sink_corrections
@@ -758,7 +758,7 @@ BEGIN
     WHERE n.status = 'superseded' AND a.is_read = 0 AND a.event_key IS NOT NULL;
 
     UPDATE a
-    SET status = 'resolved', resolved_at = @now
+    SET status = 'resolved', resolved_at = COALESCE(n.resolved_at, n.at)
     FROM dbo.alerts AS a
     INNER JOIN @events AS n ON n.event_key = a.event_key
     WHERE

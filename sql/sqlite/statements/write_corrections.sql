@@ -3,7 +3,7 @@
 -- Stored events get the new texts, and the new status and end if `ends` is set or they were
 -- superseded. Events that a user has resolved stay resolved. The notification of an event that is
 -- inserted, or valid again, is marked as read if the event is silent. The alert of an event that is
--- no longer valid is resolved.
+-- no longer valid is resolved at the end of that event, or at its time if it has not ended.
 CREATE TEMP TABLE IF NOT EXISTS corrections (
     event_key TEXT NOT NULL PRIMARY KEY,
     device_id INTEGER,
@@ -63,7 +63,7 @@ WHERE
     AND alert_notifications.is_read = 0;
 
 UPDATE alerts
-SET status = 'resolved', resolved_at = strftime('%Y-%m-%d %H:%M:%f', 'now')
+SET status = 'resolved', resolved_at = coalesce(n.resolved_at, n.at)
 FROM corrections AS n
 WHERE
     n.event_key = alerts.event_key
