@@ -181,30 +181,35 @@ class NoDataState:
             if at <= now[row]:
                 _fall_silent(sensors, row, at, changes, int(device[row]))
         if not by_rhythm.all():
-            self._hear_set(readings, np.flatnonzero(~by_rhythm), device, changes)
+            self._hear_set(readings, np.flatnonzero(~by_rhythm), device_of, changes)
         return changes
 
     def _hear_set(
-        self, readings: ReadingRows, rows: Ints, device: Ints, changes: list[NoDataChange]
+        self, readings: ReadingRows, rows: Ints, device_of: Ints, changes: list[NoDataChange]
     ) -> None:
-        """Process the sensors whose silence a user has set, by their own records alone."""
+        """Process the sensors whose silence a user has set, by their own records alone. `device_of`
+        (S,) is each sensor's device before the piece.
+        """
         state = self.sensors
         row, record = readings.row[readings.order], readings.record[readings.order]
         for r in rows.tolist():
             first, end = np.searchsorted(row, [r, r + 1])
-            for at in readings.arrival[np.unique(record[first:end])].tolist():
+            device = int(device_of[r])
+            for index in np.unique(record[first:end]).tolist():
+                at = int(readings.arrival[index])
                 self._check_set(r, at, device, changes)
+                device = int(readings.device[index])
                 if silent := state.since[r] != NEVER:
-                    _return(state, r, at, changes, int(device[r]))
+                    _return(state, r, at, changes, device)
                 state.enter(r, at, counts=not silent)
             self._check_set(r, int(readings.arrival[-1]), device, changes)
 
-    def _check_set(self, row: int, now: int, device: Ints, changes: list[NoDataChange]) -> None:
+    def _check_set(self, row: int, now: int, device: int, changes: list[NoDataChange]) -> None:
         state = self.sensors
         if state.since[row] == NEVER != state.heard_at[row]:
             due = int(state.due(state.heard_at[[row]], np.array([row]))[0])
             if due <= now:
-                _fall_silent(state, row, due, changes, int(device[row]))
+                _fall_silent(state, row, due, changes, device)
 
     def _hear_devices(
         self, readings: ReadingRows, changes: list[NoDataChange]

@@ -130,9 +130,9 @@ def test_a_sensor_that_changes_its_device_within_a_partition_keeps_its_windows_a
 def test_a_sensor_that_moves_to_another_partition_starts_over_there():
     rules = make(threshold("greater_than", 80.0))
     old = run([*each_second(85, *[70] * 3), heartbeat(HOUR)], rules)
-    # in the old partition, its last value stands
+    # in the old partition, its last value stands, and its device falls silent
     assert [(event.at, event.event_type) for event in old.events] == [
-        (2_000, "warning"), (7_000, "notice")
+        (2_000, "warning"), (7_000, "notice"), (34_000, "notice")
     ]  # fmt: skip
     old = run([*each_second(70, 85), heartbeat(HOUR)], rules)
     assert [(event.at, event.event_type) for event in old.events] == [(3_000, "warning")]
