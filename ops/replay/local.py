@@ -28,7 +28,7 @@ def make_local(settings: Settings, live: Database, rules: Tables) -> None:
     """
     apply_schema(settings)
     silences = {
-        (source.table, row["id"]): row.get(COLUMN)
+        (source.table, row.get("id")): row.get(COLUMN)
         for source in SILENCES
         for row in rules.get(source.table, ())
     }
