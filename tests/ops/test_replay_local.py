@@ -55,8 +55,8 @@ def rig(database):
 def test_a_run_has_the_limits_of_silence_of_a_rules_file(settings, rig, tmp_path):
     """Rows that only give names have no id."""
     own = local_settings(settings, tmp_path / "run.db")
-    limits = [{"id": 2, "no_data_after_seconds": 60}, {"name": "pump"}]
-    make_local(own, rig, rule_tables(rig) | {"sensors": limits, "devices": []})
+    limits: list[dict[str, object]] = [{"id": 2, "no_data_after_seconds": 60}, {"name": "pump"}]
+    make_local(own, rig, {**rule_tables(rig), "sensors": limits, "devices": []})
     tables = rule_tables(open_database(own))
     assert (tables["sensors"], tables["devices"]) == ([limits[0]], [])
 
